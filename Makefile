@@ -1,0 +1,38 @@
+# Everything from a clean clone: `make run` trains the quickstart, `make test` checks the code.
+# Needs only Python 3.11 to 3.13 with venv and pip; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+SEED   ?= 0
+CONFIG ?= tune_configs/quickstart.yaml
+
+.PHONY: run test lint clean help
+.DEFAULT_GOAL := help
+
+help:  ## show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: $(STAMP)  ## train one agent on the environments of CONFIG, with the seed SEED
+	$(BIN)/multienv train $(CONFIG) --seed $(SEED)
+
+test: lint  ## ruff, mypy and all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)  ## ruff and mypy only
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:  ## remove the virtual environment and the tools' caches (results stay)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# One pip call: only together do the pins of Ray, PyTorch, Gymnasium and MuJoCo resolve to versions that fit.
+# The stamp is renewed when the dependencies change, so a second `make` installs nothing.
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+		"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; say make PYTHON=python3.12" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	touch $@

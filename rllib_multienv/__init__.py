@@ -1,0 +1,62 @@
+"""One reinforcement-learning agent for many unlike environments: a plugin of Ray RLlib.
+
+Where Ray is installed, importing this package registers its algorithms with Ray Tune:
+``tune.Tuner("MultiEnvPPO", ...)`` works. Where it is not, the networks and :class:`MultiEnvAgent` do; names are
+loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_multienv.agent import MultiEnvAgent
+    from rllib_multienv.algorithms.ppo import MultiEnvPPO, MultiEnvPPOConfig
+    from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig
+    from rllib_multienv.spec import EnvSpec, SpaceSpec
+
+__all__ = [
+    "AgnosticNetConfig",
+    "EnvSpec",
+    "MLPNetConfig",
+    "MultiEnvAgent",
+    "MultiEnvPPO",
+    "MultiEnvPPOConfig",
+    "SpaceSpec",
+]
+
+_HOMES = {
+    "AgnosticNetConfig": "rllib_multienv.nets",
+    "EnvSpec": "rllib_multienv.spec",
+    "MLPNetConfig": "rllib_multienv.nets",
+    "MultiEnvAgent": "rllib_multienv.agent",
+    "MultiEnvPPO": "rllib_multienv.algorithms.ppo",
+    "MultiEnvPPOConfig": "rllib_multienv.algorithms.ppo",
+    "SpaceSpec": "rllib_multienv.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register_with_tune() -> None:
+    from ray.tune.registry import register_trainable
+
+    from rllib_multienv.algorithms.ppo import MultiEnvPPO
+
+    register_trainable("MultiEnvPPO", MultiEnvPPO)
+
+
+if importlib.util.find_spec("ray") is not None:
+    _register_with_tune()

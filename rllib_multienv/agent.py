@@ -1,0 +1,199 @@
+"""Acting with a trained agent, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
+from rllib_multienv.envs.errors import check_finite
+from rllib_multienv.envs.make import make_env, probe_spaces
+from rllib_multienv.envs.vector import EnvCopies
+from rllib_multienv.nets import distribution_for
+from rllib_multienv.normalization import ObservationNormalizer
+from rllib_multienv.spec import EnvSpec, SpaceSpec
+
+
+class MultiEnvAgent:
+    """An agent from a checkpoint: the network, and each environment's spaces and observation statistics.
+
+    It acts in the environments that it was trained on and, if its network is an agnostic one, in any other environment
+    of a supported kind. There it has no statistics of observations, and takes them as they are.
+
+    Attributes:
+        checkpoint: What was read.
+        env_specs: The environments that it was trained on and that it can make, by env id.
+        space_specs: Spaces of all environments known to it; grows with each new environment.
+    """
+
+    def __init__(self, checkpoint: AgentCheckpoint, *, device: str | torch.device = "cpu") -> None:
+        """Build the network of ``checkpoint``, which must have its weights, on ``device``."""
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.env_specs: dict[str, EnvSpec] = dict(checkpoint.env_specs)
+        self.space_specs: dict[str, SpaceSpec] = dict(checkpoint.space_specs)
+        self._network = checkpoint.network.build(self.space_specs)
+        self._network.load_state_dict(dict(checkpoint.weights or {}))
+        self._network.to(self.device).eval()
+        self._normalizers: dict[str, ObservationNormalizer] = {}
+        for env_id, moments in checkpoint.obs_moments.items():
+            normalizer = ObservationNormalizer(len(moments.mean))
+            normalizer.moments.base = moments
+            normalizer.freeze()
+            self._normalizers[env_id] = normalizer
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """Load an agent.
+
+        Args:
+            path: A checkpoint folder.
+            device: Where to compute.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            ValueError: The folder is not a checkpoint of this package.
+        """
+        return cls(read_checkpoint(path), device=device)
+
+    def add_env(self, env: str | EnvSpec | Mapping[str, Any]) -> str:
+        """Make an environment known, if it is not already, and return its id.
+
+        Raises:
+            ValueError: It does not exist or its spaces are not supported.
+        """
+        if isinstance(env, str) and env in self.space_specs:
+            return env
+        spec = EnvSpec.of(env)
+        if spec.id not in self.space_specs:
+            spaces = probe_spaces(spec)
+            self._network.add_env(spec.id, spaces)
+            self.space_specs[spec.id] = spaces
+            self.env_specs[spec.id] = spec
+        return spec.id
+
+    @torch.no_grad()
+    def act(
+        self,
+        env: str | EnvSpec | Mapping[str, Any],
+        obs: Any,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """Choose an action for an observation, or actions for a batch.
+
+        Args:
+            env: An env id or specification; a new one is added.
+            obs: One observation as the environment gives it, or a batch of B along a new first axis.
+            explore: Draw from the policy's distribution; otherwise take its mode.
+            generator: Source of the draws; torch's global one by default.
+
+        Returns:
+            An action that ``env.step`` takes (in the space's bounds, shape and dtype), or B of them.
+
+        Raises:
+            ValueError: The observation's shape is not the environment's.
+        """
+        env_id = self.add_env(env)
+        spaces = self.space_specs[env_id]
+        array = np.asarray(obs)
+        shape = spaces.observation_space.shape or ()
+        single = array.shape == shape
+        if not single and array.shape[1:] != shape:
+            raise ValueError(
+                f"{env_id}: an observation has shape {shape}, a batch of B (B, {', '.join(map(str, shape))}); got "
+                f"{array.shape}."
+            )
+        actions = spaces.action_to_env(self._actions(env_id, array[None] if single else array, explore, generator))
+        return actions[0] if single else actions
+
+    def _actions(self, env_id: str, obs: np.ndarray, explore: bool, generator: torch.Generator | None) -> np.ndarray:
+        """The network's actions for a batch of raw observations [B, ...]."""
+        flat = self.space_specs[env_id].flatten_obs(obs)
+        if env_id in self._normalizers:
+            flat = self._normalizers[env_id](flat)
+        inputs = self._network.policy({env_id: torch.from_numpy(flat).to(self.device)})[env_id]
+        distribution = distribution_for(self.space_specs[env_id]).from_logits(inputs)
+        if explore:
+            return distribution.sample(generator=generator).cpu().numpy()
+        return distribution.to_deterministic().sample().cpu().numpy()
+
+    def evaluate(
+        self,
+        env: str | EnvSpec | Mapping[str, Any],
+        episodes: int = 20,
+        *,
+        seed: int | None = 0,
+        explore: bool = False,
+        video_dir: str | Path | None = None,
+    ) -> list[tuple[float, int]]:
+        """Play whole episodes.
+
+        Args:
+            env: An env id or specification; a new one is added.
+            episodes: How many.
+            seed: Seed of the environment; None for fresh entropy.
+            explore: Draw actions instead of taking the mode.
+            video_dir: Also record the first episode as a video in this folder (needs the ``video`` extra).
+
+        Returns:
+            Return (undiscounted sum of raw rewards) and length of each episode.
+
+        Raises:
+            ValueError: The environment cannot be made from the checkpoint alone.
+            EnvFailure: The environment raised.
+        """
+        env_id = self.add_env(env)
+        if env_id not in self.env_specs:
+            raise ValueError(
+                f"Environment {env_id!r} was made by a function that the checkpoint does not hold: pass an EnvSpec "
+                "that makes it."
+            )
+        if video_dir is not None:
+            self._record(env_id, Path(video_dir), seed, explore)
+        num_envs = min(episodes, 10)
+        # Each copy plays a number of episodes fixed beforehand: taking those that end first would favour short ones.
+        left = [(episodes + b) // num_envs for b in range(num_envs)]
+        copies = EnvCopies(self.env_specs[env_id], num_envs, seed=seed)
+        results: list[tuple[float, int]] = []
+        try:
+            obs = copies.reset()
+            returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
+            while any(left):
+                check_finite(env_id, "observation", obs)
+                actions = self._actions(env_id, obs, explore, None)
+                step = copies.step(self.space_specs[env_id].action_to_env(actions))
+                returns += step.rewards
+                lengths += ~step.is_reset
+                for b in np.flatnonzero(step.terminated | step.truncated):
+                    if left[b]:
+                        results.append((float(returns[b]), int(lengths[b])))
+                        left[b] -= 1
+                    returns[b], lengths[b] = 0.0, 0
+                obs = step.obs
+        finally:
+            copies.close()
+        return results
+
+    def _record(self, env_id: str, folder: Path, seed: int | None, explore: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        env: gym.Env = gym.wrappers.RecordVideo(
+            make_env(self.env_specs[env_id], render_mode="rgb_array"),
+            str(folder),
+            name_prefix=env_id,
+            episode_trigger=lambda episode: episode == 0,
+            disable_logger=True,
+        )
+        try:
+            obs, _ = env.reset(seed=seed)
+            done = False
+            while not done:
+                obs, _, terminated, truncated, _ = env.step(self.act(env_id, obs, explore))
+                done = terminated or truncated
+        finally:
+            env.close()

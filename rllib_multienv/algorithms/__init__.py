@@ -1,0 +1,1 @@
+"""The algorithms: configuration, algorithm and learner of each."""

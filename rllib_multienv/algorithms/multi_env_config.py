@@ -1,0 +1,290 @@
+"""What the configurations of all algorithms share: environments, network, connectors, start from an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import gymnasium as gym
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.policy.policy import PolicySpec
+from ray.rllib.utils.from_config import _NotProvided
+from ray.tune.search.sample import Domain
+
+from rllib_multienv.connectors import (
+    ActionsToEnv,
+    FlattenObservations,
+    NormalizeObservations,
+    ObservationsToTensors,
+    RewardScale,
+    SampleActions,
+)
+from rllib_multienv.env_runners import MultiEnvRunner
+from rllib_multienv.envs.make import probe_spaces
+from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.modules import multi_env_module_spec
+from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
+from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
+
+INPUT_ENV_SINGLE_SPACES = "__env_single__"
+
+
+def is_search_space(value: Any) -> bool:
+    """Whether ``value`` is, or has in it, something that Tune is still to decide."""
+    if isinstance(value, Domain):
+        return True
+    if isinstance(value, Mapping):
+        return "grid_search" in value or any(is_search_space(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(is_search_space(item) for item in value)
+
+
+def network_config(value: Any) -> NetConfig:
+    """The network configuration that a user's ``model_config`` stands for.
+
+    Raises:
+        ValueError: Its type or one of its fields is unknown.
+        TypeError: It is neither a configuration nor a mapping.
+    """
+    if value is None or value == {}:
+        return AgnosticNetConfig()
+    if isinstance(value, NetConfig):
+        return value
+    if isinstance(value, Mapping):
+        return net_config_from_dict({"type": AgnosticNetConfig.type, **value})
+    raise TypeError(
+        f"model_config must be an AgnosticNetConfig, an MLPNetConfig or a mapping of their fields, not {value!r}."
+    )
+
+
+class MultiEnvConfigMixin(AlgorithmConfig):
+    """Methods and checks that every multi-environment algorithm's configuration has, before RLlib's own."""
+
+    #: Settings that `algorithm_config_overrides_per_module` may change for one environment.
+    PER_ENVIRONMENT: tuple[str, ...] = ()
+
+    def _set_multi_env_defaults(self) -> None:
+        """Called by constructors after RLlib's."""
+        self.envs: Any = ()
+        self.space_specs: dict[str, SpaceSpec] = {}
+        self._probed: tuple[EnvSpec, ...] = ()
+        self.on_nonfinite = "raise"
+        self.normalize_obs = True
+        self.normalize_rewards = True
+        self.initial_checkpoint: str | None = None
+        self.frozen_parts: tuple[str, ...] = ()
+        self.env_runner_cls = MultiEnvRunner
+        self.num_env_runners = 0
+        self.num_envs_per_env_runner = 8
+        self.rollout_fragment_length = 128
+        # Ours are appended instead of RLlib's, which expect episodes.
+        self.add_default_connectors_to_env_to_module_pipeline = False
+        self.add_default_connectors_to_module_to_env_pipeline = False
+        self.add_default_connectors_to_learner_pipeline = False
+
+    # Methods that users call
+
+    def environment(
+        self,
+        envs: Any = NotProvided,
+        *,
+        on_nonfinite: str | _NotProvided = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the environments.
+
+        Args:
+            envs: A list of Gymnasium ids, :class:`~rllib_multienv.spec.EnvSpec` objects, or mappings of their fields.
+            on_nonfinite: What to do with a NaN or infinite observation or reward: ``"raise"``, or ``"drop"`` the
+                environment's fragment of that iteration, count it, and make the environment anew.
+            kwargs: See ``AlgorithmConfig.environment``.
+
+        Raises:
+            ValueError: An id is unknown (the nearest are named), two are the same, or there is none.
+        """
+        if "env" in kwargs:
+            raise ValueError(
+                f"environment(env={kwargs['env']!r}): this algorithm trains on a list of environments; write "
+                f"environment(envs=[{kwargs['env']!r}])."
+            )
+        super().environment(**kwargs)
+        if envs is not NotProvided:
+            self.envs = envs if is_search_space(envs) else resolve_env_specs(envs)
+        if on_nonfinite is not NotProvided:
+            self.on_nonfinite = on_nonfinite
+        return self
+
+    def rl_module(self, *, model_config: Any = NotProvided, **kwargs: Any) -> Self:
+        """Set the network.
+
+        Args:
+            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig`, an
+                :class:`~rllib_multienv.nets.MLPNetConfig`, or a mapping of their fields with ``type`` ``"agnostic"``
+                (the default) or ``"mlp"``.
+            kwargs: See ``AlgorithmConfig.rl_module``.
+        """
+        if "rl_module_spec" in kwargs:
+            raise ValueError(
+                "rl_module(rl_module_spec=...): the module is always MultiEnvModule, which holds one network for all "
+                "environments; choose that with rl_module(model_config=...)."
+            )
+        super().rl_module(**kwargs)
+        if model_config is not NotProvided:
+            if not is_search_space(model_config):
+                network_config(model_config)
+            self._model_config = model_config
+        return self
+
+    def initialize_from(self, path: str | Path, freeze: Sequence[str] = ()) -> Self:
+        """Start from an agent that was trained on other environments.
+
+        The network's weights are loaded strictly; the optimiser starts fresh; observation and reward statistics are
+        kept for environments known by id and are fresh for new ones.
+
+        Args:
+            path: A checkpoint of an algorithm of this package.
+            freeze: Names of parts of the network that are not trained, such as ``"encoder"`` (both encoders) or
+                ``"actor"``.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            ValueError: The folder is not one.
+        """
+        from rllib_multienv.checkpoints import read_checkpoint
+
+        read_checkpoint(path, weights=False)
+        self.initial_checkpoint = str(Path(path).absolute())
+        self.frozen_parts = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+        return self
+
+    # What RLlib and this package read
+
+    @property
+    def is_multi_agent(self) -> bool:
+        """Always: batches are keyed by ModuleID."""
+        return True
+
+    @property
+    def env_specs(self) -> tuple[EnvSpec, ...]:
+        """The environments of the run.
+
+        Raises:
+            ValueError: None was given.
+        """
+        return resolve_env_specs(self.envs)
+
+    @property
+    def network_config(self) -> NetConfig:
+        """The network's configuration."""
+        return network_config(self._model_config)
+
+    @property
+    def has_custom_connectors(self) -> bool:
+        """Whether the user added connector pieces between environments and module."""
+        return self._env_to_module_connector is not None or self._module_to_env_connector is not None
+
+    def num_copies(self, spec: EnvSpec) -> int:
+        """Copies of an environment on each runner that owns it."""
+        return spec.num_envs or self.num_envs_per_env_runner
+
+    def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
+        """Time steps of one fragment; RLlib's "auto" means 128."""
+        length: Any = self.rollout_fragment_length
+        return 128 if length == "auto" else int(length)
+
+    def get_default_rl_module_spec(self) -> MultiRLModuleSpec:
+        """The module of this package."""
+        return self.get_multi_rl_module_spec()
+
+    def get_multi_rl_module_spec(self, *, inference_only: bool = False, **kwargs: Any) -> MultiRLModuleSpec:
+        """Specification of the agent; what RLlib passes beside is known already."""
+        return multi_env_module_spec(self.network_config.to_dict(), self.space_specs, inference_only=inference_only)
+
+    def get_evaluation_config_object(self) -> Any:
+        """RLlib's, but deterministic unless the user's ``evaluation_config`` says otherwise."""
+        config = super().get_evaluation_config_object()
+        overrides = self.evaluation_config or {}
+        if config is not None and not (isinstance(overrides, Mapping) and "explore" in overrides):
+            config.explore = False
+        return config
+
+    def _connector_spaces(self, spaces: Mapping[str, Any] | None) -> dict[str, Any]:
+        """For users' connectors: the spaces by env id, and their dictionary as the input space of the pipeline."""
+        return {
+            **(spaces or {}),
+            INPUT_ENV_SINGLE_SPACES: (
+                gym.spaces.Dict({env_id: spec.observation_space for env_id, spec in self.space_specs.items()}),
+                gym.spaces.Dict({env_id: spec.action_space for env_id, spec in self.space_specs.items()}),
+            ),
+        }
+
+    def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> ConnectorV2:
+        """The user's pieces, then flatten, normalise and convert to tensors."""
+        pipeline = super().build_env_to_module_connector(None, self._connector_spaces(spaces), device)
+        pipeline.append(FlattenObservations(space_specs=self.space_specs))
+        if self.normalize_obs:
+            pipeline.append(NormalizeObservations(space_specs=self.space_specs))
+        if self.normalize_rewards:
+            pipeline.append(
+                RewardScale(
+                    num_envs={spec.id: self.num_copies(spec) for spec in self.env_specs},
+                    gammas={spec.id: self.get_config_for_module(spec.id).gamma for spec in self.env_specs},
+                )
+            )
+        pipeline.append(ObservationsToTensors(device=device))
+        return pipeline
+
+    def build_module_to_env_connector(
+        self, env: Any = None, spaces: Any = None, *, seed: int | None = None, device: Any = None
+    ) -> ConnectorV2:
+        """The user's pieces, then sample actions and convert them for the environments."""
+        pipeline = super().build_module_to_env_connector(None, self._connector_spaces(spaces))
+        pipeline.append(SampleActions(space_specs=self.space_specs, seed=seed, device=device))
+        pipeline.append(ActionsToEnv(space_specs=self.space_specs))
+        return pipeline
+
+    # Checks
+
+    def validate(self) -> None:
+        """Check all settings; makes each environment once to learn its spaces."""
+        specs = self.env_specs
+        if self._probed != specs:
+            self.space_specs = {spec.id: probe_spaces(spec) for spec in specs}
+            self._probed = specs
+        self.envs = specs
+        self.policies = {spec.id: PolicySpec() for spec in specs}
+        super().validate()
+        network_config(self._model_config).build(self.space_specs)
+        self._validate_choice("on_nonfinite", ("raise", "drop"))
+        for name in ("env_to_module", "module_to_env", "learner"):
+            if getattr(self, f"add_default_connectors_to_{name}_pipeline"):
+                self._value_error(
+                    f"add_default_connectors_to_{name}_pipeline=True: RLlib's default connectors expect episodes of "
+                    "one environment; this package's own are always added."
+                )
+        self._validate_overrides()
+
+    def _validate_choice(self, name: str, choices: Sequence[str]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            self._value_error(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}.")
+
+    def _validate_env_keys(self, name: str, keys: Any) -> None:
+        known = [spec.id for spec in self.env_specs]
+        for key in keys:
+            if key not in known:
+                self._value_error(f"{name}: there is no environment {key!r}.{did_you_mean(str(key), known)}")
+
+    def _validate_overrides(self) -> None:
+        overrides = self.algorithm_config_overrides_per_module or {}
+        self._validate_env_keys("algorithm_config_overrides_per_module", overrides)
+        for env_id, settings in overrides.items():
+            for key in settings:
+                if key not in self.PER_ENVIRONMENT:
+                    self._value_error(
+                        f"algorithm_config_overrides_per_module[{env_id!r}]: {key!r} cannot differ between "
+                        f"environments; these can: {', '.join(self.PER_ENVIRONMENT)}."
+                        f"{did_you_mean(key, self.PER_ENVIRONMENT)}"
+                    )

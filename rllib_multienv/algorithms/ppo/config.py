@@ -1,0 +1,162 @@
+"""PPO's configuration."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.algorithms.ppo.ppo import PPOConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.utils.schedules.scheduler import Scheduler
+
+from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
+from rllib_multienv.connectors import EpisodesToBatch, GeneralizedAdvantages
+
+
+class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
+    """Configuration of :class:`~rllib_multienv.algorithms.ppo.ppo.MultiEnvPPO`.
+
+    An RLlib configuration: its methods are RLlib's, with the additions below. Each iteration, every runner that owns an
+    environment contributes ``rollout_fragment_length`` time steps of ``num_envs_per_env_runner`` copies of it; there is
+    no train batch size to set. Defaults are the paper's (Table 2a), but 8 copies instead of 32.
+    """
+
+    PER_ENVIRONMENT = ("gamma", "lambda_", "clip_param", "vf_clip_param", "vf_loss_coeff", "entropy_coeff")
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        if algo_class is None:
+            from rllib_multienv.algorithms.ppo.ppo import MultiEnvPPO
+
+            algo_class = MultiEnvPPO
+        super().__init__(algo_class=algo_class)
+        self._set_multi_env_defaults()
+        self.gamma = 0.99
+        self.lambda_ = 0.95
+        self.clip_param = 0.2
+        self.vf_clip_param: float | None = 0.2
+        self.vf_loss_coeff = 0.5
+        self.entropy_coeff = 0.0
+        self.grad_clip = 0.5
+        self.grad_clip_by = "global_norm"
+        self.num_epochs = 10
+        self.num_minibatches = 8
+        self.minibatch_size = None
+        self.actor_lr: Any = 3e-4
+        self.critic_lr: Any = 5e-4
+        self.lr_anneal_steps: int | None = None
+        self.adam_epsilon = 1e-5
+        self.env_loss_weights: dict[str, float] = {}
+        self.use_kl_loss = False
+
+    def training(
+        self,
+        *,
+        actor_lr: Any = NotProvided,
+        critic_lr: Any = NotProvided,
+        lr: Any = NotProvided,
+        lr_anneal_steps: Any = NotProvided,
+        num_minibatches: Any = NotProvided,
+        adam_epsilon: Any = NotProvided,
+        env_loss_weights: Any = NotProvided,
+        normalize_obs: Any = NotProvided,
+        normalize_rewards: Any = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set how to train.
+
+        Args:
+            actor_lr: Learning rate of the policy; a number, or a schedule ``[[step, rate], ...]`` over the environment
+                steps of all environments together.
+            critic_lr: Learning rate of the value function.
+            lr: Sets both.
+            lr_anneal_steps: Let both fall linearly to zero over so many environment steps (of all environments).
+            num_minibatches: Number M of parts that each environment's data is cut into, each epoch.
+            adam_epsilon: Adam's epsilon.
+            env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
+            normalize_obs: Whether observations are normalised by running statistics.
+            normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
+            kwargs: See ``PPOConfig.training``; ``vf_clip_param`` here bounds the distance of new value predictions from
+                the old ones (None for no bound), as in the original implementation of PPO.
+
+        Raises:
+            ValueError: A setting of RLlib's PPO that has no meaning here.
+        """
+        for name, instead in (
+            ("train_batch_size", "env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)"),
+            (
+                "train_batch_size_per_learner",
+                "env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)",
+            ),
+            ("minibatch_size", "training(num_minibatches=...)"),
+        ):
+            if name in kwargs:
+                raise ValueError(f"training({name}=...) has no meaning with several environments; set {instead}.")
+        super().training(**kwargs)
+        if lr is not NotProvided:
+            self.actor_lr = self.critic_lr = self.lr = lr
+        for name, value in (
+            ("actor_lr", actor_lr),
+            ("critic_lr", critic_lr),
+            ("lr_anneal_steps", lr_anneal_steps),
+            ("num_minibatches", num_minibatches),
+            ("adam_epsilon", adam_epsilon),
+            ("env_loss_weights", env_loss_weights),
+            ("normalize_obs", normalize_obs),
+            ("normalize_rewards", normalize_rewards),
+        ):
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+    def get_default_learner_class(self) -> type:
+        """PPO's learner of this package."""
+        from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
+
+        return MultiEnvPPOLearner
+
+    def build_learner_connector(
+        self, input_observation_space: Any = None, input_action_space: Any = None, device: Any = None
+    ) -> ConnectorV2:
+        """The user's pieces, then batches by environment and their advantages."""
+        pipeline = super().build_learner_connector(input_observation_space, input_action_space, device)
+        pipeline.append(EpisodesToBatch())
+        pipeline.append(GeneralizedAdvantages(config=self, device=device))
+        return pipeline
+
+    def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
+        """There is no train batch size that could contradict the fragment length."""
+
+    def validate(self) -> None:
+        """Check all settings.
+
+        Raises:
+            ValueError: Names the setting and what would be right.
+        """
+        super().validate()
+        for name in ("actor_lr", "critic_lr"):
+            Scheduler.validate(
+                fixed_value_or_schedule=getattr(self, name), setting_name=name, description="learning rate"
+            )
+        self._validate_env_keys("env_loss_weights", self.env_loss_weights)
+        if self.use_kl_loss:
+            self._value_error("use_kl_loss=True is not supported; the clipped objective bounds the policy's change.")
+        if self.grad_clip_by != "global_norm":
+            self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
+        if self.num_learners > 1:
+            self._value_error(
+                f"num_learners={self.num_learners}: more than one learner is not supported yet; use 0 or 1."
+            )
+        if not self.in_evaluation:
+            self._validate_minibatches()
+
+    def _validate_minibatches(self) -> None:
+        if not (isinstance(self.num_minibatches, int) and self.num_minibatches >= 1):
+            self._value_error(f"num_minibatches={self.num_minibatches!r}: must be a whole number of at least 1.")
+        length = self.get_rollout_fragment_length()
+        for spec in self.env_specs:
+            rows = length * self.num_copies(spec)
+            if rows < self.num_minibatches:
+                self._value_error(
+                    f"Environment {spec.id!r} gives {rows} steps per fragment ({length} time steps of "
+                    f"{self.num_copies(spec)} copies), fewer than num_minibatches={self.num_minibatches}."
+                )

@@ -1,0 +1,68 @@
+"""The loss of PPO on one environment's minibatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOLoss:
+    """Terms of the loss, all scalars."""
+
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    kl: Tensor  # of the sampling policy from the current one, for monitoring: not part of the total
+    total: Tensor
+
+
+def ppo_loss(
+    *,
+    distribution: Any,
+    old_distribution: Any,
+    actions: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    values: Tensor,
+    old_values: Tensor,
+    value_targets: Tensor,
+    clip_param: float,
+    vf_clip_param: float | None,
+    vf_loss_coeff: float,
+    entropy_coeff: float,
+) -> PPOLoss:
+    """Clipped policy loss (equation 2 of the paper), clipped value loss and entropy bonus.
+
+    Args:
+        distribution: Of the current policy, over N rows.
+        old_distribution: Of the policy that sampled.
+        actions: [N] or [N, A].
+        old_logp: [N], log probability of the actions when sampled.
+        advantages: [N].
+        values: [N], current predictions.
+        old_values: [N], predictions before the update.
+        value_targets: [N].
+        clip_param: Bound epsilon on the probability ratio's distance from one.
+        vf_clip_param: Bound on the predictions' distance from ``old_values``; None for none.
+        vf_loss_coeff: Weight of the value loss, which is half the mean squared error.
+        entropy_coeff: Weight of the entropy bonus.
+    """
+    ratio = torch.exp(distribution.logp(actions) - old_logp)
+    clipped_ratio = ratio.clamp(1.0 - clip_param, 1.0 + clip_param)
+    policy = -torch.minimum(ratio * advantages, clipped_ratio * advantages).mean()
+    squared_error = (values - value_targets).square()
+    if vf_clip_param is not None:
+        clipped_values = old_values + (values - old_values).clamp(-vf_clip_param, vf_clip_param)
+        squared_error = torch.maximum(squared_error, (clipped_values - value_targets).square())
+    value = 0.5 * squared_error.mean()
+    entropy = distribution.entropy().mean()
+    total = policy + vf_loss_coeff * value
+    if entropy_coeff:
+        total = total - entropy_coeff * entropy
+    with torch.no_grad():
+        kl = old_distribution.kl(distribution).mean()
+    return PPOLoss(policy=policy, value=value, entropy=entropy, kl=kl, total=total)

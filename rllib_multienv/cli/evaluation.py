@@ -1,0 +1,57 @@
+"""Evaluating a checkpoint, and the table that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from rllib_multienv.cli.display import number
+from rllib_multienv.evaluation.table import EvaluationRow
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    *,
+    env_ids: Sequence[str] = (),
+    episodes: int = 20,
+    seed: int = 0,
+    video_dir: Path | None = None,
+    on_env: Callable[[str], object] = lambda env_id: None,
+) -> list[EvaluationRow]:
+    """Runs episodes with the agent of a checkpoint, in this process and without Ray; actions are
+    deterministic.
+
+    Args:
+        checkpoint: The checkpoint's folder.
+        env_ids: Environments, also such that the agent was not trained on; default: those that it was trained
+            on.
+        episodes: Episodes per environment.
+        seed: Seed of the environments.
+        video_dir: Folder for videos of the episodes; default: none.
+        on_env: Called with each environment before its episodes.
+    """
+    from rllib_multienv import MultiEnvAgent
+
+    agent = MultiEnvAgent.from_checkpoint(checkpoint)
+    rows = []
+    for env_id in env_ids or list(agent.env_specs):
+        on_env(env_id)
+        spec = agent.env_specs.get(env_id, env_id)
+        key = spec if isinstance(spec, str) else spec.id
+        rows.append(EvaluationRow.of(key, agent.evaluate(spec, episodes=episodes, seed=seed, video_dir=video_dir)))
+    return rows
+
+
+def evaluation_table(rows: Sequence[EvaluationRow]) -> Table:
+    """Mean, standard deviation, smallest and largest return per environment."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Evaluation: return per episode", title_justify="left")
+    table.add_column("environment", no_wrap=True)
+    for heading in ("episodes", "mean", "std", "min", "max", "mean length"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        values = [number(value) for value in (row.mean, row.std, row.min, row.max, row.mean_length)]
+        table.add_row(row.env_id, str(len(row.returns)), *values)
+    return table

@@ -1,0 +1,294 @@
+"""One `tune.Tuner` run with a live display, metrics on disk, and an interrupt that keeps the work.
+
+Tune runs every trial in a process of its own; here, in the driver, a Tune callback receives what the trials
+report.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT
+from tensorboardX import SummaryWriter
+
+from rllib_multienv.cli.display import Display
+from rllib_multienv.cli.errors import failure_reason
+from rllib_multienv.cli.monitor import TrialStatus
+from rllib_multienv.cli.run_folder import RunFolder
+from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
+from rllib_multienv.config_files.build import algorithm_class
+from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, read_progress
+
+# Tune pickles its callbacks and stop criteria and brings them back when a run is resumed. What belongs to
+# this process (the screen, open files, criteria changed on the command line) therefore stays here, and not in
+# them.
+_active: Session | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        trials: All trials by name.
+        errors: What made a trial fail, in words, by name.
+        interrupted: Whether the user stopped it before it was done.
+    """
+
+    trials: dict[str, TrialStatus]
+    errors: dict[str, str]
+    interrupted: bool
+
+
+@dataclass
+class Session:
+    """The running experiment as the driver sees it.
+
+    Args:
+        file: The configuration.
+        folder: Where everything goes.
+        display: Where it is shown.
+    """
+
+    file: ConfigFile
+    folder: RunFolder
+    display: Display
+    interrupted: bool = False
+    trials: dict[str, TrialStatus] = field(default_factory=dict)
+    _writers: dict[str, tuple[ProgressWriter, SummaryWriter]] = field(default_factory=dict)
+    _saved: set[str] = field(default_factory=set)
+    _announced: bool = False
+    _leaving: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Whether the file asks for one trial; its metrics then lie in the run's folder itself."""
+        return not self.file.search_spaces and int(self.file.tune.get("num_samples") or 1) == 1
+
+    def metrics_folder(self, trial: str) -> Path:
+        """Where the metrics of a trial lie."""
+        return self.folder.path if self.single else self.folder.path / trial
+
+    def on_result(self, trial: Any, result: dict[str, Any]) -> None:
+        """Takes in a result; after an interrupt it also asks Tune for a checkpoint."""
+        row = flatten_result(result)
+        name = str(trial)
+        status = self._status(name)
+        status.update(row)
+        progress, board = self._writers_of(name)
+        progress.write(row)
+        for key, value in row.items():
+            board.add_scalar(key, value, global_step=status.steps)
+        board.flush()
+        self.display.update(self.trials, name)
+        if self.interrupted:
+            result[SHOULD_CHECKPOINT] = True
+            self.display.message("saving a checkpoint")
+
+    def on_checkpoint(self, trial: Any, path: str) -> None:
+        """Notes the latest checkpoint of a trial."""
+        self._status(str(trial)).checkpoint = path
+        if self.single:
+            self.folder.link_checkpoint(Path(path))
+        if self.interrupted:
+            self._saved.add(trial.trial_id)
+
+    def on_step_end(self, trials: list[Any]) -> None:
+        """Ends Tune's loop once an interrupt came and every running trial has a checkpoint of this moment.
+
+        Tune leaves the loop on the signal below and keeps the trials as unfinished, so that they can be
+        resumed; a stop criterion would mark them as done.
+        """
+        if self.interrupted and not self._announced:
+            self._announced = True
+            self.display.message(
+                "stopping: saving a checkpoint after this iteration (once more to stop at once)", lasting=True
+            )
+        running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        if self.interrupted and not self._leaving and all(trial.trial_id in self._saved for trial in running):
+            self._leaving = True
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def interrupt(self) -> None:
+        """Asks for an end after the current iteration, with a checkpoint.
+
+        It is called from a signal handler, possibly in the middle of a print, and therefore prints nothing
+        itself.
+        """
+        self.interrupted = True
+
+    def close(self) -> None:
+        """Closes the files."""
+        for _, board in self._writers.values():
+            board.close()
+
+    def _status(self, name: str) -> TrialStatus:
+        if name not in self.trials:
+            status = self.trials[name] = TrialStatus(name, self.file.stop)
+            earlier = self.metrics_folder(name) / "progress.csv"
+            if earlier.exists():
+                for row in read_progress(earlier):
+                    status.update(row, replayed=True)
+        return self.trials[name]
+
+    def _writers_of(self, name: str) -> tuple[ProgressWriter, SummaryWriter]:
+        if name not in self._writers:
+            folder = self.metrics_folder(name)
+            folder.mkdir(parents=True, exist_ok=True)
+            board = SummaryWriter(logdir=str(folder), purge_step=self.trials[name].steps)
+            self._writers[name] = ProgressWriter(folder / "progress.csv"), board
+        return self._writers[name]
+
+
+class SessionCallback(tune.Callback):
+    """Hands Tune's events to the session of this process."""
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
+        """A trial has reported a result."""
+        if _active is not None:
+            _active.on_result(trial, result)
+
+    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
+        """A trial has saved a checkpoint."""
+        if _active is not None:
+            _active.on_checkpoint(trial, checkpoint.path)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune has gone through its loop once."""
+        if _active is not None:
+            _active.on_step_end(trials)
+
+
+def session_stop(trial_id: str, result: dict[str, Any]) -> bool:
+    """Tune's stop function: the criteria of the session of this process."""
+    return _active is not None and _active.file.stop(trial_id, result)
+
+
+def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume: bool) -> Outcome:
+    """Runs the experiment of `file` in `folder`, to its end or until an interrupt.
+
+    Args:
+        file: What to run.
+        folder: Where to.
+        display: Shows it.
+        resume: Go on with the run that is in the folder, from its latest checkpoints.
+
+    Raises:
+        KeyboardInterrupt: On a second interrupt, while the first one's checkpoint is being saved.
+    """
+    global _active
+    session = Session(file, folder, display)
+    restore = _environment(
+        # Our own handler asks for a checkpoint first; our own files have a column for every key.
+        TUNE_DISABLE_SIGINT_HANDLER="1",
+        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
+        # Relative paths in a file are meant from where the user stands.
+        RAY_CHDIR_TO_TRIAL_DIR="0",
+        RAY_USAGE_STATS_ENABLED="0",
+    )
+    with restore, _local_ray(file), _signals(session.interrupt):
+        _active = session
+        try:
+            # A run that was stopped before Tune began has nothing to restore, and begins anew.
+            if resume and (folder.path / "tuner.pkl").is_file():
+                tuner = tune.Tuner.restore(
+                    str(folder.path),
+                    trainable=algorithm_class(file),
+                    _resume_config=_resume_config(session.single),
+                )
+            else:
+                tuner = build_tuner(
+                    file,
+                    name=folder.path.name,
+                    storage_path=folder.path.parent,
+                    callbacks=[SessionCallback()],
+                    stop=session_stop,
+                )
+            grid = tuner.fit()
+        finally:
+            _active = None
+            session.close()
+    errors = {Path(result.path).name: failure_reason(result.error) for result in grid if result.error is not None}
+    return Outcome(trials=session.trials, errors=errors, interrupted=session.interrupted)
+
+
+def _resume_config(single: bool) -> tune.ResumeConfig:
+    kinds = tune.ResumeConfig.ResumeType
+    # A single trial that had reached its criteria goes on when it is given later ones.
+    return tune.ResumeConfig(
+        finished=kinds.RESUME if single else kinds.SKIP, unfinished=kinds.RESUME, errored=kinds.RESUME
+    )
+
+
+@contextmanager
+def _local_ray(file: ConfigFile) -> Iterator[None]:
+    """Ray, started here unless it runs already, with room for one trial at least.
+
+    Ray counts CPUs and does not bind to them. A trial with more processes than the machine has cores is slow
+    but works; without this it would wait for ever.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=True)
+    else:
+        request = algorithm_class(file).default_resource_request(build_config(file, examples=True))
+        needed = sum(bundle.get("CPU", 0) for bundle in request.bundles)
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, int(needed + 0.999)),
+            include_dashboard=False,
+            log_to_driver=True,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and a polite kill call `interrupt`; the second one raises `KeyboardInterrupt`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    calls = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise KeyboardInterrupt
+        interrupt()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Tune sets a handler for this one, by which it is told to leave its loop.
+    before[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Sets environment variables, except those that the user has set."""
+    new = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)

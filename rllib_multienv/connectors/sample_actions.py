@@ -1,0 +1,58 @@
+"""Module-to-env piece: actions from distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core.columns import Columns
+
+from rllib_multienv.nets import distribution_for
+from rllib_multienv.spec import SpaceSpec
+
+
+class SampleActions(ConnectorV2):
+    """Adds ``"actions"`` and ``"action_logp"`` as arrays; takes the mode where ``explore`` is false.
+
+    Actions are the network's: 0..n-1 for discrete spaces, otherwise [B, A] around [-1, 1], not clipped (the probability
+    is that of the action that was drawn). Draws come from a generator of this piece's own, so that its state can be
+    saved and nothing else in the process disturbs it.
+    """
+
+    def __init__(self, *, space_specs: Mapping[str, SpaceSpec], seed: int | None, device: Any = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.distributions = {env_id: distribution_for(spec) for env_id, spec in space_specs.items()}
+        self.generator = torch.Generator(device=device or "cpu")
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+
+    def __call__(self, *, batch: dict[str, Any], explore: bool | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Sample where a (user's) piece before this one has not set actions already."""
+        for env_id, columns in batch.items():
+            inputs = columns[Columns.ACTION_DIST_INPUTS]
+            distribution = self.distributions[env_id].from_logits(inputs)
+            if Columns.ACTIONS not in columns:
+                chosen = distribution if explore else distribution.to_deterministic()
+                columns[Columns.ACTIONS] = chosen.sample(generator=self.generator) if explore else chosen.sample()
+            if explore:
+                columns[Columns.ACTION_LOGP] = distribution.logp(columns[Columns.ACTIONS]).cpu().numpy()
+            columns[Columns.ACTIONS] = columns[Columns.ACTIONS].cpu().numpy()
+            columns[Columns.ACTION_DIST_INPUTS] = inputs.cpu().numpy()
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """State of the random generator."""
+        return {"generator": self.generator.get_state().numpy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on drawing where a saved piece stopped; without a generator's state, do nothing."""
+        if "generator" in state:
+            self.generator.set_state(torch.from_numpy(state["generator"].copy()))
+
+    def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        """Runners draw independently: there is nothing to merge or to send."""
+        return {}

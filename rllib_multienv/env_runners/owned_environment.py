@@ -1,0 +1,90 @@
+"""One of the environments that a runner owns: its copies, and the episodes that they are in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rllib_multienv.env_runners.fragment import RunningEpisode
+from rllib_multienv.envs.errors import check_finite
+from rllib_multienv.envs.vector import EnvCopies, VectorStep
+from rllib_multienv.spec import EnvSpec
+
+
+class OwnedEnvironment:
+    """Copies of one environment between two fragments.
+
+    Attributes:
+        spec: What the environment is.
+        obs: Raw observations [B, ...] that the policy acts on next; None before the first reset.
+        running: [B], the episode that each copy is in.
+        steps: Time steps taken since this object was made, for error messages.
+    """
+
+    def __init__(self, spec: EnvSpec, num_envs: int, seed: int | None) -> None:
+        self.spec = spec
+        self.num_envs = num_envs
+        self._seed = seed
+        self._make()
+
+    def _make(self) -> None:
+        self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed)
+        self.obs: np.ndarray | None = None
+        self.running: list[RunningEpisode] = []
+        self.steps = 0
+
+    def reset(self) -> None:
+        """Begin new episodes in all copies."""
+        self.obs = self.copies.reset()
+        self.running = [RunningEpisode() for _ in range(self.num_envs)]
+        check_finite(self.spec.id, "observation", self.obs, self.steps)
+
+    def recreate(self) -> None:
+        """Replace all copies by new ones; they start new episodes at the next reset, from other seeds."""
+        self.close()
+        if self._seed is not None:
+            self._seed += 1
+        self._make()
+
+    def step(self, actions: np.ndarray) -> VectorStep:
+        """Step all copies with the environment's own ``actions`` [B, ...].
+
+        Raises:
+            EnvFailure: The environment raised.
+            NonFiniteError: It returned an observation or reward that is not finite.
+        """
+        step = self.copies.step(actions)
+        self.steps += 1
+        check_finite(self.spec.id, "observation", step.obs, self.steps)
+        check_finite(self.spec.id, "reward", step.rewards, self.steps)
+        for copy, observation in step.final_obs.items():
+            if not np.isfinite(observation).all():
+                check_finite(self.spec.id, "observation", np.stack([observation] * (copy + 1)), self.steps)
+        self.obs = step.obs
+        return step
+
+    def get_state(self) -> dict[str, Any] | None:
+        """All that is needed to go on where the copies stand; None where the environment cannot be captured."""
+        if self.obs is None:
+            return None
+        snapshot = self.copies.snapshot()
+        if snapshot is None:
+            return None
+        episodes = [
+            {"id_": r.id_, "length": r.length, "return_": r.return_, "custom_data": r.custom_data} for r in self.running
+        ]
+        return {"snapshot": snapshot, "episodes": episodes}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`get_state`; with another number of copies, new episodes are begun instead."""
+        if len(state["episodes"]) != self.num_envs:
+            return
+        if self.obs is None:
+            self.obs = self.copies.reset()
+        self.obs = self.copies.restore(state["snapshot"])
+        self.running = [RunningEpisode(**episode) for episode in state["episodes"]]
+
+    def close(self) -> None:
+        """Close all copies."""
+        self.copies.close()

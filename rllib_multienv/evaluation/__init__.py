@@ -1,0 +1,1 @@
+"""What comes out of a run: progress, learning curves, evaluation tables. Needs neither Ray nor PyTorch."""

@@ -1,0 +1,141 @@
+"""The progress of a run: what `progress.csv` holds, one row per training iteration."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RETURN_MEAN = "env_runners/module_episode_return_mean/"
+RETURN_MIN = "env_runners/module_episode_return_min/"
+RETURN_MAX = "env_runners/module_episode_return_max/"
+STEPS = "env_runners/num_module_steps_sampled_lifetime/"
+
+# The columns that one looks for first.
+_FIRST = ("training_iteration", "time_total_s", "num_env_steps_sampled_lifetime")
+
+
+def flatten_result(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a nested result, with ``/`` between the keys; without texts, lists and the config."""
+    flat: dict[str, float] = {}
+    _flatten(result, "", flat)
+    return {key: value for key, value in flat.items() if not key.startswith("config/")}
+
+
+def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, float]) -> None:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f"{prefix}{key}/", flat)
+        elif not isinstance(value, str | bytes | bool) and value is not None:
+            try:
+                flat[f"{prefix}{key}"] = float(value)
+            except (TypeError, ValueError):
+                continue
+
+
+def env_ids_of(keys: Iterable[str]) -> list[str]:
+    """The environments that a flat result tells about, in the order of its keys."""
+    prefixes = (STEPS, RETURN_MEAN)
+    ids = (key.removeprefix(prefix) for prefix in prefixes for key in keys if key.startswith(prefix))
+    return [env_id for env_id in dict.fromkeys(ids) if env_id != "__all_modules__"]
+
+
+def read_progress(path: str | Path) -> list[dict[str, float]]:
+    """The rows of a `progress.csv`, without the cells that are empty or no finite number.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    rows = []
+    with open(path, newline="", encoding="utf-8") as file:
+        for cells in csv.DictReader(file):
+            row = {}
+            for key, text in cells.items():
+                try:
+                    value = float(text or "nan")
+                except (TypeError, ValueError):
+                    continue
+                if math.isfinite(value):
+                    row[key] = value
+            rows.append(row)
+    return rows
+
+
+class ProgressWriter:
+    """Writes `progress.csv` row by row, with a column for every key that any row has had.
+
+    RLlib reports a return for an environment only once an episode has ended, so columns appear late; the file
+    is then written anew. A run that is resumed goes on in the same file: rows of iterations that are done
+    again, because they came after the checkpoint, are dropped.
+
+    Args:
+        path: The file; its folder must exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._columns: list[str] = []
+        self._appending = False
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Adds one row, a flat result as `flatten_result` gives it."""
+        new = [key for key in row if key not in self._columns]
+        if self._appending and not new:
+            with open(self._path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+            return
+        before = self._earlier_rows(row)
+        keys = dict.fromkeys(key for earlier in [*before, row] for key in earlier)
+        self._columns = [*(key for key in _FIRST if key in keys), *(key for key in keys if key not in _FIRST)]
+        temporary = self._path.with_suffix(".csv.tmp")
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows([*before, row])
+        temporary.replace(self._path)
+        self._appending = True
+
+    def _earlier_rows(self, row: Mapping[str, float]) -> list[dict[str, float]]:
+        if not self._path.exists():
+            return []
+        iteration = row.get("training_iteration", math.inf)
+        return [r for r in read_progress(self._path) if r.get("training_iteration", -math.inf) < iteration]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """How one environment's return went.
+
+    Args:
+        env_id: The environment.
+        steps: Its own environment steps so far, per point.
+        mean, low, high: Mean, smallest and largest return of the last episodes, per point.
+    """
+
+    env_id: str
+    steps: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def learning_curves(rows: Iterable[Mapping[str, float]]) -> list[LearningCurve]:
+    """One curve per environment, from the rows in which it has a return."""
+    rows = list(rows)
+    curves = []
+    for env_id in env_ids_of(dict.fromkeys(key for row in rows for key in row)):
+        points = [row for row in rows if RETURN_MEAN + env_id in row]
+        mean = [row[RETURN_MEAN + env_id] for row in points]
+        curves.append(
+            LearningCurve(
+                env_id=env_id,
+                steps=tuple(row.get(STEPS + env_id, row.get("training_iteration", 0.0)) for row in points),
+                mean=tuple(mean),
+                low=tuple(row.get(RETURN_MIN + env_id, m) for row, m in zip(points, mean, strict=True)),
+                high=tuple(row.get(RETURN_MAX + env_id, m) for row, m in zip(points, mean, strict=True)),
+            )
+        )
+    return curves

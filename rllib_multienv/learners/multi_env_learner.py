@@ -1,0 +1,274 @@
+"""The learner that all algorithms build on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    MODULE_TRAIN_BATCH_SIZE_MEAN,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_TRAINED,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+    NUM_MODULE_STEPS_TRAINED,
+    NUM_MODULE_STEPS_TRAINED_LIFETIME,
+)
+from ray.rllib.utils.schedules.scheduler import Scheduler
+from torch import Tensor
+
+from rllib_multienv.learners.gradients import all_reduce_sum, clip_by_global_norm
+from rllib_multienv.learners.minibatches import minibatches
+from rllib_multienv.learners.training_data import MultiEnvTrainingData
+from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
+from rllib_multienv.nets import ActorCritic
+from rllib_multienv.threads import use_assigned_cpus
+
+GRADIENT_NORM = "gradient_norm"
+NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
+_COMPONENT_RANDOM = "random"
+
+
+class MultiEnvLearner(TorchLearner):
+    """Trains the shared module on several environments at once.
+
+    One optimiser holds every parameter once, in two groups with learning rates of their own (actor, critic). Each of
+    the ``num_epochs * num_minibatches`` steps of an update makes one packed forward, one loss per environment, their
+    weighted sum (Algorithm 1 of the paper), one backward, the sum of gradients over all learners, clipping by the
+    global norm, and one optimiser step. A step whose gradient is not finite is skipped and counted.
+
+    Subclasses give the losses in ``compute_loss_for_module``.
+    """
+
+    config: Any
+
+    def build(self) -> None:
+        """Build module, optimiser and the generator of the minibatch shuffles."""
+        if self._is_built:
+            return
+        use_assigned_cpus()
+        self._shuffle = torch.Generator()
+        if self.config.seed is None:
+            self._shuffle.seed()
+        else:
+            seeds = np.random.SeedSequence([self.config.seed, 3, self._learner_index])
+            self._shuffle.manual_seed(int(seeds.generate_state(1)[0]))
+        self._loss_sums: dict[tuple[str, str], Tensor] = {}
+        self._loss_counts: dict[tuple[str, str], int] = {}
+        super().build()
+
+    @property
+    def module(self) -> MultiEnvModule:
+        """The agent."""
+        return self._module
+
+    @property
+    def network(self) -> ActorCritic:
+        """The network of all environments."""
+        return self.module.shared.network
+
+    def configure_optimizers(self) -> None:
+        """Register one optimiser for the shared parameters, without those that are frozen."""
+        self._freeze(self.config.frozen_parts)
+        groups, parameters, self._lr_schedules = [], [], {}
+        for name, candidates, lr in (
+            ("actor", self.network.actor_parameters(), self.config.actor_lr),
+            ("critic", self.network.critic_parameters(), self.config.critic_lr),
+        ):
+            trained = [p for p in candidates if p.requires_grad]
+            if not trained:
+                continue
+            schedule = Scheduler(fixed_value_or_schedule=self._annealed(lr), framework="torch", device=self._device)
+            self._lr_schedules[name] = schedule
+            parameters.append(trained)
+            groups.append({"params": trained, "lr": float(schedule.get_current_value()), "name": name})
+        optimizer = torch.optim.Adam(groups, eps=self.config.adam_epsilon, fused=True)
+        self.register_optimizer(
+            module_id=SHARED_MODULE,
+            optimizer=optimizer,
+            params=[p for trained in parameters for p in trained],
+        )
+
+    def _freeze(self, parts: Collection[str]) -> None:
+        """Exclude from training every parameter whose dotted path has one of ``parts`` in it."""
+        frozen: set[str] = set()
+        for part in parts:
+            found = {name for name, _ in self.network.named_parameters() if f".{part}." in f".{name}."}
+            if not found:
+                known = sorted({n for n, _ in self.network.named_modules() if n and n.count(".") < 2})
+                raise ValueError(f"freeze: the network has no part {part!r}; its parts are {', '.join(known)}.")
+            frozen |= found
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+
+    def _annealed(self, lr: Any) -> Any:
+        """The schedule of a learning rate: as given, or linearly to zero over ``lr_anneal_steps``."""
+        if self.config.lr_anneal_steps is None or not isinstance(lr, int | float):
+            return lr
+        return [[0, float(lr)], [self.config.lr_anneal_steps, 0.0]]
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """Leave the module unwrapped: the gradient is reduced explicitly (see :mod:`~.gradients`)."""
+
+    # One update
+
+    def update(
+        self,
+        *,
+        training_data: MultiEnvTrainingData,
+        timesteps: dict[str, Any] | None = None,
+        num_epochs: int = 1,
+        num_minibatches: int = 1,
+        _no_metrics_reduce: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Take ``num_epochs * num_minibatches`` optimiser steps on the fragments of this learner's environments.
+
+        Args:
+            training_data: The fragments.
+            timesteps: Counters for schedules; must have ``num_env_steps_sampled_lifetime``.
+            num_epochs: Passes over the data.
+            num_minibatches: Minibatches per pass.
+            _no_metrics_reduce: RLlib's: leave metrics in the logger.
+            kwargs: Ignored, for compatibility.
+
+        Returns:
+            The reduced metrics.
+        """
+        self._check_is_built()
+        timesteps = timesteps or {}
+        self.before_gradient_based_update(timesteps=timesteps)
+        training_data.solve_refs()
+        self._weights_seq_no += 1
+        batch = self._learner_connector(
+            rl_module=self.module,
+            batch={},
+            episodes=training_data.episodes,
+            shared_data={},
+            metrics=self.metrics,
+        )
+        batch = {env_id: columns for env_id, columns in batch.items() if self.should_module_be_updated(env_id)}
+        self.before_steps(batch)
+        steps = minibatches(batch, num_minibatches=num_minibatches, num_epochs=num_epochs, generator=self._shuffle)
+        for number, minibatch in enumerate(steps):
+            if number % num_minibatches == 0:
+                # Report the means over the last epoch.
+                self._loss_sums.clear()
+                self._loss_counts.clear()
+            _, losses, _ = self._update(minibatch)
+            for env_id, loss in losses.items():
+                self.log_loss(env_id, self.TOTAL_LOSS_KEY, loss)
+        self._report(batch)
+        self.after_gradient_based_update(timesteps=timesteps)
+        return None if _no_metrics_reduce else self.metrics.reduce()
+
+    def before_steps(self, batch: dict[str, dict[str, Tensor]]) -> None:
+        """Called with the whole batch before the first step; for metrics of the data as it came."""
+
+    def log_loss(self, env_id: str, key: str, value: Tensor) -> None:
+        """Remember a scalar of this step; reported as its mean over the last epoch of the update."""
+        place = (env_id, key)
+        value = value.detach()
+        self._loss_sums[place] = self._loss_sums[place] + value if place in self._loss_sums else value
+        self._loss_counts[place] = self._loss_counts.get(place, 0) + 1
+
+    def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
+        forward = self.module.forward_train(batch) if batch else {}
+        losses = self.compute_losses(fwd_out=forward, batch=batch)
+        gradients = self.postprocess_gradients(self.compute_gradients(losses))
+        self.apply_gradients(gradients)
+        return forward, losses, {}
+
+    def combine_losses(self, losses: dict[str, Tensor]) -> Tensor | None:
+        """Total loss over environments: the sum of Algorithm 1, weighted by ``env_loss_weights``."""
+        weights = self.config.env_loss_weights
+        total = None
+        for env_id, loss in losses.items():
+            term = loss * weights[env_id] if env_id in weights else loss
+            total = term if total is None else total + term
+        return total
+
+    def compute_gradients(self, loss_per_module: dict[str, Tensor], **kwargs: Any) -> dict[Any, Tensor]:
+        """Gradients of the combined loss for every trained parameter; zeros where it does not reach."""
+        for optimizer in self._optimizer_parameters:
+            optimizer.zero_grad(set_to_none=True)
+        total = self.combine_losses(loss_per_module)
+        if total is not None:
+            total.backward()
+        return {ref: torch.zeros_like(p) if p.grad is None else p.grad for ref, p in self._params.items()}
+
+    def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
+        """Sum over all learners, then clip by the global norm of that sum."""
+        gradients = list(gradients_dict.values())
+        if self.distributed:
+            all_reduce_sum(gradients)
+        norm = clip_by_global_norm(gradients, self.config.grad_clip)
+        self.log_loss(ALL_MODULES, GRADIENT_NORM, norm)
+        self._gradient_is_finite = bool(torch.isfinite(norm))
+        return gradients_dict
+
+    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
+        """One optimiser step; none if the gradient is not finite (on any learner: they all have the same sum)."""
+        if not self._gradient_is_finite:
+            self.metrics.log_value((ALL_MODULES, NUM_STEPS_SKIPPED_LIFETIME), 1, reduce="lifetime_sum")
+            return
+        for ref, gradient in gradients_dict.items():
+            self._params[ref].grad = gradient
+        for optimizer in self._optimizer_parameters:
+            optimizer.step()
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Move the learning rates along their schedules."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        now = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        for optimizer in self._optimizer_parameters:
+            for group in optimizer.param_groups:
+                group["lr"] = float(self._lr_schedules[group["name"]].update(timestep=now))
+                self.metrics.log_value((SHARED_MODULE, f"{group['name']}_lr"), group["lr"], window=1)
+
+    def _report(self, batch: dict[str, dict[str, Tensor]]) -> None:
+        """Log losses and the steps trained on; a step counts once, however many epochs pass over it."""
+        for (env_id, key), total in self._loss_sums.items():
+            self.metrics.log_value((env_id, key), total / self._loss_counts[env_id, key], window=1)
+        log = self.metrics.log_value
+        for env_id, columns in batch.items():
+            steps = len(next(iter(columns.values())))
+            log((env_id, NUM_MODULE_STEPS_TRAINED), steps, reduce="sum")
+            log((env_id, NUM_MODULE_STEPS_TRAINED_LIFETIME), steps, reduce="lifetime_sum")
+            log((env_id, MODULE_TRAIN_BATCH_SIZE_MEAN), steps, reduce="mean")
+            for key, reduce in (
+                (NUM_MODULE_STEPS_TRAINED, "sum"),
+                (NUM_MODULE_STEPS_TRAINED_LIFETIME, "lifetime_sum"),
+                (NUM_ENV_STEPS_TRAINED, "sum"),
+                (NUM_ENV_STEPS_TRAINED_LIFETIME, "lifetime_sum"),
+            ):
+                log((ALL_MODULES, key), steps, reduce=reduce)
+
+    # State
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's state and that of the random generators (shuffles, dropout)."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(_COMPONENT_RANDOM, components, not_components):
+            state[_COMPONENT_RANDOM] = {
+                "shuffle": self._shuffle.get_state().numpy(),
+                "torch": torch.get_rng_state().numpy(),
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over (parts of) a state."""
+        Learner.set_state(self, state)
+        if _COMPONENT_RANDOM in state:
+            self._shuffle.set_state(torch.from_numpy(state[_COMPONENT_RANDOM]["shuffle"].copy()))
+            torch.set_rng_state(torch.from_numpy(state[_COMPONENT_RANDOM]["torch"].copy()))

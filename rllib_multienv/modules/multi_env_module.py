@@ -1,0 +1,89 @@
+"""The MultiRLModule of an agent: the shared module and its views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule, MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
+
+from rllib_multienv.modules.env_view import EnvView
+from rllib_multienv.modules.shared_module import SharedModule
+from rllib_multienv.spec import SpaceSpec
+
+#: ModuleID of the module that owns every parameter.
+SHARED_MODULE = "shared"
+
+
+class MultiEnvModule(MultiRLModule):
+    """Hands batches of all environments to the shared module in one call."""
+
+    def setup(self) -> None:
+        """Build the shared module and attach a view of it for every environment."""
+        super().setup()
+        for module_id, module in self._rl_modules.items():
+            if module_id != SHARED_MODULE:
+                module.attach(self.shared)
+
+    @property
+    def shared(self) -> SharedModule:
+        """The module that owns every parameter."""
+        return self._rl_modules[SHARED_MODULE].unwrapped()
+
+    def add_module(self, module_id: str, module: RLModule, *, override: bool = False) -> None:
+        """Add (the view of) an environment."""
+        super().add_module(module_id, module, override=override)
+        if isinstance(module, EnvView):
+            module.attach(self.shared)
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return self.shared.forward_inference(batch, **kwargs)
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return self.shared.forward_inference(batch, **kwargs)
+
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return self.shared.forward_exploration(batch, **kwargs)
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return self.shared.forward_train(batch, **kwargs)
+
+
+def env_view_spec(space_spec: SpaceSpec, *, inference_only: bool = False) -> RLModuleSpec:
+    """Specification of one environment's view."""
+    return RLModuleSpec(
+        module_class=EnvView,
+        observation_space=space_spec.observation_space,
+        action_space=space_spec.action_space,
+        inference_only=inference_only,
+        model_config={"env_id": space_spec.env_id, "interface": space_spec},
+    )
+
+
+def multi_env_module_spec(
+    network: Mapping[str, Any], space_specs: Mapping[str, SpaceSpec], *, inference_only: bool = False
+) -> MultiRLModuleSpec:
+    """Specification of the module of an agent.
+
+    Args:
+        network: The network configuration as a dictionary (its ``to_dict()``).
+        space_specs: The environments, by env id.
+        inference_only: Whether to leave out what only the value function needs.
+    """
+    # RLlib asks every specification for spaces; the shared module has none of its own.
+    no_space = gym.spaces.Box(-1.0, 1.0, (1,))
+    shared = RLModuleSpec(
+        module_class=SharedModule,
+        observation_space=no_space,
+        action_space=no_space,
+        inference_only=inference_only,
+        model_config={"network": dict(network), "interfaces": dict(space_specs)},
+    )
+    views = {env_id: env_view_spec(spec, inference_only=inference_only) for env_id, spec in space_specs.items()}
+    return MultiRLModuleSpec(
+        multi_rl_module_class=MultiEnvModule,
+        rl_module_specs={SHARED_MODULE: shared, **views},
+        inference_only=inference_only,
+    )

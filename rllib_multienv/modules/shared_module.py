@@ -1,0 +1,58 @@
+"""The one RLModule that owns parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+from rllib_multienv.nets import ActorCritic, net_config_from_dict
+
+
+class SharedModule(TorchRLModule, InferenceOnlyAPI):
+    """Holds the network of all environments and runs it once for all of them.
+
+    Its batches are keyed by environment, ``{env_id: {"obs": [B_e, I_e]}}``, not by column as an RLModule's usually
+    are: packing happens inside the network. ``model_config`` carries ``"network"`` (the network configuration as a
+    dictionary) and ``"interfaces"`` (``{env_id: SpaceSpec}``).
+    """
+
+    network: ActorCritic
+
+    def setup(self) -> None:
+        """Build the network, for inference alone without what only the value function uses."""
+        config = net_config_from_dict(self.model_config["network"])
+        self.network = config.build(self.model_config["interfaces"])
+        if self.inference_only:
+            # RLlib 2.60 deletes nested attributes from the wrong object, so it is done here.
+            for name in self.network.critic_only:
+                delattr(self.network, name)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """The parts that only the value function uses: runners neither keep nor receive them."""
+        return [f"network.{name}" for name in self.network.critic_only]
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Distribution inputs of every environment: ``{env_id: {"action_dist_inputs": [B_e, n or 2A]}}``."""
+        policies = self.network.policy({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
+        return {env_id: {Columns.ACTION_DIST_INPUTS: inputs} for env_id, inputs in policies.items()}
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """As :meth:`_forward`, with the value predictions ``"vf_preds"`` [B_e]."""
+        policies, values = self.network({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
+        return {
+            env_id: {Columns.ACTION_DIST_INPUTS: policies[env_id], Columns.VF_PREDS: values[env_id]} for env_id in batch
+        }
+
+    @torch.no_grad()
+    def compute_values(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Values of every environment's observations, without gradients or dropout: ``{env_id: [B_e]}``."""
+        was_training = self.training
+        self.eval()
+        try:
+            return self.network.value({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
+        finally:
+            self.train(was_training)

@@ -1,0 +1,23 @@
+"""Networks in pure PyTorch: policies and value functions for any mixture of environments."""
+
+from .actor_critic import ActorCritic, Interface
+from .agnostic import AgnosticActorCritic, AgnosticNetConfig
+from .config import NetConfig, net_config_from_dict
+from .distributions import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
+from .mlp import MLPActorCritic, MLPNetConfig
+
+__all__ = [
+    "ActionDistribution",
+    "ActorCritic",
+    "AgnosticActorCritic",
+    "AgnosticNetConfig",
+    "Categorical",
+    "Deterministic",
+    "DiagGaussian",
+    "Interface",
+    "MLPActorCritic",
+    "MLPNetConfig",
+    "NetConfig",
+    "distribution_for",
+    "net_config_from_dict",
+]

@@ -1,0 +1,300 @@
+"""The agnostic actor-critic: one set of parameters for environments of any observation and action size."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .actor_critic import ActorCritic, Interface
+from .blocks import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, squash
+from .config import NetConfig, require
+from .context import TaskContext
+from .layout import DecoderLayout, Layout, build_layout
+from .sequence import SEQUENCE_EMBEDDINGS
+
+__all__ = ["AgnosticActorCritic", "AgnosticNetConfig"]
+
+_LOG_STD_LOW, _LOG_STD_HIGH, _LOG_STD_START = -5.0, 2.0, -0.5
+_POSITION_SIZE = 17
+_KEPT_LAYOUTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgnosticNetConfig(NetConfig):
+    """Config of `AgnosticActorCritic`. The defaults suit two CPU cores; `paper` gives the paper's sizes.
+
+    Attributes:
+        d_model: features H of every token.
+        embedding: sequence embedding, ``"s4"``, ``"s4d"`` or ``"gru"``.
+        d_state: state size of the S4 layers, even.
+        num_embedding_layers: layers of the sequence embedding in every block.
+        use_transformer: whether transformer layers follow the embedding.
+        num_transformer_layers: how many, in every block.
+        num_heads: attention heads; divides d_model.
+        dim_feedforward: hidden size of the transformers' feed-forward part; None means d_model.
+        use_res_mlp: whether a residual MLP stands between encoder and decoders.
+        res_mlp_depth: its blocks.
+        res_mlp_width: its hidden size; None means d_model.
+        dropout: probability in training mode.
+        context: ``"computed"`` (from the description), ``"embedding"`` (the paper's table, a row per
+            environment) or ``"none"``.
+        share_encoder: one encoder for actor and critic.
+        encoder_positions: whether the encoder sees the position of each observation component.
+        output_gain: factor of the decoders' mean over the features.
+        init_scale: start of the decoders' residual branches relative to the usual.
+    """
+
+    type: ClassVar[str] = "agnostic"
+
+    d_model: int = 64
+    embedding: Literal["s4", "s4d", "gru"] = "s4"
+    d_state: int = 16
+    num_embedding_layers: int = 1
+    use_transformer: bool = True
+    num_transformer_layers: int = 1
+    num_heads: int = 1
+    dim_feedforward: int | None = None
+    use_res_mlp: bool = True
+    res_mlp_depth: int = 2
+    res_mlp_width: int | None = None
+    dropout: float = 0.0
+    context: Literal["computed", "embedding", "none"] = "computed"
+    share_encoder: bool = False
+    encoder_positions: bool = True
+    output_gain: float = 2.0
+    init_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("d_model", "d_state"):
+            value = getattr(self, name)
+            require(
+                isinstance(value, int) and value >= 2 and value % 2 == 0,
+                name,
+                value,
+                "an even whole number >= 2",
+            )
+        for name in ("num_embedding_layers", "num_transformer_layers", "num_heads", "res_mlp_depth"):
+            require(
+                isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
+                name,
+                getattr(self, name),
+                ">= 1",
+            )
+        for name in ("dim_feedforward", "res_mlp_width"):
+            value = getattr(self, name)
+            require(value is None or (isinstance(value, int) and value >= 1), name, value, "None or >= 1")
+        require(
+            self.embedding in SEQUENCE_EMBEDDINGS,
+            "embedding",
+            self.embedding,
+            f"in {list(SEQUENCE_EMBEDDINGS)}",
+        )
+        contexts = ["computed", "embedding", "none"]
+        require(self.context in contexts, "context", self.context, f"in {contexts}")
+        require(
+            self.d_model % self.num_heads == 0,
+            "num_heads",
+            self.num_heads,
+            f"a divisor of d_model={self.d_model}",
+        )
+        require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
+        require(self.output_gain > 0, "output_gain", self.output_gain, "> 0")
+        require(
+            self.init_scale > 0,
+            "init_scale",
+            self.init_scale,
+            "> 0 (at 0 no gradient reaches the layers below)",
+        )
+
+    @classmethod
+    def paper(cls, **changes: Any) -> AgnosticNetConfig:
+        """The sizes of the paper's Table 2b, and its encoder without positions; any field can be changed."""
+        fields: dict[str, Any] = {
+            "d_model": 256, "d_state": 256, "num_embedding_layers": 2, "num_transformer_layers": 2,
+            "dim_feedforward": 256, "res_mlp_depth": 2, "res_mlp_width": 256, "dropout": 0.1,
+            "encoder_positions": False,
+        }  # fmt: skip
+        return cls(**(fields | changes))
+
+    def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
+        """Build the network for these environments; others can be added later."""
+        return AgnosticActorCritic(self, interfaces)
+
+
+class _Tower(nn.Module):
+    """Encoder (unless shared), context, residual MLP and decoders of the actor or of the critic."""
+
+    def __init__(self, config: AgnosticNetConfig, decoders: tuple[str, ...], *, with_encoder: bool) -> None:
+        super().__init__()
+        d_model = config.d_model
+
+        def trunk() -> SequenceTrunk:
+            return SequenceTrunk(
+                d_model=d_model,
+                embedding=config.embedding,
+                d_state=config.d_state,
+                num_embedding_layers=config.num_embedding_layers,
+                num_transformer_layers=config.num_transformer_layers if config.use_transformer else 0,
+                num_heads=config.num_heads,
+                dim_feedforward=config.dim_feedforward or d_model,
+                dropout=config.dropout,
+            )
+
+        positions = _POSITION_SIZE if config.encoder_positions else 1
+        self.encoder = EncoderBlock(d_model, positions, trunk()) if with_encoder else None
+        self.context = TaskContext(config.context, d_model)
+        self.res_mlp = (
+            ResidualMLP(d_model, config.res_mlp_depth, config.res_mlp_width or d_model, config.dropout)
+            if config.use_res_mlp
+            else nn.Identity()
+        )
+        self.decoders = nn.ModuleDict(
+            {name: DecoderBlock(d_model, trunk(), config.output_gain, config.init_scale) for name in decoders}
+        )
+
+    def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
+        """``[R, H]`` from the packed observations."""
+        assert self.encoder is not None
+        encoded: Tensor = self.encoder(scalars, layout.positions, layout.segments)
+        return encoded
+
+    def middle(self, encoded: Tensor, layout: Layout) -> Tensor:
+        """Add the task context and pass the residual MLP, ``[R, H]``."""
+        rows: Tensor = self.res_mlp(self.context(encoded, layout.order, layout.membership))
+        return rows
+
+    def decode(self, name: str, rows: Tensor, layout: DecoderLayout) -> Tensor:
+        """``[num_tokens]`` of the decoder ``name``."""
+        decoded: Tensor = self.decoders[name](rows, layout.positions, layout.sources, layout.segments)
+        return decoded
+
+
+class AgnosticActorCritic(ActorCritic):
+    """The paper's policy and value networks (section 3.1, Figure 1) with a packed forward.
+
+    The samples of all environments pass together; see `Segments`. No parameter belongs to an environment,
+    except with ``context="embedding"``. Names in the state dict: ``actor.encoder``, ``actor.res_mlp``,
+    ``actor.decoders.{logits,mean,log_std}``, ``critic.encoder`` (absent if shared),
+    ``critic.decoders.value``.
+
+    Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
+    """
+
+    def __init__(self, config: AgnosticNetConfig, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__()
+        self.config = config
+        self._position_size = _POSITION_SIZE if config.encoder_positions else 1
+        self.actor = _Tower(config, ("logits", "mean", "log_std"), with_encoder=True)
+        self.critic = _Tower(config, ("value",), with_encoder=not config.share_encoder)
+        self._layouts: OrderedDict[Any, Layout] = OrderedDict()
+        for env_id, interface in interfaces.items():
+            self.add_env(env_id, interface)
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """See `ActorCritic.add_env`; only ``context="embedding"`` gets new parameters."""
+        super().add_env(env_id, interface)
+        for tower in self._towers():
+            tower.context.add_env(env_id, interface)
+
+    def remove_env(self, env_id: str) -> None:
+        """See `ActorCritic.remove_env`."""
+        super().remove_env(env_id)
+        for tower in self._towers():
+            tower.context.remove_env(env_id)
+        self._layouts.clear()
+
+    def _towers(self) -> list[_Tower]:
+        """Actor and, unless this network was reduced to its policy, critic."""
+        return [tower for tower in (self.actor, getattr(self, "critic", None)) if tower is not None]
+
+    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActorCritic.policy`."""
+        layout = self._layout(obs)
+        if not layout.order:
+            return self._policy_outputs(None, layout)
+        return self._policy_outputs(self.actor.encode(layout.pack(obs), layout), layout)
+
+    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActorCritic.value`."""
+        layout = self._layout(obs)
+        if not layout.order:
+            return self._value_outputs(None, layout)
+        encoder = self.actor if self.config.share_encoder else self.critic
+        return self._value_outputs(encoder.encode(layout.pack(obs), layout), layout)
+
+    def forward(self, obs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """See `ActorCritic.forward`."""
+        layout = self._layout(obs)
+        if not layout.order:
+            return self._policy_outputs(None, layout), self._value_outputs(None, layout)
+        scalars = layout.pack(obs)
+        encoded = self.actor.encode(scalars, layout)
+        for_critic = encoded if self.config.share_encoder else self.critic.encode(scalars, layout)
+        return self._policy_outputs(encoded, layout), self._value_outputs(for_critic, layout)
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """See `ActorCritic.actor_parameters`."""
+        return list(self.actor.parameters())
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """See `ActorCritic.critic_parameters`."""
+        return list(self.critic.parameters())
+
+    def _policy_outputs(self, encoded: Tensor | None, layout: Layout) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+        if encoded is not None:
+            rows = self.actor.middle(encoded, layout)
+            if layout.logits is not None:
+                outputs |= layout.logits.split(self.actor.decode("logits", rows, layout.logits))
+            if layout.gaussian is not None:
+                mean = layout.gaussian.split(self.actor.decode("mean", rows, layout.gaussian))
+                raw = self.actor.decode("log_std", rows, layout.gaussian)
+                log_std = layout.gaussian.split(squash(raw, _LOG_STD_LOW, _LOG_STD_HIGH, _LOG_STD_START))
+                outputs |= {env_id: torch.cat([mean[env_id], log_std[env_id]], 1) for env_id in mean}
+        for env_id in layout.empty:
+            interface = self.interfaces[env_id]
+            width = interface.action_size * (1 if interface.discrete else 2)
+            outputs[env_id] = layout.positions.new_zeros(0, width)
+        return outputs
+
+    def _value_outputs(self, encoded: Tensor | None, layout: Layout) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
+        if encoded is not None and layout.value is not None:
+            values = layout.value.split(self.critic.decode("value", self.critic.middle(encoded, layout), layout.value))
+            outputs = {env_id: value.squeeze(1) for env_id, value in values.items()}
+        return outputs | {env_id: layout.positions.new_zeros(0) for env_id in layout.empty}
+
+    def _layout(self, obs: Mapping[str, Tensor]) -> Layout:
+        for env_id, value in obs.items():
+            if env_id not in self.interfaces:
+                raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+            size = self.interfaces[env_id].obs_size
+            if value.ndim != 2 or value.shape[1] != size:
+                raise ValueError(f"{env_id}: observations have shape {tuple(value.shape)}, expected [B, {size}]")
+        like = next(self.actor.parameters())
+        counts = {env_id: value.shape[0] for env_id, value in obs.items()}
+        key = (like.dtype, like.device, tuple(counts.items()))
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = build_layout(
+                counts,
+                self.interfaces,
+                d_model=self.config.d_model,
+                position_size=self._position_size,
+                like=like.detach(),
+            )
+            self._layouts[key] = layout
+            if len(self._layouts) > _KEPT_LAYOUTS:
+                self._layouts.popitem(last=False)
+        else:
+            self._layouts.move_to_end(key)
+        return layout
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_layouts": OrderedDict()}

@@ -1,0 +1,149 @@
+"""The building blocks of the paper's Figure 1a: encoder block, residual MLP, decoder block."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .packed_ops import repeat_rows, segment_mean
+from .segments import Segments
+from .sequence import SEQUENCE_EMBEDDINGS
+from .transformer import TransformerLayer
+
+__all__ = ["DecoderBlock", "EncoderBlock", "ResidualMLP", "SequenceTrunk"]
+
+
+class SequenceTrunk(nn.Module):
+    """A sequence embedding, then transformer layers; no normalisation after the last residual."""
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        embedding: str,
+        d_state: int,
+        num_embedding_layers: int,
+        num_transformer_layers: int,
+        num_heads: int,
+        dim_feedforward: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embedding = SEQUENCE_EMBEDDINGS[embedding](d_model, d_state, num_embedding_layers, dropout)
+        self.transformer = nn.ModuleList(
+            TransformerLayer(d_model, num_heads, dim_feedforward, dropout) for _ in range(num_transformer_layers)
+        )
+
+    def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
+        """Transform every sequence of the packed ``[N, H]``."""
+        tokens = self.embedding(tokens, segments)
+        for layer in self.transformer:
+            tokens = layer(tokens, segments)
+        return tokens
+
+    def scale_output(self, factor: float) -> None:
+        """Scale what every layer adds to its input."""
+        self.embedding.scale_output(factor)
+        for layer in self.transformer:
+            cast(TransformerLayer, layer).scale_output(factor)
+
+
+class EncoderBlock(nn.Module):
+    """Observation of any length to a vector: lift each scalar to H features, trunk, mean over the positions.
+
+    Args:
+        d_model: features H.
+        position_size: number of position features given beside each scalar; 1 means none, as in the paper.
+        trunk: the sequence layers.
+    """
+
+    def __init__(self, d_model: int, position_size: int, trunk: SequenceTrunk) -> None:
+        super().__init__()
+        # The first half of the inputs is the position's features (their first is constant: the bias), the
+        # second half the same times the scalar. So every position has its own direction, as a column of an
+        # MLP's weight.
+        self.lift = nn.Linear(2 * position_size, d_model, bias=False)
+        self.trunk = trunk
+        self.norm = nn.LayerNorm(d_model)
+        nn.init.normal_(self.lift.weight, std=1 / math.sqrt(position_size))
+
+    def forward(self, scalars: Tensor, positions: Tensor, segments: Segments) -> Tensor:
+        """Encode.
+
+        Args:
+            scalars: ``[N, 1]`` all observations, packed.
+            positions: ``[N, position_size]`` the position features of each scalar.
+            segments: the layout, one row per observation.
+
+        Returns:
+            ``[num_rows, H]``.
+        """
+        tokens = self.lift(torch.cat([positions, scalars * positions], 1))
+        pooled: Tensor = self.norm(segment_mean(self.trunk(tokens, segments), segments))
+        return pooled
+
+
+class ResidualMLP(nn.Module):
+    """``depth`` blocks ``x + W2 GELU(W1 LayerNorm(x))`` of hidden size ``width``."""
+
+    def __init__(self, d_model: int, depth: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(d_model),
+                nn.Linear(d_model, width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(width, d_model),
+            )
+            for _ in range(depth)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """``[R, H]`` to ``[R, H]``."""
+        for block in self.blocks:
+            rows = rows + block(rows)
+        return rows
+
+
+class DecoderBlock(nn.Module):
+    """A vector to a sequence of any length: repeat, add positions, trunk, mean over the features.
+
+    The mean over H features is multiplied by ``gain``. At the start the residual branches of the trunk are
+    scaled down by ``init_scale``, and the repeated vector is normalised and hence has no mean, so the outputs
+    start near 0 while the gradient reaches every layer.
+    """
+
+    def __init__(self, d_model: int, trunk: SequenceTrunk, gain: float, init_scale: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.trunk = trunk
+        self.gain = gain
+        trunk.scale_output(init_scale)
+
+    def forward(
+        self, rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int], ...], segments: Segments
+    ) -> Tensor:
+        """Decode.
+
+        Args:
+            rows: ``[R, H]``.
+            positions: ``[max_length, H]`` position encodings.
+            sources: which rows feed which sequences, see `repeat_rows`.
+            segments: layout of the outputs.
+
+        Returns:
+            ``[segments.num_tokens]``.
+        """
+        tokens = repeat_rows(self.norm(rows), positions, sources, segments)
+        return self.trunk(tokens, segments).mean(1) * self.gain
+
+
+def squash(x: Tensor, low: float, high: float, start: float) -> Tensor:
+    """Map the real line smoothly onto ``(low, high)`` with 0 going to ``start``."""
+    offset = math.log((start - low) / (high - start))
+    return low + (high - low) * F.sigmoid(x + offset)

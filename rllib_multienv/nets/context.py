@@ -1,0 +1,115 @@
+"""Task context: what tells the shared network which environment an observation comes from.
+
+The paper feeds the environment's name and action space. Here a fixed-length vector is *computed* from the
+environment's description, so a new environment has a context without a new parameter, and environments with
+alike names or spaces have alike contexts.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+from torch import Tensor, nn
+
+from .actor_critic import Interface
+
+__all__ = ["CONTEXT_SIZE", "TaskContext", "describe"]
+
+_NAME_SIZE = 48
+_BOUND_SIZE = 6
+_LARGEST_BOUND = 1e6
+CONTEXT_SIZE = _NAME_SIZE + 4 + _BOUND_SIZE
+
+
+def _name_features(env_id: str) -> Tensor:
+    """Signed hashed character n-grams (2 to 4) of the id (Weinberger et al., 2009), mean square one."""
+    text = f"^{env_id.lower()}$"
+    vector = torch.zeros(_NAME_SIZE, dtype=torch.float64)
+    for size in (2, 3, 4):
+        for start in range(len(text) - size + 1):
+            code = zlib.crc32(text[start : start + size].encode())
+            # The bucket and the sign come from different bits; crc32 is the same in every process and
+            # version.
+            vector[(code >> 1) % _NAME_SIZE] += 1.0 if code & 1 else -1.0
+    norm = vector.norm()
+    return vector * (math.sqrt(_NAME_SIZE) / norm) if norm > 0 else vector
+
+
+def describe(env_id: str, interface: Interface) -> Tensor:
+    """The context features ``[CONTEXT_SIZE]`` (float32) of an environment.
+
+    Name n-grams, kind of the actions (±1), log2 sizes of observation and action, and mean, spread and
+    extremes of the action bounds on a signed log scale.
+    """
+    sizes = torch.tensor(
+        [
+            1.0 if interface.discrete else -1.0,
+            math.log2(interface.obs_size) / 4 - 1,
+            math.log2(interface.action_size) / 2 - 1,
+            math.log2(interface.obs_size) - math.log2(interface.action_size) - 2,
+        ],
+        dtype=torch.float64,
+    )
+    bounds = torch.zeros(_BOUND_SIZE, dtype=torch.float64)
+    if not interface.discrete:
+        low, high = (
+            torch.tensor(bound, dtype=torch.float64).clamp(-_LARGEST_BOUND, _LARGEST_BOUND)
+            for bound in (interface.action_low, interface.action_high)
+        )
+        low, high = (torch.sign(x) * torch.log1p(x.abs()) for x in (low, high))
+        bounds[:] = torch.stack(
+            [low.mean(), high.mean(), low.min(), high.max(), (high - low).min(), (high + low).max()]
+        )
+    return torch.cat([_name_features(env_id), sizes, bounds]).float()
+
+
+class TaskContext(nn.Module):
+    """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and
+    sum it").
+
+    Args:
+        mode: ``"computed"``: a shared linear map of `describe`; ``"embedding"``: a learned row per
+            environment, in the order in which they were added; ``"none"``: nothing.
+        d_model: features H.
+    """
+
+    def __init__(self, mode: str, d_model: int) -> None:
+        super().__init__()
+        self.mode = mode
+        self.d_model = d_model
+        self._descriptions: dict[str, Tensor] = {}
+        if mode == "computed":
+            self.linear = nn.Linear(CONTEXT_SIZE, d_model)
+        elif mode == "embedding":
+            self._order: list[str] = []
+            self.rows = nn.ParameterList()
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """Make an environment's context known."""
+        if self.mode == "computed":
+            self._descriptions[env_id] = describe(env_id, interface)
+        elif self.mode == "embedding" and env_id not in self._order:
+            self._order.append(env_id)
+            reference = next(iter(self.rows), None)
+            row = torch.randn(self.d_model)
+            self.rows.append(nn.Parameter(row if reference is None else row.to(reference)))
+
+    def remove_env(self, env_id: str) -> None:
+        """Forget an environment's context."""
+        self._descriptions.pop(env_id, None)
+        if self.mode == "embedding":
+            index = self._order.index(env_id)
+            del self._order[index]
+            self.rows = nn.ParameterList(row for i, row in enumerate(self.rows) if i != index)
+
+    def forward(self, rows: Tensor, order: tuple[str, ...], membership: Tensor) -> Tensor:
+        """Add to ``rows [R, H]`` the context of each one's environment by ``membership [R, E]`` (one-hot)."""
+        if self.mode == "none":
+            return rows
+        if self.mode == "embedding":
+            table = torch.stack([self.rows[self._order.index(env_id)] for env_id in order])
+        else:
+            table = self.linear(torch.stack([self._descriptions[env_id] for env_id in order]).to(rows))
+        return torch.addmm(rows, membership, table)

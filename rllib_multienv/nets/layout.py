@@ -1,0 +1,125 @@
+"""Where the samples of a mapping ``{env_id: [B, I]}`` go in the packed tensors of the agnostic network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .actor_critic import Interface
+from .positions import position_features, sinusoidal_encoding
+from .segments import Segments
+
+__all__ = ["DecoderLayout", "Layout", "build_layout"]
+
+
+@dataclass(frozen=True)
+class DecoderLayout:
+    """The outputs of one decoder.
+
+    Attributes:
+        segments: one sequence per sample, as long as the environment's action.
+        sources: which rows each environment's sequences repeat.
+        positions: ``[max_length, H]`` position encodings.
+        outputs: ``(env_id, first token, one past the last token, action size)``.
+    """
+
+    segments: Segments
+    sources: tuple[tuple[int, int], ...]
+    positions: Tensor
+    outputs: tuple[tuple[str, int, int, int], ...]
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Cut ``[num_tokens]`` (or ``[num_tokens, 2]``) into ``{env_id: [B, A]}`` (or ``[B, A, 2]``)."""
+        return {env_id: flat[start:stop].view(-1, size, *flat.shape[1:]) for env_id, start, stop, size in self.outputs}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The packed order of one batch: environments by observation size, so that equal lengths are neighbours.
+
+    Attributes:
+        order: environments with at least one sample, in packed order.
+        rows: first row and number of rows of each, in that order.
+        empty: environments without samples.
+        segments: the encoder's sequences, one token per observation component.
+        positions: ``[N, P]`` position features of every token.
+        membership: ``[R, E]`` one-hot: which environment (by ``order``) a row belongs to.
+        logits, gaussian, value: layouts of the decoders; None without an environment of that kind.
+    """
+
+    order: tuple[str, ...]
+    rows: tuple[tuple[int, int], ...]
+    empty: tuple[str, ...]
+    segments: Segments
+    positions: Tensor
+    membership: Tensor
+    logits: DecoderLayout | None
+    gaussian: DecoderLayout | None
+    value: DecoderLayout | None
+
+    def pack(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """All observations as one column ``[N, 1]``, in the dtype and on the device of the layout."""
+        flat = [obs[env_id].reshape(-1) for env_id in self.order]
+        return torch.cat(flat).to(self.positions).unsqueeze(1)
+
+
+def _decoder_layout(
+    order: list[tuple[str, int]], rows: Mapping[str, tuple[int, int]], d_model: int, like: Tensor
+) -> DecoderLayout | None:
+    if not order:
+        return None
+    outputs, start = [], 0
+    for env_id, size in order:
+        stop = start + size * rows[env_id][1]
+        outputs.append((env_id, start, stop, size))
+        start = stop
+    segments = Segments.of((size, rows[env_id][1]) for env_id, size in order)
+    positions = sinusoidal_encoding(segments.max_length, d_model).to(like)
+    return DecoderLayout(segments, tuple(rows[env_id] for env_id, _ in order), positions, tuple(outputs))
+
+
+def build_layout(
+    counts: Mapping[str, int],
+    interfaces: Mapping[str, Interface],
+    *,
+    d_model: int,
+    position_size: int,
+    like: Tensor,
+) -> Layout:
+    """Lay out ``counts[env_id]`` samples of each environment, constants with dtype and device of ``like``."""
+    present = [env_id for env_id, count in counts.items() if count]
+    order = sorted(present, key=lambda env_id: interfaces[env_id].obs_size)
+    rows: dict[str, tuple[int, int]] = {}
+    start = 0
+    for env_id in order:
+        rows[env_id] = (start, counts[env_id])
+        start += counts[env_id]
+    segments = Segments.of((interfaces[env_id].obs_size, counts[env_id]) for env_id in order)
+    # Not in inference mode: the constants outlive the call and training saves them for its backward.
+    with torch.inference_mode(False), torch.no_grad():
+        table = position_features(segments.max_length, position_size).to(like)
+        pieces = [table[: group.length].repeat(group.count, 1) for group in segments.groups]
+        membership = torch.zeros(start, len(order), dtype=like.dtype, device=like.device)
+        for index, env_id in enumerate(order):
+            membership[rows[env_id][0] : sum(rows[env_id]), index] = 1.0
+
+        def by_action(discrete: bool) -> list[tuple[str, int]]:
+            chosen = [
+                (env_id, interfaces[env_id].action_size) for env_id in order if interfaces[env_id].discrete == discrete
+            ]
+            return sorted(chosen, key=lambda pair: pair[1])
+
+        return Layout(
+            order=tuple(order),
+            rows=tuple(rows[env_id] for env_id in order),
+            empty=tuple(env_id for env_id, count in counts.items() if not count),
+            segments=segments,
+            positions=torch.cat(pieces) if pieces else table,
+            membership=membership,
+            logits=_decoder_layout(by_action(True), rows, d_model, like),
+            gaussian=_decoder_layout(by_action(False), rows, d_model, like),
+            value=_decoder_layout([(env_id, 1) for env_id in order], rows, d_model, like),
+        )

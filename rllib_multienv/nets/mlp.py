@@ -1,0 +1,127 @@
+"""A plain MLP actor-critic for one environment, for comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .actor_critic import ActorCritic, Interface
+from .config import NetConfig, require
+
+__all__ = ["MLPActorCritic", "MLPNetConfig"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPNetConfig(NetConfig):
+    """Config of `MLPActorCritic`.
+
+    Attributes:
+        hidden: sizes of the hidden layers.
+        activation: ``"tanh"``, ``"relu"`` or ``"gelu"``.
+    """
+
+    type: ClassVar[str] = "mlp"
+
+    hidden: tuple[int, ...] = (64, 64)
+    activation: Literal["tanh", "relu", "gelu"] = "tanh"
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        require(
+            all(isinstance(n, int) and n >= 1 for n in self.hidden),
+            "hidden",
+            self.hidden,
+            "whole numbers >= 1",
+        )
+        require(self.activation in _ACTIVATIONS, "activation", self.activation, f"in {list(_ACTIVATIONS)}")
+
+    def build(self, interfaces: Mapping[str, Interface]) -> MLPActorCritic:
+        """Build the network; there must be exactly one environment."""
+        if len(interfaces) != 1:
+            raise ValueError(
+                f"MLPNetConfig is for exactly one environment, got {len(interfaces)}: {sorted(interfaces)}; "
+                "use AgnosticNetConfig for several"
+            )
+        ((env_id, interface),) = interfaces.items()
+        return MLPActorCritic(self, env_id, interface)
+
+
+def _mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.Sequential:
+    """Linear layers with orthogonal weights and zero biases; gain sqrt(2), the last one ``last_gain``."""
+    layers: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        last = index == len(sizes) - 2
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2))
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if last else [linear, activation()]
+    return nn.Sequential(*layers)
+
+
+class MLPActorCritic(ActorCritic):
+    """Separate MLPs for policy and value; the log standard deviation is learned, starts at 0."""
+
+    def __init__(self, config: MLPNetConfig, env_id: str, interface: Interface) -> None:
+        super().__init__()
+        self.config = config
+        activation = _ACTIVATIONS[config.activation]
+        self.actor = _mlp([interface.obs_size, *config.hidden, interface.action_size], activation, 0.01)
+        self.critic = _mlp([interface.obs_size, *config.hidden, 1], activation, 1.0)
+        self.log_std = None if interface.discrete else nn.Parameter(torch.zeros(interface.action_size))
+        super().add_env(env_id, interface)
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """Fails for any environment but the one that the network was built for.
+
+        Raises:
+            ValueError: another environment, or another interface.
+        """
+        if env_id not in self.interfaces:
+            raise ValueError(
+                f"an MLP network has one environment, {next(iter(self.interfaces))!r}; cannot add {env_id!r}"
+            )
+        super().add_env(env_id, interface)
+
+    def remove_env(self, env_id: str) -> None:
+        """Fails: the network has no parameters but that environment's.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"an MLP network cannot lose its only environment ({env_id!r})")
+
+    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActorCritic.policy`."""
+        outputs = {}
+        for env_id, value in self._checked(obs).items():
+            out = self.actor(value)
+            outputs[env_id] = out if self.log_std is None else torch.cat([out, self.log_std.expand_as(out)], 1)
+        return outputs
+
+    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActorCritic.value`."""
+        return {env_id: self.critic(value).squeeze(1) for env_id, value in self._checked(obs).items()}
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """See `ActorCritic.actor_parameters`."""
+        return [*self.actor.parameters(), *([] if self.log_std is None else [self.log_std])]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """See `ActorCritic.critic_parameters`."""
+        return list(self.critic.parameters())
+
+    def _checked(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for env_id in obs:
+            if env_id not in self.interfaces:
+                raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+        dtype = next(self.parameters()).dtype
+        return {env_id: value.to(dtype) for env_id, value in obs.items()}

@@ -1,0 +1,71 @@
+"""Running `multienv` as a user does: as a program of its own, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+TINY = """\
+algorithm: MultiEnvPPO
+environment: {envs: [CartPole-v1, Pendulum-v1]}
+env_runners: {num_env_runners: 0, num_envs_per_env_runner: 2, rollout_fragment_length: 64}
+rl_module: {model_config: {type: agnostic, d_model: 16}}
+training: {num_epochs: 1, num_minibatches: 2}
+debugging: {seed: 0}
+stop: {training_iteration: 4}
+"""
+
+
+def command(*arguments: object) -> list[str]:
+    """The command line of `multienv` with the Python that runs the tests."""
+    return [sys.executable, "-m", "rllib_multienv", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Environment variables in which the package is found, whatever the current folder."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "120"}
+
+
+def run_cli(*arguments: object, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
+    )
+
+
+def interrupt_cli(*arguments: object, cwd: Path, when: str, timeout: float = 240) -> tuple[int, str]:
+    """Runs a command and presses Ctrl-C (SIGINT to its process group) at the first line with `when` in it.
+
+    Returns:
+        The exit status and what was printed.
+    """
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(timeout, process.kill)
+    watchdog.start()
+    output, sent = [], False
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            output.append(line)
+            if when in line and not sent:
+                os.killpg(process.pid, signal.SIGINT)
+                sent = True
+        return process.wait(timeout=60), "".join(output)
+    finally:
+        watchdog.cancel()
+        process.kill()

@@ -1,0 +1,53 @@
+"""What can be trained on here."""
+
+from __future__ import annotations
+
+import time
+
+import gymnasium as gym
+import pytest
+from toy_envs import Faulty
+
+from rllib_multienv.envs import list_trainable, nearest_env_ids
+from rllib_multienv.envs.catalogue import TrainableEnv
+
+
+def test_lists_sizes_and_limits_quickly() -> None:
+    began = time.monotonic()
+    lines = {line.id: line for line in list_trainable()}
+    assert time.monotonic() - began < 10
+    assert lines["CartPole-v1"] == TrainableEnv("CartPole-v1", 4, True, 2, 500, ("CartPole-v0",))
+    assert (lines["Reacher-v5"].obs_size, lines["Reacher-v5"].discrete, lines["Reacher-v5"].action_size) == (
+        10,
+        False,
+        2,
+    )
+    assert lines["FrozenLake-v1"].obs_size == 16
+
+
+def test_old_versions_stand_beside_the_newest() -> None:
+    lines = {line.id: line for line in list_trainable()}
+    assert lines["Ant-v5"].older == ("Ant-v4",)
+    assert "Ant-v4" not in lines
+    assert {line.id for line in list_trainable(all_versions=True)} > {"Ant-v4", "Ant-v5"}
+
+
+def test_unsupported_and_broken_environments_are_left_out() -> None:
+    gym.register("BrokenHere-v0", entry_point=lambda: Faulty("make"))
+    try:
+        found = {line.id for line in list_trainable()}
+    finally:
+        del gym.registry["BrokenHere-v0"]
+    assert found.isdisjoint({"BrokenHere-v0", "CarRacing-v3", "Blackjack-v1"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [("cartpole", "CartPole-v1"), ("HalfCheeta-v4", "HalfCheetah-v5"), ("lunar_lander", "LunarLander-v3")],
+)
+def test_nearest_ids_offer_the_newest_first(asked: str, first: str) -> None:
+    assert nearest_env_ids(asked)[0] == first
+
+
+def test_nothing_is_near_nonsense() -> None:
+    assert nearest_env_ids("qqqqqqqqqqqq") == []

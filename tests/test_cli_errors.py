@@ -1,0 +1,83 @@
+"""Bad input on the command line is answered with one message, exit status 1, and no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_helpers import TINY, run_cli
+
+
+def error_of(*arguments: object, cwd: Path) -> str:
+    done = run_cli(*arguments, cwd=cwd)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("CartPole-v1", "CartPolle-v1"), ["CartPolle-v1", "CartPole-v1", "tiny.yaml:2"]),
+        (("[CartPole-v1, Pendulum-v1]", "[CartPole-v1, CartPole-v1]"), ["CartPole-v1", "tiny.yaml:2"]),
+        (("num_epochs", "num_epoch"), ["tiny.yaml:5", "'num_epoch'", "'num_epochs'"]),
+        (("d_model", "d_modell"), ["tiny.yaml:4", "d_modell", "d_model"]),
+        (("training:", "trainning:"), ["tiny.yaml:5", "'training'"]),
+    ],
+)
+def test_a_wrong_file_is_refused_before_anything_is_made(
+    change: tuple[str, str], words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY.replace(*change))
+    message = error_of("train", "tiny.yaml", cwd=tmp_path)
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("train",), "--resume DIR"),
+        (("train", "--resume", "."), "no folder of an earlier run"),
+        (("train", "--resume", ".", "--seed", "1"), "only --stop-steps and --stop-time"),
+        (("evaluate", "nowhere"), "there is no checkpoint folder nowhere"),
+        (("evaluate", "."), "checkpoint"),
+        (("transfer", "nowhere", "nowhere.yaml"), "there is no checkpoint folder nowhere"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    assert words in error_of(*arguments, cwd=tmp_path)
+
+
+def test_an_environment_that_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "my_envs.py").write_text(FAILING)
+    envs = "[CartPole-v1, {id: broken-motor, make: 'my_envs:Failing'}]"
+    (tmp_path / "fails.yaml").write_text(TINY.replace("[CartPole-v1, Pendulum-v1]", envs))
+    message = error_of("train", "fails.yaml", cwd=tmp_path)
+    assert "broken-motor" in message
+    assert "the motor is broken" in message
+    assert "results/fails/run.log" in message
+
+
+FAILING = """
+import gymnasium as gym
+import numpy as np
+
+
+class Failing(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps > 100:
+            raise ValueError("the motor is broken")
+        return np.zeros(3, np.float32), 1.0, False, self.steps % 20 == 0, {}
+"""

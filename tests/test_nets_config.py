@@ -1,0 +1,53 @@
+"""Network configs: JSON round trip, and errors that name the field."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, net_config_from_dict
+
+
+@pytest.mark.parametrize(
+    "config", [AgnosticNetConfig(), AgnosticNetConfig.paper(), MLPNetConfig(hidden=(8, 4), activation="relu")]
+)
+def test_round_trip_through_json(config: Any) -> None:
+    assert net_config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_paper_sizes() -> None:
+    paper = AgnosticNetConfig.paper(dropout=0.0)
+    assert (paper.d_model, paper.d_state, paper.dim_feedforward, paper.res_mlp_width) == (256, 256, 256, 256)
+    assert (paper.num_embedding_layers, paper.num_transformer_layers, paper.num_heads) == (2, 2, 1)
+    assert (paper.res_mlp_depth, paper.dropout) == (2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("d_model", 0), ("d_model", 7), ("d_state", 3), ("d_state", "16"),
+        ("embedding", "lstm"), ("num_heads", 5), ("num_heads", 0),
+        ("num_embedding_layers", 0), ("num_transformer_layers", 0), ("dim_feedforward", 0),
+        ("res_mlp_depth", 0), ("res_mlp_width", -1), ("dropout", 1.0), ("context", "name"),
+        ("output_gain", 0.0), ("init_scale", 0.0),
+    ],
+)  # fmt: skip
+def test_bad_agnostic_fields_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{field}="):
+        AgnosticNetConfig(**{field: value})
+
+
+def test_bad_mlp_fields_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^hidden="):
+        MLPNetConfig(hidden=(64, 0))
+    with pytest.raises(ValueError, match=r"^activation="):
+        MLPNetConfig(activation="swish")  # type: ignore[arg-type]
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'd_model'"):
+        net_config_from_dict({"type": "agnostic", "d_modle": 8})
+    with pytest.raises(ValueError, match="did you mean 'agnostic'"):
+        net_config_from_dict({"type": "agnostc"})
+    with pytest.raises(ValueError, match="known: agnostic, mlp"):
+        net_config_from_dict({})

@@ -1,0 +1,67 @@
+"""The computed task context describes an environment the same way everywhere."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from rllib_multienv.nets.context import CONTEXT_SIZE, TaskContext, describe
+
+torch.set_num_threads(1)
+
+
+def _interface(obs_size: int = 4, action_size: int = 2, discrete: bool = False, bound: float = 1.0) -> Any:
+    bounds = () if discrete else (bound,) * action_size
+    return SimpleNamespace(
+        obs_size=obs_size,
+        action_size=action_size,
+        discrete=discrete,
+        action_low=tuple(-b for b in bounds),
+        action_high=bounds,
+    )
+
+
+def test_same_in_another_process() -> None:
+    program = (
+        "from types import SimpleNamespace as S; from rllib_multienv.nets.context import describe;"
+        "i = S(obs_size=4, action_size=2, discrete=False, action_low=(-1.0,) * 2, action_high=(1.0,) * 2);"
+        "print(repr(describe('Reacher-v4', i).tolist()))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == repr(describe("Reacher-v4", _interface()).tolist())
+
+
+def test_every_part_of_the_description_matters() -> None:
+    base = describe("Hopper-v4", _interface())
+    assert base.shape == (CONTEXT_SIZE,)
+    others = [
+        describe("Walker-v4", _interface()),
+        describe("Hopper-v4", _interface(obs_size=5)),
+        describe("Hopper-v4", _interface(action_size=3)),
+        describe("Hopper-v4", _interface(discrete=True)),
+        describe("Hopper-v4", _interface(bound=2.0)),
+    ]
+    assert all(not torch.equal(base, other) for other in others)
+
+
+def test_alike_names_have_alike_contexts() -> None:
+    ant, ant5, pong = (describe(name, _interface()) for name in ("Ant-v4", "Ant-v5", "ALE-Pong"))
+    assert (ant - ant5).norm() < (ant - pong).norm()
+
+
+def test_huge_and_infinite_sizes_stay_moderate() -> None:
+    assert describe("x" * 300, _interface(376, 17, bound=1e6)).abs().max() < 30
+    assert describe("x", _interface(bound=float("inf"))).isfinite().all()
+
+
+def test_embedding_rows_of_remaining_environments_stay() -> None:
+    context = TaskContext("embedding", 4)
+    for name in ("a", "b", "c"):
+        context.add_env(name, _interface())
+    row = context.rows[2]
+    context.remove_env("b")
+    out = context(torch.zeros(1, 4), ("c",), torch.ones(1, 1))
+    assert torch.equal(out[0], row)
+    assert context.rows[1] is row

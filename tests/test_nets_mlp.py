@@ -1,0 +1,46 @@
+"""The plain MLP has the interface of all networks and exactly one environment."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from rllib_multienv.nets import MLPNetConfig
+
+torch.set_num_threads(1)
+
+
+def _interface(discrete: bool, obs_size: int = 3) -> Any:
+    return SimpleNamespace(
+        obs_size=obs_size, action_size=2, discrete=discrete, action_low=(-1.0,) * 2, action_high=(1.0,) * 2
+    )
+
+
+def test_outputs_and_parameters() -> None:
+    for discrete in (True, False):
+        net = MLPNetConfig().build({"env": _interface(discrete)})
+        policy, value = net({"env": torch.randn(5, 3)})
+        assert policy["env"].shape == (5, 2 if discrete else 4)
+        assert value["env"].shape == (5,)
+        together = [*net.actor_parameters(), *net.critic_parameters()]
+        assert {id(p) for p in together} == {id(p) for p in net.parameters()}
+        assert len(together) == len(list(net.parameters()))
+
+
+def test_log_std_does_not_depend_on_the_observation() -> None:
+    net = MLPNetConfig().build({"env": _interface(False)})
+    log_std = net.policy({"env": torch.randn(5, 3)})["env"][:, 2:]
+    assert torch.equal(log_std, torch.zeros(5, 2))
+
+
+def test_several_environments_are_refused() -> None:
+    with pytest.raises(ValueError, match="exactly one environment, got 2"):
+        MLPNetConfig().build({"a": _interface(True), "b": _interface(True)})
+    net = MLPNetConfig().build({"a": _interface(True)})
+    with pytest.raises(ValueError, match="cannot add 'b'"):
+        net.add_env("b", _interface(True))
+    with pytest.raises(ValueError, match="only environment"):
+        net.remove_env("a")
+    with pytest.raises(KeyError, match="'b'"):
+        net.policy({"b": torch.zeros(1, 3)})

@@ -1,0 +1,57 @@
+"""The operations over packed sequences equal their plain definitions, gradients included."""
+
+import pytest
+import torch
+
+from rllib_multienv.nets import packed_ops
+from rllib_multienv.nets.packed_ops import causal_convolution, repeat_rows, segment_mean
+from rllib_multienv.nets.segments import Segments
+
+torch.set_num_threads(1)
+LAYOUT = Segments.of([(1, 2), (3, 1), (3, 2), (6, 2)])
+
+
+def test_equal_neighbours_become_one_group() -> None:
+    assert [(group.length, group.count) for group in LAYOUT.groups] == [(1, 2), (3, 3), (6, 2)]
+    assert (LAYOUT.num_tokens, LAYOUT.num_rows, LAYOUT.max_length) == (2 + 9 + 12, 7, 6)
+
+
+def test_no_sequence_is_empty() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        Segments.of([(0, 3)])
+
+
+@pytest.mark.parametrize("long", [100, 5])
+def test_convolution_equals_its_definition(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_ops, "_LONG", long)  # both ways to the kernel's gradient
+    tokens = torch.randn(LAYOUT.num_tokens, 3, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    out = causal_convolution(tokens, kernel, LAYOUT)
+    for group in LAYOUT.groups:
+        u, y = group.tokens(tokens), group.tokens(out)
+        for position in range(group.length):
+            expected = sum(kernel[lag] * u[:, position - lag] for lag in range(position + 1))
+            assert torch.allclose(y[:, position], expected)
+    assert torch.autograd.gradcheck(lambda x, k: causal_convolution(x, k, LAYOUT), (tokens, kernel))
+
+
+def test_mean_over_positions() -> None:
+    tokens = torch.randn(LAYOUT.num_tokens, 3, dtype=torch.float64, requires_grad=True)
+    expected = torch.cat([group.tokens(tokens).mean(1) for group in LAYOUT.groups])
+    assert torch.allclose(segment_mean(tokens, LAYOUT), expected)
+    assert torch.autograd.gradcheck(lambda x: segment_mean(x, LAYOUT), (tokens,))
+
+
+def test_repeated_rows() -> None:
+    rows = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    positions = torch.randn(6, 3, dtype=torch.float64)
+    sources = ((4, 2), (1, 2), (7, 1), (6, 1), (0, 1))
+    lengths = (1, 3, 3, 6, 6)
+    expected = torch.cat(
+        [
+            (rows[start : start + count, None] + positions[:length]).flatten(0, 1)
+            for (start, count), length in zip(sources, lengths, strict=True)
+        ]
+    )
+    assert torch.allclose(repeat_rows(rows, positions, sources, LAYOUT), expected)
+    assert torch.autograd.gradcheck(lambda x: repeat_rows(x, positions, sources, LAYOUT), (rows,))

@@ -1,0 +1,89 @@
+"""Small deterministic environments whose every number is known."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+
+class Counter(gym.Env):
+    """Counts its steps; observation (episode, step). Episodes end in turn by termination and by truncation.
+
+    Episode e lasts 3 + e % 4 steps, is terminated if e is even and truncated if it is odd. The reward is
+    100 * episode + step, plus the action.
+    """
+
+    def __init__(self, start: int = 0, render_mode: str | None = None) -> None:
+        self.observation_space = gym.spaces.Box(-1e6, 1e6, (2,), np.float32)
+        self.action_space = gym.spaces.Discrete(3)
+        self.render_mode = render_mode
+        self.episode, self.t = start - 1, 0
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.episode, self.t], np.float64)  # wider than the space, as in many environments
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        return self._obs(), {"begun": self.episode}
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        self.t += 1
+        over = self.t >= 3 + self.episode % 4
+        reward = np.float32(100 * self.episode + self.t + int(action))
+        return self._obs(), reward, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
+
+
+class Faulty(gym.Env):
+    """Does one thing wrong at its third step, or where `fault` says."""
+
+    def __init__(self, fault: str = "") -> None:
+        if fault == "make":
+            raise OSError("no such file: level.dat")
+        self.observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = gym.spaces.Discrete(2)
+        self.fault, self.t = fault, 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        if self.fault == "reset":
+            raise KeyError("level")
+        if self.fault == "old_reset":
+            return np.zeros(2, np.float32)
+        return np.zeros(3 if self.fault == "shape" else 2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        obs, bad = np.zeros(2, np.float32), self.t == 3 and int(action) == 1
+        if bad and self.fault == "step":
+            raise ZeroDivisionError("division by zero")
+        if bad and self.fault == "exit":
+            os._exit(7)
+        if bad and self.fault == "old_step":
+            return obs, 0.0, False, {}
+        if bad and self.fault == "no_reward":
+            return obs, None, False, False, {}
+        return obs, 1, False, False, {}
+
+
+class Grid(gym.Env):
+    """Discrete observations and actions that do not start at zero."""
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Discrete(4, start=-2)
+        self.action_space = gym.spaces.Discrete(3, start=5)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[int, dict]:
+        super().reset(seed=seed)
+        return -2, {}
+
+    def step(self, action: Any) -> tuple[int, int, bool, bool, dict]:
+        assert self.action_space.contains(action), action
+        return int(action) - 6, 0, False, False, {}
+
+
+def make_counter(start: int = 0) -> Counter:
+    return Counter(start)
