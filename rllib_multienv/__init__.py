@@ -58,5 +58,12 @@ def _register_with_tune() -> None:
     register_trainable("MultiEnvPPO", MultiEnvPPO)
 
 
-if importlib.util.find_spec("ray") is not None:
+def _has_ray() -> bool:
+    try:
+        return importlib.util.find_spec("ray") is not None
+    except ImportError:
+        return False
+
+
+if _has_ray():
     _register_with_tune()

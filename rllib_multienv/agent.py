@@ -16,7 +16,7 @@ from rllib_multienv.envs.make import make_env, probe_spaces
 from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.nets import distribution_for
 from rllib_multienv.normalization import ObservationNormalizer
-from rllib_multienv.spec import EnvSpec, SpaceSpec
+from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
 
 class MultiEnvAgent:
@@ -64,20 +64,32 @@ class MultiEnvAgent:
     def add_env(self, env: str | EnvSpec | Mapping[str, Any]) -> str:
         """Make an environment known, if it is not already, and return its id.
 
+        A known id may come with another specification, which then says how to make it (with other ``kwargs``, or
+        because the checkpoint could not hold the function that makes it); its spaces must be the same.
+
         Raises:
-            ValueError: It does not exist or its spaces are not supported.
+            ValueError: It does not exist, its spaces are not supported, or they are not those of this id.
         """
         if isinstance(env, str) and env in self.space_specs:
             return env
         spec = EnvSpec.of(env)
-        if spec.id not in self.space_specs:
-            spaces = probe_spaces(spec)
+        if self.env_specs.get(spec.id) == spec:
+            return spec.id
+        (spec,) = resolve_env_specs([spec])
+        spaces = probe_spaces(spec)
+        known = self.space_specs.get(spec.id)
+        if known is None:
             self._network.add_env(spec.id, spaces)
             self.space_specs[spec.id] = spaces
-            self.env_specs[spec.id] = spec
+        elif known.to_dict() != spaces.to_dict():
+            raise ValueError(
+                f"{spec.id!r} is the id of an environment with observations {known.observation_space} and actions "
+                f"{known.action_space}; this one has {spaces.observation_space} and {spaces.action_space}. Give it an "
+                "id of its own."
+            )
+        self.env_specs[spec.id] = spec
         return spec.id
 
-    @torch.no_grad()
     def act(
         self,
         env: str | EnvSpec | Mapping[str, Any],
@@ -112,6 +124,7 @@ class MultiEnvAgent:
         actions = spaces.action_to_env(self._actions(env_id, array[None] if single else array, explore, generator))
         return actions[0] if single else actions
 
+    @torch.no_grad()
     def _actions(self, env_id: str, obs: np.ndarray, explore: bool, generator: torch.Generator | None) -> np.ndarray:
         """The network's actions for a batch of raw observations [B, ...]."""
         flat = self.space_specs[env_id].flatten_obs(obs)
@@ -137,7 +150,7 @@ class MultiEnvAgent:
         Args:
             env: An env id or specification; a new one is added.
             episodes: How many.
-            seed: Seed of the environment; None for fresh entropy.
+            seed: Seed of the environment and of the draws; None for fresh entropy.
             explore: Draw actions instead of taking the mode.
             video_dir: Also record the first episode as a video in this folder (needs the ``video`` extra).
 
@@ -145,9 +158,11 @@ class MultiEnvAgent:
             Return (undiscounted sum of raw rewards) and length of each episode.
 
         Raises:
-            ValueError: The environment cannot be made from the checkpoint alone.
+            ValueError: The environment cannot be made from the checkpoint alone, or ``episodes`` is not positive.
             EnvFailure: The environment raised.
         """
+        if episodes < 1:
+            raise ValueError(f"episodes={episodes}: must be at least 1.")
         env_id = self.add_env(env)
         if env_id not in self.env_specs:
             raise ValueError(
@@ -156,6 +171,11 @@ class MultiEnvAgent:
             )
         if video_dir is not None:
             self._record(env_id, Path(video_dir), seed, explore)
+        generator = torch.Generator(device=self.device)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
         num_envs = min(episodes, 10)
         # Each copy plays a number of episodes fixed beforehand: taking those that end first would favour short ones.
         left = [(episodes + b) // num_envs for b in range(num_envs)]
@@ -166,7 +186,7 @@ class MultiEnvAgent:
             returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
             while any(left):
                 check_finite(env_id, "observation", obs)
-                actions = self._actions(env_id, obs, explore, None)
+                actions = self._actions(env_id, obs, explore, generator)
                 step = copies.step(self.space_specs[env_id].action_to_env(actions))
                 returns += step.rewards
                 lengths += ~step.is_reset
@@ -181,7 +201,6 @@ class MultiEnvAgent:
         return results
 
     def _record(self, env_id: str, folder: Path, seed: int | None, explore: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         env: gym.Env = gym.wrappers.RecordVideo(
             make_env(self.env_specs[env_id], render_mode="rgb_array"),
             str(folder),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from rllib_multienv.nets import NetConfig, net_config_from_dict
+from rllib_multienv.nets import ActorCritic, NetConfig, net_config_from_dict
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
@@ -77,6 +77,38 @@ class AgentCheckpoint:
             DESCRIPTION_FILE: json.dumps(description, indent=1).encode(),
             NETWORK_FILE: weights.getvalue(),
         }
+
+
+def check_network_config(checkpoint: AgentCheckpoint, mine: NetConfig, path: str | Path) -> None:
+    """Raise a ValueError that names the difference if the checkpoint's network has another configuration.
+
+    ``dropout`` may differ: it changes no parameter.
+    """
+    own, theirs = mine.to_dict(), checkpoint.network.to_dict()
+    for name in sorted(own.keys() | theirs.keys(), key=lambda n: (n != "type", n)):
+        if name != "dropout" and own.get(name) != theirs.get(name):
+            raise ValueError(
+                f"Checkpoint {str(path)!r} has another network: {name}={theirs.get(name)!r} there, "
+                f"{own.get(name)!r} in this configuration. Use rl_module(model_config={theirs!r})."
+            )
+
+
+def check_weights_fit(checkpoint: AgentCheckpoint, network: ActorCritic, path: str | Path) -> None:
+    """Raise a ValueError if the checkpoint's weights cannot be loaded strictly into ``network``."""
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in (checkpoint.weights or {}).items()}
+    differing = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
+    if differing:
+        raise ValueError(
+            f"Checkpoint {str(path)!r}: the network there does not fit, for instance at {differing[0]!r} (there "
+            f"{theirs.get(differing[0])}, here {own.get(differing[0])})."
+        )
+    if getattr(checkpoint.network, "context", None) == "embedding" and [*network.interfaces] != [*checkpoint.space_specs]:
+        # The rows of the table belong to environments by their order, so that sizes alone could fit.
+        raise ValueError(
+            f'Checkpoint {str(path)!r}: with context="embedding" the network has parameters of its own for each of '
+            f"{', '.join(checkpoint.space_specs)}, which cannot be carried over to {', '.join(network.interfaces)}."
+        )
 
 
 def _installed_versions() -> dict[str, str]:

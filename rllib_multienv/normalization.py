@@ -111,7 +111,7 @@ class ObservationNormalizer:
     """Maps observations of one environment to zero mean and unit variance, clipped to ±:data:`CLIP`.
 
     The statistics are applied as they stood at the last :meth:`freeze`: within a fragment every observation is mapped
-    the same way, and the learner sees exactly what the policy saw.
+    the same way, and the learner sees exactly what the policy saw (docs/deviations.md, 10).
     """
 
     def __init__(self, size: int) -> None:
@@ -134,7 +134,7 @@ class RewardNormalizer:
     """Divides rewards of one environment by the running standard deviation of their discounted return.
 
     The discounted return is followed per copy of the environment, ``g <- gamma * g + r``, and starts at zero with each
-    episode. The mean is not subtracted: that would change which policy is best.
+    episode. The mean is not subtracted: that would change which policy is best (docs/deviations.md, 12).
     """
 
     def __init__(self, num_envs: int, gamma: float) -> None:

@@ -162,3 +162,17 @@ def test_snapshot_that_no_longer_fits_begins_new_episodes() -> None:
     with pytest.warns(UserWarning, match="'counter' begins new episodes"):
         obs = changed.restore(env.snapshot())
     assert obs[0, 1] == 0
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "InvertedPendulum-v4", "Reacher-v4"])
+def test_a_restored_environment_can_be_captured_again(env_id: str) -> None:
+    first, second, third = (EnvCopies(EnvSpec(env_id), 1, seed=seed) for seed in (0, 1, 2))
+    first.reset()
+    second.restore(first.snapshot())
+    again = second.snapshot()
+    assert again is not None
+    third.restore(again)
+    size = first.space_spec.action_size
+    action = first.space_spec.action_to_env(np.zeros(1, np.int64) if first.space_spec.discrete else np.zeros((1, size)))
+    for _ in range(300):
+        assert np.array_equal(first.step(action).obs, third.step(action).obs)

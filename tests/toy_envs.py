@@ -87,3 +87,45 @@ class Grid(gym.Env):
 
 def make_counter(start: int = 0) -> Counter:
     return Counter(start)
+
+
+class Breaking(gym.Env):
+    """Does something wrong at its `at`-th step: raises (`step`, `reset`), ends its process (`exit`), or gives what is
+    not finite.
+
+    Episodes last four steps. A reset that fails is the first after that step. With `once`, a file, it happens only
+    while the file exists, and the file is removed: the next copy is sound.
+    """
+
+    def __init__(self, fault: str = "", at: int = 6, once: str | None = None) -> None:
+        self.observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+        self.action_space = gym.spaces.Discrete(2)
+        self.fault, self.at, self.once, self.steps = fault, at, once, 0
+
+    def _breaks(self) -> bool:
+        if self.steps < self.at or (self.once is not None and not os.path.exists(self.once)):
+            return False
+        if self.once is not None:
+            os.remove(self.once)
+        return True
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        if self.fault == "reset" and self._breaks():
+            raise KeyError("level 7")
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.steps += 1
+        obs, reward, over = self.np_random.uniform(-1, 1, 3).astype(np.float32), 1.0, self.steps % 4 == 0
+        if self.fault not in ("", "reset") and self._breaks():
+            if self.fault == "step":
+                raise ZeroDivisionError("wheel came off")
+            if self.fault == "exit":
+                os._exit(7)
+            kind, quantity = self.fault.split("_")
+            if quantity == "reward":
+                reward = float(kind)
+            else:
+                obs[1] = float(kind)
+        return obs, reward, False, over, {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.fs
+import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import (
@@ -15,9 +16,9 @@ from ray.rllib.core import (
     COMPONENT_RL_MODULE,
 )
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 
-from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
+from rllib_multienv.checkpoints import AgentCheckpoint, check_network_config, read_checkpoint
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.modules import SHARED_MODULE
@@ -42,41 +43,39 @@ class MultiEnvAlgorithm(Algorithm):
     # Starting from an agent
 
     def _initialize_from(self, path: str) -> None:
+        """Take over weights and statistics; the configuration has checked already that they fit."""
         checkpoint = read_checkpoint(path)
-        self._check_network(checkpoint, path)
-        weights = {name: tensor.numpy() for name, tensor in (checkpoint.weights or {}).items()}
-        own = self._network_state()
-        if own.keys() != weights.keys() or any(own[name].shape != weights[name].shape for name in own):
-            differing = sorted(own.keys() ^ weights.keys()) or [n for n in own if own[n].shape != weights[n].shape]
-            raise ValueError(
-                f"initialize_from({path!r}): the network there does not fit, for instance at {differing[0]!r}. A "
-                "network with parameters of single environments cannot be carried over to others."
-            )
-        module_state = {SHARED_MODULE: {f"network.{name}": array for name, array in weights.items()}}
-        self.learner_group.foreach_learner(lambda learner: learner.module.set_state(module_state))
-        self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
-        self._take_over_statistics(checkpoint)
+        weights = {f"network.{name}": tensor.numpy() for name, tensor in (checkpoint.weights or {}).items()}
+        self.learner_group.set_weights({SHARED_MODULE: weights})
+        for connector in _statistics(self.env_runner):
+            moments = checkpoint.obs_moments
+            if isinstance(connector, RewardScale):
+                moments = checkpoint.reward_moments
+            connector.set_state(_as_base(moments, self.config.space_specs, checkpoint.space_specs))
+        self._send_to_runners()
 
-    def _check_network(self, checkpoint: AgentCheckpoint, path: str) -> None:
-        mine, theirs = self.config.network_config.to_dict(), checkpoint.network.to_dict()
-        for name in mine.keys() | theirs.keys():
-            if name != "dropout" and mine.get(name) != theirs.get(name):
-                raise ValueError(
-                    f"Checkpoint {path!r} has another network: {name}={theirs.get(name)!r} there, {mine.get(name)!r} "
-                    f"in this configuration. Use rl_module(model_config={theirs!r})."
-                )
+    def _send_to_runners(self) -> None:
+        """Give all runners the learner's weights, and remote ones the local runner's statistics; wait for them.
 
-    def _take_over_statistics(self, checkpoint: AgentCheckpoint) -> None:
-        runner = self.env_runner
-        for connector in runner._env_to_module.connectors:
-            if isinstance(connector, NormalizeObservations):
-                connector.set_state(_as_base(checkpoint.obs_moments, self.config.space_specs, checkpoint.space_specs))
-            elif isinstance(connector, RewardScale):
-                connector.set_state(
-                    _as_base(checkpoint.reward_moments, self.config.space_specs, checkpoint.space_specs)
-                )
-        state = runner.get_state(components=[COMPONENT_ENV_TO_MODULE_CONNECTOR])
-        self.env_runner_group.foreach_env_runner(lambda r: r.set_state(state), local_env_runner=False)
+        RLlib's own synchronisation does not wait, and drops what it sends to a runner that has not answered yet.
+        """
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        weights = {key: state[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)}
+        if self.env_runner_group.num_remote_env_runners() == 0:
+            self.env_runner.set_state(weights)
+            return
+        statistics = [piece.merge_states([piece.get_state()]) for piece in _statistics(self.env_runner)]
+        reference = ray.put((weights, statistics))
+
+        def take_over(runner: Any) -> None:
+            weights, statistics = ray.get(reference)
+            runner.set_state(weights)
+            for piece, state in zip(_statistics(runner), statistics, strict=True):
+                piece.set_state(state)
+
+        self.env_runner_group.foreach_env_runner(take_over)
 
     def _network_state(self) -> dict[str, np.ndarray]:
         """The whole network's state dict, as arrays."""
@@ -103,26 +102,57 @@ class MultiEnvAlgorithm(Algorithm):
 
     def save_to_path(self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any) -> str:
         """RLlib's checkpoint, and beside it the agent's own two files (see :mod:`rllib_multienv.checkpoints`)."""
+        path, filesystem = _locate(path, filesystem)
         written = str(super().save_to_path(path, state=state, filesystem=filesystem, **kwargs))
-        target = Path(path if filesystem is not None and path is not None else written)
+        target = Path(written if path is None else path)
         files = filesystem or pyarrow.fs.LocalFileSystem()
         for name, content in self.agent_checkpoint().to_files().items():
             with files.open_output_stream((target / name).as_posix()) as stream:
                 stream.write(content)
         return written
 
-    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Restore; refuses a folder that is no checkpoint, or one of another network, before anything is changed."""
-        if not args and not kwargs.get("filesystem") and not kwargs.get("component"):
-            self._check_network(read_checkpoint(path, weights=False), str(path))
-        super().restore_from_path(path, *args, **kwargs)
+    def restore_from_path(self, path: Any, *args: Any, filesystem: Any = None, **kwargs: Any) -> None:
+        """Restore everything.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            ValueError: It is no checkpoint of this package, or one of another network or of other environments. The
+                algorithm is as it was before.
+        """
+        path, filesystem = _locate(path, filesystem)
+        if filesystem is None and not kwargs.get("component"):
+            checkpoint = read_checkpoint(path, weights=False)
+            check_network_config(checkpoint, self.config.network_config, path)
+            self._check_environments(checkpoint, path)
+        super().restore_from_path(path, *args, filesystem=filesystem, **kwargs)
+        self._send_to_runners()
+
+    def _check_environments(self, checkpoint: AgentCheckpoint, path: Any) -> None:
+        own, theirs = self.config.space_specs, checkpoint.space_specs
+        for env_id in [*theirs, *own]:
+            if env_id not in own or env_id not in theirs or own[env_id].to_dict() != theirs[env_id].to_dict():
+                raise ValueError(
+                    f"Checkpoint {str(path)!r} is of other environments than this run, for instance {env_id!r}; there: "
+                    f"{', '.join(theirs)}. To start from its agent, build a new algorithm with "
+                    "config.initialize_from(path)."
+                )
 
     @classmethod
     def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> Any:
-        """Build the algorithm that a checkpoint holds and restore it."""
+        """Build the algorithm that a checkpoint holds and restore it.
+
+        Args:
+            path: A folder, a URI, or a ``ray.train.Checkpoint``.
+            filesystem: Where ``path`` is, if neither local nor told by a URI.
+            kwargs: See ``Algorithm.from_checkpoint``.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+            ValueError: It is no checkpoint of this package.
+        """
+        path, filesystem = _locate(path, filesystem)
         if filesystem is None:
             read_checkpoint(path, weights=False)
-            path = str(Path(path).absolute())
         return super().from_checkpoint(path, filesystem, **kwargs)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -146,7 +176,12 @@ class MultiEnvAlgorithm(Algorithm):
                 pg_offset=self.config.num_env_runners,
             )
         results = super().evaluate(parallel_train_future)
-        _add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
+        sampled = results.get(ENV_RUNNER_RESULTS, {})
+        # Of several runners, RLlib gives the mean of their means, whatever numbers of episodes they had.
+        sampled.get(MODULE_EPISODE_RETURN_MEAN, {}).update(
+            {env_id: float(np.mean(values)) for env_id, values in sampled.get(EPISODE_RETURNS, {}).items()}
+        )
+        _add_aggregates(sampled)
         return results
 
     def _before_evaluate(self) -> None:
@@ -163,6 +198,25 @@ class MultiEnvAlgorithm(Algorithm):
         _add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
         _add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
         return results
+
+
+def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:
+    """Where a checkpoint is: an absolute local path and no file system, or a path in a file system."""
+    if path is None:
+        return None, filesystem
+    if filesystem is None and hasattr(path, "filesystem"):  # a ray.train.Checkpoint
+        path, filesystem = path.path, path.filesystem
+    elif filesystem is None and "://" in str(path):
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(str(path))
+    if filesystem is None or isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        return str(Path(path).absolute()), None
+    return str(path), filesystem
+
+
+def _statistics(runner: Any) -> list[Any]:
+    """The pieces of a runner that keep statistics."""
+    kinds = (NormalizeObservations, RewardScale)
+    return [piece for piece in runner._env_to_module.connectors if isinstance(piece, kinds)]
 
 
 def _as_base(moments: Any, own: Any, theirs: Any) -> dict[str, Any]:

@@ -14,9 +14,12 @@ from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.utils.from_config import _NotProvided
 from ray.tune.search.sample import Domain
 
+from rllib_multienv.checkpoints import check_network_config, check_weights_fit, read_checkpoint
 from rllib_multienv.connectors import (
     ActionsToEnv,
     FlattenObservations,
+    ModuleToMultiEnvPipeline,
+    MultiEnvToModulePipeline,
     NormalizeObservations,
     ObservationsToTensors,
     RewardScale,
@@ -25,7 +28,7 @@ from rllib_multienv.connectors import (
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
-from rllib_multienv.modules import multi_env_module_spec
+from rllib_multienv.modules import frozen_parameters, multi_env_module_spec
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
@@ -79,6 +82,9 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 8
         self.rollout_fragment_length = 128
+        # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
+        # default of 1, the second of two that are sent one after the other is lost.
+        self.max_requests_in_flight_per_env_runner = 8
         # Ours are appended instead of RLlib's, which expect episodes.
         self.add_default_connectors_to_env_to_module_pipeline = False
         self.add_default_connectors_to_module_to_env_pipeline = False
@@ -141,7 +147,8 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         """Start from an agent that was trained on other environments.
 
         The network's weights are loaded strictly; the optimiser starts fresh; observation and reward statistics are
-        kept for environments known by id and are fresh for new ones.
+        kept for environments known by id and are fresh for new ones. Whether the checkpoint's network is the one of
+        this configuration, and has the parts to be frozen, is checked by :meth:`validate`, before any worker starts.
 
         Args:
             path: A checkpoint of an algorithm of this package.
@@ -152,8 +159,6 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             FileNotFoundError: There is no such checkpoint.
             ValueError: The folder is not one.
         """
-        from rllib_multienv.checkpoints import read_checkpoint
-
         read_checkpoint(path, weights=False)
         self.initial_checkpoint = str(Path(path).absolute())
         self.frozen_parts = (freeze,) if isinstance(freeze, str) else tuple(freeze)
@@ -203,11 +208,15 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         return multi_env_module_spec(self.network_config.to_dict(), self.space_specs, inference_only=inference_only)
 
     def get_evaluation_config_object(self) -> Any:
-        """RLlib's, but deterministic unless the user's ``evaluation_config`` says otherwise."""
+        """RLlib's, but deterministic and raising errors unless the user's ``evaluation_config`` says otherwise."""
         config = super().get_evaluation_config_object()
         overrides = self.evaluation_config or {}
-        if config is not None and not (isinstance(overrides, Mapping) and "explore" in overrides):
-            config.explore = False
+        if config is not None and isinstance(overrides, Mapping):
+            if "explore" not in overrides:
+                config.explore = False
+            # Tolerating failed runners, RLlib repeats an evaluation that raises until it times out, then returns none.
+            if "restart_failed_env_runners" not in overrides:
+                config.restart_failed_env_runners = False
         return config
 
     def _connector_spaces(self, spaces: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -222,7 +231,10 @@ class MultiEnvConfigMixin(AlgorithmConfig):
 
     def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> ConnectorV2:
         """The user's pieces, then flatten, normalise and convert to tensors."""
-        pipeline = super().build_env_to_module_connector(None, self._connector_spaces(spaces), device)
+        users = super().build_env_to_module_connector(None, self._connector_spaces(spaces), device)
+        pipeline = MultiEnvToModulePipeline(
+            users.input_observation_space, users.input_action_space, connectors=users.connectors
+        )
         pipeline.append(FlattenObservations(space_specs=self.space_specs))
         if self.normalize_obs:
             pipeline.append(NormalizeObservations(space_specs=self.space_specs))
@@ -240,7 +252,10 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self, env: Any = None, spaces: Any = None, *, seed: int | None = None, device: Any = None
     ) -> ConnectorV2:
         """The user's pieces, then sample actions and convert them for the environments."""
-        pipeline = super().build_module_to_env_connector(None, self._connector_spaces(spaces))
+        users = super().build_module_to_env_connector(None, self._connector_spaces(spaces))
+        pipeline = ModuleToMultiEnvPipeline(
+            users.input_observation_space, users.input_action_space, connectors=users.connectors
+        )
         pipeline.append(SampleActions(space_specs=self.space_specs, seed=seed, device=device))
         pipeline.append(ActionsToEnv(space_specs=self.space_specs))
         return pipeline
@@ -256,7 +271,9 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.envs = specs
         self.policies = {spec.id: PolicySpec() for spec in specs}
         super().validate()
-        network_config(self._model_config).build(self.space_specs)
+        self._validate_network()
+        if not self.create_local_env_runner:
+            self._value_error("create_local_env_runner=False: the local runner keeps the merged statistics.")
         self._validate_choice("on_nonfinite", ("raise", "drop"))
         for name in ("env_to_module", "module_to_env", "learner"):
             if getattr(self, f"add_default_connectors_to_{name}_pipeline"):
@@ -265,6 +282,14 @@ class MultiEnvConfigMixin(AlgorithmConfig):
                     "one environment; this package's own are always added."
                 )
         self._validate_overrides()
+
+    def _validate_network(self) -> None:
+        network = self.network_config.build(self.space_specs)
+        frozen_parameters(network, self.frozen_parts)
+        if self.initial_checkpoint is not None and not self.in_evaluation:
+            checkpoint = read_checkpoint(self.initial_checkpoint)
+            check_network_config(checkpoint, self.network_config, self.initial_checkpoint)
+            check_weights_fit(checkpoint, network, self.initial_checkpoint)
 
     def _validate_choice(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)

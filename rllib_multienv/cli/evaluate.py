@@ -12,6 +12,7 @@ from rllib_multienv.cli.display import make_console
 from rllib_multienv.cli.errors import user_errors
 from rllib_multienv.cli.evaluation import evaluate_checkpoint, evaluation_table
 from rllib_multienv.cli.run_folder import find_checkpoint
+from rllib_multienv.cli.training import shown
 
 
 def evaluate(
@@ -22,7 +23,7 @@ def evaluate(
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes per environment.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the environments.")] = 0,
-    video: Annotated[bool, typer.Option("--video", help="Record the episodes (needs the extra [video]).")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Record one episode each (needs the extra [video]).")] = False,
 ) -> None:
     """Run episodes with a trained agent, without exploration, and print their returns."""
     console = make_console()
@@ -40,4 +41,4 @@ def evaluate(
             )
         console.print(evaluation_table(rows))
         if videos is not None:
-            console.print(Text(f"videos in {videos}"), soft_wrap=True)
+            console.print(Text(f"videos in {shown(videos)}"), soft_wrap=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich import box
@@ -37,12 +40,35 @@ def evaluate_checkpoint(
 
     agent = MultiEnvAgent.from_checkpoint(checkpoint)
     rows = []
-    for env_id in env_ids or list(agent.env_specs):
-        on_env(env_id)
-        spec = agent.env_specs.get(env_id, env_id)
-        key = spec if isinstance(spec, str) else spec.id
-        rows.append(EvaluationRow.of(key, agent.evaluate(spec, episodes=episodes, seed=seed, video_dir=video_dir)))
+    with _one_torch_thread(), _quiet_rendering():
+        for env_id in env_ids or list(agent.env_specs):
+            on_env(env_id)
+            key = agent.add_env(env_id)
+            rows.append(EvaluationRow.of(key, agent.evaluate(key, episodes=episodes, seed=seed, video_dir=video_dir)))
     return rows
+
+
+@contextmanager
+def _quiet_rendering() -> Iterator[None]:
+    """Videos are drawn off screen and have no sound: without these, pygame complains where it finds no device."""
+    for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        os.environ.setdefault(name, "dummy")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Oo]verwriting existing videos")
+        yield
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """A handful of observations per call is too little work to share; threads that wait for each other cost more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def evaluation_table(rows: Sequence[EvaluationRow]) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from rllib_multienv.cli.monitor import TrialStatus
 from rllib_multienv.cli.run_folder import RunFolder
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
 from rllib_multienv.config_files.build import algorithm_class
-from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, read_progress
+from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, read_progress
 
 # Tune pickles its callbacks and stop criteria and brings them back when a run is resumed. What belongs to
 # this process (the screen, open files, criteria changed on the command line) therefore stays here, and not in
@@ -59,11 +59,13 @@ class Session:
         file: The configuration.
         folder: Where everything goes.
         display: Where it is shown.
+        env_ids: The environments in the order of the file, in which they are shown.
     """
 
     file: ConfigFile
     folder: RunFolder
     display: Display
+    env_ids: Sequence[str] = ()
     interrupted: bool = False
     trials: dict[str, TrialStatus] = field(default_factory=dict)
     _writers: dict[str, tuple[ProgressWriter, SummaryWriter]] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Session:
 
     def on_result(self, trial: Any, result: dict[str, Any]) -> None:
         """Takes in a result; after an interrupt it also asks Tune for a checkpoint."""
-        row = flatten_result(result)
+        row = in_order(flatten_result(result), self.env_ids)
         name = str(trial)
         status = self._status(name)
         status.update(row)
@@ -188,7 +190,7 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
         KeyboardInterrupt: On a second interrupt, while the first one's checkpoint is being saved.
     """
     global _active
-    session = Session(file, folder, display)
+    session = Session(file, folder, display, _env_ids(file))
     restore = _environment(
         # Our own handler asks for a checkpoint first; our own files have a column for every key.
         TUNE_DISABLE_SIGINT_HANDLER="1",
@@ -221,6 +223,11 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
             session.close()
     errors = {Path(result.path).name: failure_reason(result.error) for result in grid if result.error is not None}
     return Outcome(trials=session.trials, errors=errors, interrupted=session.interrupted)
+
+
+def _env_ids(file: ConfigFile) -> list[str]:
+    """The environments of the file, of one of its trials where they are searched over; RLlib's results mix them up."""
+    return [spec.id for spec in getattr(build_config(file, examples=True), "env_specs", ())]
 
 
 def _resume_config(single: bool) -> tune.ResumeConfig:

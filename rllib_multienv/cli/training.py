@@ -154,6 +154,8 @@ def _evaluate(console: Console, folder: RunFolder, checkpoint: Path, episodes: i
         console.print(Text(f"The evaluation failed: {type(error).__name__}: {error}"), soft_wrap=True)
         return False
     write_evaluation(rows, folder.evaluation)
+    if console.is_terminal:
+        console.print()  # the status line above has no empty line of its own
     console.print(evaluation_table(rows))
     return True
 

@@ -30,13 +30,22 @@ def transfer(
     settings: Settings = None,
     episodes: Episodes = 20,
 ) -> None:
-    """Train on the environments of a file, beginning with the networks of a trained agent."""
+    """Train on the environments of a file, beginning with the networks of a trained agent.
+
+    A file without rl_module takes the checkpoint's network.
+    """
     with user_errors():
+        from rllib_multienv.checkpoints import read_checkpoint
+
         start: dict[str, object] = {"path": str(find_checkpoint(checkpoint).resolve())}
         if freeze:
             start["freeze"] = list(freeze)
+        chosen = load_config_file(file).override("initialize_from", start)
+        if "rl_module" not in chosen.methods:
+            network = read_checkpoint(str(start["path"]), weights=False).network
+            chosen = chosen.override("rl_module.model_config", network.to_dict())
         config = with_options(
-            load_config_file(file).override("initialize_from", start),
+            chosen,
             seed=seed,
             name=name,
             stop_steps=stop_steps,

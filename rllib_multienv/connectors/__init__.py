@@ -6,6 +6,7 @@ from rllib_multienv.connectors.flatten_observations import FlattenObservations
 from rllib_multienv.connectors.generalized_advantages import GeneralizedAdvantages
 from rllib_multienv.connectors.normalize_observations import NormalizeObservations
 from rllib_multienv.connectors.observations_to_tensors import ObservationsToTensors
+from rllib_multienv.connectors.pipelines import ModuleToMultiEnvPipeline, MultiEnvToModulePipeline
 from rllib_multienv.connectors.reward_scale import RewardScale
 from rllib_multienv.connectors.sample_actions import SampleActions
 
@@ -14,6 +15,8 @@ __all__ = [
     "EpisodesToBatch",
     "FlattenObservations",
     "GeneralizedAdvantages",
+    "ModuleToMultiEnvPipeline",
+    "MultiEnvToModulePipeline",
     "NormalizeObservations",
     "ObservationsToTensors",
     "RewardScale",

@@ -31,7 +31,8 @@ def generalized_advantages(
         rewards: [N], the steps of all chunks.
         values: [N], V of each step's observation.
         last_values: [C], V of the observation after each chunk's last step. It counts unless the chunk ended in a
-            terminal state: a time limit is not one, and neither is the end of a fragment.
+            terminal state: a time limit is not one, and neither is the end of a fragment
+            (docs/deviations.md, 8).
         terminated: [C].
         lengths: [C], with sum N.
         gamma: Discount factor.
@@ -57,7 +58,8 @@ class GeneralizedAdvantages(ConnectorV2):
     """Adds ``"advantages"``, ``"value_targets"`` and ``"vf_preds"`` to every environment's batch, as tensors.
 
     Values of all environments come from one packed forward. Rewards are divided by the environment's running scale.
-    Advantages are standardised per environment over its whole fragment (at a learner: over what it was given).
+    Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
+    are small (``min_advantage_std``; docs/deviations.md, 13).
     """
 
     def __init__(self, *, config: Any, device: Any = None, **kwargs: Any) -> None:
@@ -95,7 +97,8 @@ class GeneralizedAdvantages(ConnectorV2):
             )
             columns[Columns.VF_PREDS] = step_values.astype(np.float32)
             columns[Postprocessing.VALUE_TARGETS] = (advantages + step_values).astype(np.float32)
-            standardised = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            floor = self.config.min_advantage_std if self.config.normalize_rewards else 0.0
+            standardised = (advantages - advantages.mean()) / max(advantages.std(), floor, 1e-8)
             columns[Postprocessing.ADVANTAGES] = standardised.astype(np.float32)
             result[env_id] = {key: self._tensor(column) for key, column in columns.items()}
         return result

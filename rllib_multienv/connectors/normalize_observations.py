@@ -40,17 +40,22 @@ class NormalizeObservations(ConnectorV2):
         for normalizer in self.normalizers.values():
             normalizer.freeze()
 
-    def commit(self) -> None:
-        """Add what was seen since the last call to the statistics."""
+    def commit(self, valid: Mapping[str, np.ndarray]) -> None:
+        """Add what was seen since the last call to the statistics.
+
+        Args:
+            valid: ``{env_id: [T, B]}``, which of the observations of the T calls were acted on. The others are the last
+                of an episode, shown once more while the copy is being reset (NEXT_STEP autoreset).
+        """
         for env_id, seen in self._seen.items():
-            self.normalizers[env_id].moments.add(np.concatenate(seen))
+            self.normalizers[env_id].moments.add(np.stack(seen)[valid[env_id]])
         self._seen.clear()
 
     def discard(self, env_id: str) -> None:
         """Forget what was seen of ``env_id`` since the last commit (its fragment is lost)."""
         self._seen.pop(env_id, None)
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """``{env_id: {"base": moments, "delta": moments}}``."""
         return {
             env_id: {"base": n.moments.base.to_dict(), "delta": n.moments.delta.to_dict()}

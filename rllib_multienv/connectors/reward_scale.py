@@ -45,7 +45,7 @@ class RewardScale(ConnectorV2):
         """All copies of ``env_id`` begin new episodes."""
         self.normalizers[env_id].returns[:] = 0.0
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Moments and, for this runner alone, the discounted returns of running episodes."""
         return {
             env_id: {

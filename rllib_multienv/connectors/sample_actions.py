@@ -44,7 +44,7 @@ class SampleActions(ConnectorV2):
             columns[Columns.ACTION_DIST_INPUTS] = inputs.cpu().numpy()
         return batch
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """State of the random generator."""
         return {"generator": self.generator.get_state().numpy()}
 

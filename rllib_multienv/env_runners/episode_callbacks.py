@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils import force_list
 
@@ -83,7 +84,12 @@ class EpisodeCallbacks:
         )
 
     def environment_created(self, env_id: str) -> None:
-        """An environment's copies were made."""
+        """An environment's copies were made (anew); the context has its id under ``"env_id"``."""
+        context = EnvContext(
+            {**self._config.env_config, "env_id": env_id},
+            worker_index=self._runner.worker_index,
+            num_workers=self._runner.num_workers,
+        )
         make_callback(
             "on_environment_created",
             callbacks_objects=self._objects,
@@ -92,7 +98,7 @@ class EpisodeCallbacks:
                 "env_runner": self._runner,
                 "metrics_logger": self._runner.metrics,
                 "env": self._runner.environments[env_id].copies.env,
-                "env_context": self._config.env_config,
+                "env_context": context,
             },
         )
 

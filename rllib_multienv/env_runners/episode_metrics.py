@@ -37,7 +37,7 @@ class EpisodeMetrics:
     then has a value in every result once its first episode is over.
     """
 
-    def __init__(self, logger: MetricsLogger, window: int) -> None:
+    def __init__(self, logger: MetricsLogger, window: int | None) -> None:
         self._logger = logger
         self._window = window
         self._episodes: dict[str, deque[tuple[float, int]]] = {}

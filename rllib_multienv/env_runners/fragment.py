@@ -95,6 +95,7 @@ class Fragment:
         last_obs: np.ndarray,
         reward_scale: float,
         on_start: Callable[[int, RunningEpisode, np.ndarray], None],
+        wanted: list[int] | None = None,
     ) -> Iterator[FinishedChunk]:
         """Cut into chunks, copy by copy, and carry each copy's running episode on.
 
@@ -107,9 +108,13 @@ class Fragment:
             reward_scale: What the learner is to divide rewards by.
             on_start: Called with the copy, the episode and its first observation (as the module sees it, [I]) before
                 the episode's first chunk is built.
+            wanted: [B], how many episodes each copy is still to finish, counted down in place; what a copy does beyond
+                that is left out. None for everything.
         """
         for b in range(self.num_envs):
             for first, stop in self._chunks(b):
+                if wanted is not None and wanted[b] == 0:
+                    break
                 done = bool(self.dones[stop - 1, b])
                 last = final_obs[stop - 1, b] if done else last_obs[b]
                 if running[b].length == 0:
@@ -123,6 +128,8 @@ class Fragment:
                 yield FinishedChunk(b, episode, running[b])
                 if done:
                     running[b] = RunningEpisode()
+                    if wanted is not None:
+                        wanted[b] -= 1
 
     def _episode(self, b: int, first: int, stop: int, last: np.ndarray, running: RunningEpisode) -> SingleAgentEpisode:
         rows = slice(first, stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -36,6 +36,8 @@ from rllib_multienv.env_runners.episode_callbacks import EpisodeCallbacks
 from rllib_multienv.env_runners.episode_metrics import EpisodeMetrics
 from rllib_multienv.env_runners.fragment import FinishedChunk, Fragment
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
+from rllib_multienv.env_runners.random_state import global_random_state_kept
+from rllib_multienv.env_runners.sampling_failure import SamplingFailure
 from rllib_multienv.envs.errors import EnvFailure, NonFiniteError
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.threads import use_assigned_cpus
@@ -44,6 +46,8 @@ logger = logging.getLogger("ray.rllib")
 
 #: Component of the runner's state: environments, running episodes and metric windows.
 COMPONENT_ENVIRONMENTS = "environments"
+#: Where failures of environments are tolerated, how many in a row.
+MAX_ATTEMPTS = 10
 
 
 class NoEpisodes(list[SingleAgentEpisode]):
@@ -71,7 +75,12 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
-        super().__init__(config=config, **kwargs)
+        # RLlib seeds the whole process, which for a local evaluation runner is also that of training.
+        with global_random_state_kept(config.in_evaluation):
+            super().__init__(config=config, **kwargs)
+            self._setup()
+
+    def _setup(self) -> None:
         use_assigned_cpus()
         self.worker_index: int = self.worker_index or 0
         self._device = get_device(self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0)
@@ -80,9 +89,9 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self.owned: tuple[str, ...] = self._owned()
         self.environments: dict[str, OwnedEnvironment] = {}
         self._callbacks = EpisodeCallbacks(self, self.config)
-        window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
-        self._episode_metrics = EpisodeMetrics(self.metrics, max(1, window))
+        self._episode_metrics = EpisodeMetrics(self.metrics, self._window())
         self._weights_seq_no = 0
+        self._last_failures: dict[str, Exception] = {}
         self._no_episodes = NoEpisodes()
         self._seconds = {ENV_STEP_TIMER: 0.0, RLMODULE_INFERENCE_TIMER: 0.0}
 
@@ -100,6 +109,12 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             return tuple(self._specs)
         costs = {i: environment_cost(self.config.space_specs[i], self._copies[i]) for i in self._specs}
         return assign_environments(costs, self.num_workers)[self.worker_index - 1]
+
+    def _window(self) -> int | None:
+        """Episodes that returns are averaged over; in evaluation all that there were."""
+        if self.config.in_evaluation:
+            return None
+        return max(1, math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1)))
 
     def _connector_seed(self) -> int | None:
         return None if self._seed is None else int(np.random.SeedSequence([self._seed, 1]).generate_state(1)[0])
@@ -183,7 +198,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         if not self.environments:
             self.make_env()
         explore = self.config.explore if explore is None else explore
-        with self.metrics.log_time(SAMPLE_TIMER):
+        with self.metrics.log_time(SAMPLE_TIMER), global_random_state_kept(self.config.in_evaluation):
             for normalizer in self._normalizers:
                 normalizer.counting = not self.config.in_evaluation
                 normalizer.freeze()
@@ -202,10 +217,29 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._seconds[timer] = 0.0
         return sampled
 
-    def sample_refs(self) -> tuple[dict[str, ray.ObjectRef], Any]:
-        """Sample a fragment; returns one object-store reference per environment, and the metrics."""
-        sampled = self.sample_by_environment()
+    def sample_refs(self) -> tuple[dict[str, ray.ObjectRef], Any] | SamplingFailure:
+        """Sample a fragment; returns one object-store reference per environment, and the metrics.
+
+        What environments, callbacks and connectors raise is returned, so that the driver can raise it; with
+        ``ignore_env_runner_failures`` it is raised here, and RLlib goes on without this runner's fragments.
+        """
+        try:
+            sampled = self.sample_by_environment()
+        except Exception as error:
+            if self.config.ignore_env_runner_failures:
+                raise
+            return SamplingFailure.of(error)
         return {env_id: ray.put(chunks) for env_id, chunks in sampled.items()}, self.get_metrics()
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``func`` with this runner.
+
+        RLlib ends the process if it raises, and all that its caller hears of is a dead actor. Where the configuration
+        does not ask for runners to be replaced, the error itself is raised.
+        """
+        if self.config.restart_failed_env_runners or self.config.ignore_env_runner_failures:
+            return super().apply(func, *args, **kwargs)
+        return func(self, *args, **kwargs)
 
     def get_metrics(self) -> Any:
         """Metrics since the last call."""
@@ -222,9 +256,26 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     def _reset_where_needed(self, force: bool) -> None:
         for env_id, environment in self.environments.items():
             if force or environment.obs is None:
+                self._begin(env_id)
+
+    def _begin(self, env_id: str) -> None:
+        """Begin new episodes in all copies; where failures are tolerated, in new copies if these fail."""
+        environment = self.environments[env_id]
+        for attempts_left in reversed(range(MAX_ATTEMPTS)):
+            try:
                 environment.reset()
-                for scale in self._reward_scales:
-                    scale.restart(env_id)
+                break
+            except (EnvFailure, NonFiniteError) as failure:
+                if not attempts_left or not self._tolerates(failure):
+                    raise
+                logger.warning("The copies of %r are made anew: %s", env_id, failure)
+                self._recreate(env_id)
+        for scale in self._reward_scales:
+            scale.restart(env_id)
+
+    def _recreate(self, env_id: str) -> None:
+        self.environments[env_id].recreate()
+        self._callbacks.environment_created(env_id)
 
     def _sample_steps(
         self, env_ids: Iterable[str], length: int, explore: bool
@@ -233,12 +284,16 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         sampled, finished = {}, 0
         for env_id, chunks in self._chunks(self._collect(env_ids, length, explore)).items():
             sampled[env_id] = [chunk.episode for chunk in chunks]
-            self._episode_metrics.steps(env_id, sum(map(len, sampled[env_id])))
-            for chunk in chunks:
-                if chunk.episode.is_done:
-                    self._episode_metrics.episode(env_id, chunk.running.return_, chunk.running.length)
-                    finished += 1
+            finished += self._log(env_id, chunks)
         return sampled, finished
+
+    def _log(self, env_id: str, chunks: list[FinishedChunk]) -> int:
+        """Log the steps and finished episodes of ``chunks``; returns how many episodes were finished."""
+        self._episode_metrics.steps(env_id, sum(len(chunk.episode) for chunk in chunks))
+        ended = [chunk.running for chunk in chunks if chunk.episode.is_done]
+        for episode in ended:
+            self._episode_metrics.episode(env_id, episode.return_, episode.length)
+        return len(ended)
 
     def _sample_episodes(self, num_episodes: int, explore: bool) -> tuple[dict[str, list[SingleAgentEpisode]], int]:
         """``num_episodes`` new episodes of each environment.
@@ -252,19 +307,23 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             env_id: [(num_episodes + b) // environment.num_envs for b in range(environment.num_envs)]
             for env_id, environment in self.environments.items()
         }
+        attempts = dict.fromkeys(self.environments, MAX_ATTEMPTS)
         finished = 0
         while unfinished := [env_id for env_id, left in quota.items() if any(left)]:
-            chunks_by_env = self._chunks(self._collect(unfinished, 64, explore))
-            for env_id, chunks in chunks_by_env.items():
-                for chunk in chunks:
-                    if not quota[env_id][chunk.env_index]:
-                        continue
-                    sampled[env_id].append(chunk.episode)
-                    self._episode_metrics.steps(env_id, len(chunk.episode))
-                    if chunk.episode.is_done:
-                        quota[env_id][chunk.env_index] -= 1
-                        self._episode_metrics.episode(env_id, chunk.running.return_, chunk.running.length)
-                        finished += 1
+            fragments = self._collect(unfinished, 64, explore)
+            for env_id in unfinished:
+                attempts[env_id] = MAX_ATTEMPTS if env_id in fragments else attempts[env_id] - 1
+                if not attempts[env_id]:
+                    raise RuntimeError(
+                        f"Environment {env_id!r} lost {MAX_ATTEMPTS} fragments in a row; its episodes cannot be "
+                        "finished. The log has what went wrong."
+                    ) from self._last_failures[env_id]
+            for env_id, chunks in self._chunks(fragments, quota).items():
+                sampled[env_id] += [chunk.episode for chunk in chunks]
+                finished += self._log(env_id, chunks)
+        for environment in self.environments.values():
+            # Copies that were ahead of the others are in episodes that nobody has seen the beginning of.
+            environment.obs = None
         return sampled, finished
 
     def _collect(self, env_ids: Iterable[str], length: int, explore: bool) -> dict[str, Fragment]:
@@ -315,8 +374,10 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         """The logger, where a user's connector may want it; timing our own at every step would cost too much."""
         return self.metrics if self.config.has_custom_connectors else None
 
-    def _chunks(self, fragments: dict[str, Fragment]) -> dict[str, list[FinishedChunk]]:
-        """Cut finished fragments into episode chunks."""
+    def _chunks(
+        self, fragments: dict[str, Fragment], quota: dict[str, list[int]] | None = None
+    ) -> dict[str, list[FinishedChunk]]:
+        """Cut finished fragments into episode chunks; with a quota, no more than it allows, counting it down."""
         for normalizer in self._normalizers:
             normalizer.counting = False
         chunks_by_env: dict[str, list[FinishedChunk]] = {}
@@ -338,30 +399,31 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                 seen[: environment.num_envs],
                 scale,
                 partial(self._callbacks.started, env_id),
+                None if quota is None else quota[env_id],
             ):
                 self._callbacks.chunk(env_id, chunk)
                 chunks_by_env[env_id].append(chunk)
         for normalizer in self._normalizers:
             normalizer.counting = not self.config.in_evaluation
-            normalizer.commit()
+            normalizer.commit({env_id: fragment.valid for env_id, fragment in fragments.items()})
         return chunks_by_env
 
     def _lose_fragment(self, env_id: str, failure: EnvFailure | NonFiniteError) -> None:
         """Give up what was sampled of an environment in this round, where the configuration allows it."""
-        if isinstance(failure, NonFiniteError):
-            if self.config.on_nonfinite != "drop":
-                raise failure
-        elif not self.config.restart_failed_sub_environments:
+        if not self._tolerates(failure):
             raise failure
         logger.warning("The fragment of %r is lost, and its copies are made anew: %s", env_id, failure)
         for normalizer in self._normalizers:
             normalizer.discard(env_id)
         self._episode_metrics.lost(env_id)
-        environment = self.environments[env_id]
-        environment.recreate()
-        environment.reset()
-        for scale in self._reward_scales:
-            scale.restart(env_id)
+        self._last_failures[env_id] = failure
+        self._recreate(env_id)
+        self._begin(env_id)
+
+    def _tolerates(self, failure: EnvFailure | NonFiniteError) -> bool:
+        if isinstance(failure, NonFiniteError):
+            return self.config.on_nonfinite == "drop"
+        return bool(self.config.restart_failed_sub_environments)
 
     # State
 
@@ -396,17 +458,22 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         if COMPONENT_MODULE_TO_ENV_CONNECTOR in state:
             self._module_to_env.set_state(state[COMPONENT_MODULE_TO_ENV_CONNECTOR])
         if COMPONENT_RL_MODULE in state:
-            sequence_number = state.get(WEIGHTS_SEQ_NO, 0)
-            if sequence_number == 0 or self._weights_seq_no < sequence_number:
-                weights = state[COMPONENT_RL_MODULE]
-                self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
-            if sequence_number > 0:
-                self._weights_seq_no = sequence_number
+            # Whatever their number: after a restore, older weights than the present ones are the right ones.
+            weights = state[COMPONENT_RL_MODULE]
+            self.module.set_state(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
+            self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, 0) or self._weights_seq_no
         if COMPONENT_ENVIRONMENTS in state:
             self._episode_metrics.set_state(state[COMPONENT_ENVIRONMENTS]["windows"])
+            if self.worker_index == 0 and self.config.num_env_runners > 0:
+                # What this runner saw when it was the only one is what all runners agree on now.
+                for piece in (*self._normalizers, *self._reward_scales):
+                    piece.set_state(piece.merge_states([piece.get_state()]))
             for env_id, saved in state[COMPONENT_ENVIRONMENTS]["copies"].items():
-                if saved is not None and env_id in self.environments:
-                    self.environments[env_id].set_state(saved)
+                if env_id in self.environments:
+                    # New episodes at the next sample, unless the state can be taken over.
+                    self.environments[env_id].obs = None
+                    if saved is not None:
+                        self.environments[env_id].set_state(saved)
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
 

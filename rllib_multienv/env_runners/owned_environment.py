@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rllib_multienv.env_runners.fragment import RunningEpisode
-from rllib_multienv.envs.errors import check_finite
+from rllib_multienv.envs.errors import NonFiniteError, check_finite
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
 from rllib_multienv.spec import EnvSpec
 
@@ -19,7 +19,7 @@ class OwnedEnvironment:
         spec: What the environment is.
         obs: Raw observations [B, ...] that the policy acts on next; None before the first reset.
         running: [B], the episode that each copy is in.
-        steps: Time steps taken since this object was made, for error messages.
+        steps: Time steps taken since the copies were made, for error messages.
     """
 
     def __init__(self, spec: EnvSpec, num_envs: int, seed: int | None) -> None:
@@ -60,7 +60,8 @@ class OwnedEnvironment:
         check_finite(self.spec.id, "reward", step.rewards, self.steps)
         for copy, observation in step.final_obs.items():
             if not np.isfinite(observation).all():
-                check_finite(self.spec.id, "observation", np.stack([observation] * (copy + 1)), self.steps)
+                shown = np.array2string(np.asarray(observation), threshold=12, precision=4)
+                raise NonFiniteError(self.spec.id, copy, "observation", shown, self.steps)
         self.obs = step.obs
         return step
 

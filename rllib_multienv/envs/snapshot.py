@@ -170,8 +170,9 @@ class _StatePickler(pickle.Pickler):
     @staticmethod
     def _check_owner(array: np.ndarray) -> None:
         base = array.base
-        while isinstance(base, np.ndarray):
-            base = base.base
+        # What an earlier restore put there was unpickled into a window onto bytes.
+        while isinstance(base, np.ndarray | memoryview):
+            base = base.obj if isinstance(base, memoryview) else base.base
         if base is not None and not isinstance(base, bytes | bytearray):
             raise pickle.PicklingError("an array is a window into memory that is not NumPy's")
 

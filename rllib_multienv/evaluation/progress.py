@@ -43,6 +43,12 @@ def env_ids_of(keys: Iterable[str]) -> list[str]:
     return [env_id for env_id in dict.fromkeys(ids) if env_id != "__all_modules__"]
 
 
+def in_order(row: Mapping[str, float], env_ids: Iterable[str]) -> dict[str, float]:
+    """The flat result with the environments' columns in the order of ``env_ids``, as `env_ids_of` finds them."""
+    first = {STEPS + env_id: row[STEPS + env_id] for env_id in env_ids if STEPS + env_id in row}
+    return {**first, **row}
+
+
 def read_progress(path: str | Path) -> list[dict[str, float]]:
     """The rows of a `progress.csv`, without the cells that are empty or no finite number.
 

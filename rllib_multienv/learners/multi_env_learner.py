@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.metrics import (
@@ -24,7 +25,7 @@ from torch import Tensor
 from rllib_multienv.learners.gradients import all_reduce_sum, clip_by_global_norm
 from rllib_multienv.learners.minibatches import minibatches
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
-from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
+from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule, frozen_parameters
 from rllib_multienv.nets import ActorCritic
 from rllib_multienv.threads import use_assigned_cpus
 
@@ -73,7 +74,9 @@ class MultiEnvLearner(TorchLearner):
 
     def configure_optimizers(self) -> None:
         """Register one optimiser for the shared parameters, without those that are frozen."""
-        self._freeze(self.config.frozen_parts)
+        frozen = frozen_parameters(self.network, self.config.frozen_parts)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name not in frozen)
         groups, parameters, self._lr_schedules = [], [], {}
         for name, candidates, lr in (
             ("actor", self.network.actor_parameters(), self.config.actor_lr),
@@ -92,18 +95,6 @@ class MultiEnvLearner(TorchLearner):
             optimizer=optimizer,
             params=[p for trained in parameters for p in trained],
         )
-
-    def _freeze(self, parts: Collection[str]) -> None:
-        """Exclude from training every parameter whose dotted path has one of ``parts`` in it."""
-        frozen: set[str] = set()
-        for part in parts:
-            found = {name for name, _ in self.network.named_parameters() if f".{part}." in f".{name}."}
-            if not found:
-                known = sorted({n for n, _ in self.network.named_modules() if n and n.count(".") < 2})
-                raise ValueError(f"freeze: the network has no part {part!r}; its parts are {', '.join(known)}.")
-            frozen |= found
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name not in frozen)
 
     def _annealed(self, lr: Any) -> Any:
         """The schedule of a learning rate: as given, or linearly to zero over ``lr_anneal_steps``."""
@@ -267,7 +258,9 @@ class MultiEnvLearner(TorchLearner):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over (parts of) a state."""
+        """Take over (parts of) a state, also one of fewer updates than this learner has made itself."""
+        if COMPONENT_RL_MODULE in state:
+            self._weights_seq_no = -1  # RLlib would keep its own weights if they are of a later update
         Learner.set_state(self, state)
         if _COMPONENT_RANDOM in state:
             self._shuffle.set_state(torch.from_numpy(state[_COMPONENT_RANDOM]["shuffle"].copy()))

@@ -18,7 +18,10 @@ __all__ = ["DecoderBlock", "EncoderBlock", "ResidualMLP", "SequenceTrunk"]
 
 
 class SequenceTrunk(nn.Module):
-    """A sequence embedding, then transformer layers; no normalisation after the last residual."""
+    """A sequence embedding, then transformer layers; no normalisation after the last residual.
+
+    The decoder averages over the features, and the mean of a normalised vector is a constant (docs/deviations.md, 2).
+    """
 
     def __init__(
         self,
@@ -57,7 +60,8 @@ class EncoderBlock(nn.Module):
 
     Args:
         d_model: features H.
-        position_size: number of position features given beside each scalar; 1 means none, as in the paper.
+        position_size: number of position features given beside each scalar; 1 means none, as in the paper
+            (docs/deviations.md, 1).
         trunk: the sequence layers.
     """
 
@@ -115,7 +119,7 @@ class DecoderBlock(nn.Module):
 
     The mean over H features is multiplied by ``gain``. At the start the residual branches of the trunk are
     scaled down by ``init_scale``, and the repeated vector is normalised and hence has no mean, so the outputs
-    start near 0 while the gradient reaches every layer.
+    start near 0 while the gradient reaches every layer (docs/deviations.md, 3).
     """
 
     def __init__(self, d_model: int, trunk: SequenceTrunk, gain: float, init_scale: float) -> None:
@@ -144,6 +148,6 @@ class DecoderBlock(nn.Module):
 
 
 def squash(x: Tensor, low: float, high: float, start: float) -> Tensor:
-    """Map the real line smoothly onto ``(low, high)`` with 0 going to ``start``."""
+    """Map the real line smoothly onto ``(low, high)`` with 0 going to ``start`` (docs/deviations.md, 5)."""
     offset = math.log((start - low) / (high - start))
     return low + (high - low) * F.sigmoid(x + offset)

@@ -2,7 +2,7 @@
 
 The paper feeds the environment's name and action space. Here a fixed-length vector is *computed* from the
 environment's description, so a new environment has a context without a new parameter, and environments with
-alike names or spaces have alike contexts.
+alike names or spaces have alike contexts (docs/deviations.md, 4).
 """
 
 from __future__ import annotations

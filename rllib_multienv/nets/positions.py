@@ -18,7 +18,7 @@ def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
     """``[length, d_model]`` sines and cosines, the mean over the features taken out.
 
     The decoder averages over the features; an encoding with a mean would give every position its own constant
-    offset of the output before anything is learned.
+    offset of the output before anything is learned (docs/deviations.md, 3).
     """
     rates = torch.exp(torch.arange(0, d_model, 2, dtype=torch.float64) * (-math.log(10_000.0) / d_model))
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rates

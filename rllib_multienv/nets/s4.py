@@ -14,7 +14,7 @@ nothing is divided by a number that vanishes at z = -1.) We evaluate it at M = 2
 radius r < 1 with r^M = 1e-10 and transform back: the aliased terms K_{k+M} are damped by 1e-10 and rounding
 is amplified by at most 1e5, so in double precision the kernel is exact to about 1e-10 for *any* length, and a
 short kernel is the head of a long one. Nothing depends on a maximum length, unlike the truncated C-tilde of
-Gu et al.
+Gu et al. (docs/deviations.md, 6).
 """
 
 from __future__ import annotations

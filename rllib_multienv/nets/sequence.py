@@ -26,7 +26,7 @@ __all__ = ["SEQUENCE_EMBEDDINGS", "ConvolutionEmbedding", "S4DEmbedding", "S4Emb
 
 
 class MixingLayer(nn.Module):
-    """One pre-norm residual layer: causal convolution, GELU, gated linear unit over the features."""
+    """One pre-norm residual layer: causal convolution, GELU, gated linear unit (docs/deviations.md, 2 and 6)."""
 
     def __init__(self, d_model: int, dropout: float) -> None:
         super().__init__()

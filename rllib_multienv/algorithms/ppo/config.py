@@ -18,7 +18,8 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
 
     An RLlib configuration: its methods are RLlib's, with the additions below. Each iteration, every runner that owns an
     environment contributes ``rollout_fragment_length`` time steps of ``num_envs_per_env_runner`` copies of it; there is
-    no train batch size to set. Defaults are the paper's (Table 2a), but 8 copies instead of 32.
+    no train batch size to set. Defaults are the paper's (Table 2a), but 8 copies instead of 32
+    (docs/deviations.md, 11).
     """
 
     PER_ENVIRONMENT = ("gamma", "lambda_", "clip_param", "vf_clip_param", "vf_loss_coeff", "entropy_coeff")
@@ -46,6 +47,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self.lr_anneal_steps: int | None = None
         self.adam_epsilon = 1e-5
         self.env_loss_weights: dict[str, float] = {}
+        self.min_advantage_std = 0.05
         self.use_kl_loss = False
 
     def training(
@@ -58,6 +60,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         num_minibatches: Any = NotProvided,
         adam_epsilon: Any = NotProvided,
         env_loss_weights: Any = NotProvided,
+        min_advantage_std: Any = NotProvided,
         normalize_obs: Any = NotProvided,
         normalize_rewards: Any = NotProvided,
         **kwargs: Any,
@@ -73,6 +76,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             num_minibatches: Number M of parts that each environment's data is cut into, each epoch.
             adam_epsilon: Adam's epsilon.
             env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
+            min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
+                with normalised rewards, whose discounted return has deviation one). Where an environment is solved, what
+                is left of its advantages is noise; blown up to unit size it would undo what was learned.
             normalize_obs: Whether observations are normalised by running statistics.
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
             kwargs: See ``PPOConfig.training``; ``vf_clip_param`` here bounds the distance of new value predictions from
@@ -101,6 +107,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             ("num_minibatches", num_minibatches),
             ("adam_epsilon", adam_epsilon),
             ("env_loss_weights", env_loss_weights),
+            ("min_advantage_std", min_advantage_std),
             ("normalize_obs", normalize_obs),
             ("normalize_rewards", normalize_rewards),
         ):
@@ -137,6 +144,12 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             Scheduler.validate(
                 fixed_value_or_schedule=getattr(self, name), setting_name=name, description="learning rate"
             )
+        if self.lr_anneal_steps is not None:
+            if not self.lr_anneal_steps > 0:
+                self._value_error(f"lr_anneal_steps={self.lr_anneal_steps!r}: must be a positive number or None.")
+            for name in ("actor_lr", "critic_lr"):
+                if not isinstance(getattr(self, name), int | float):
+                    self._value_error(f"{name} is a schedule of its own; lr_anneal_steps is for fixed rates.")
         self._validate_env_keys("env_loss_weights", self.env_loss_weights)
         if self.use_kl_loss:
             self._value_error("use_kl_loss=True is not supported; the clipped objective bounds the policy's change.")

@@ -19,7 +19,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
 from rllib_multienv.algorithms.ppo.config import MultiEnvPPOConfig
-from rllib_multienv.env_runners import environment_cost
+from rllib_multienv.env_runners import SamplingFailure, environment_cost
 from rllib_multienv.learners import MultiEnvTrainingData
 
 
@@ -64,6 +64,9 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
             sampled = self.env_runner_group.foreach_env_runner(
                 "sample_refs", local_env_runner=False, timeout_seconds=self.config.sample_timeout_s
             )
+            for result in sampled:
+                if isinstance(result, SamplingFailure):
+                    result.reraise()
             metrics = [result for _, result in sampled]
         if metrics:
             self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)

@@ -1,0 +1,99 @@
+"""A time limit is not a terminal state: only a terminated episode's value ends at zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from tiny_runs import make_runner, tiny_config
+from toy_envs import Counter
+
+from rllib_multienv import EnvSpec
+from rllib_multienv.connectors.generalized_advantages import generalized_advantages
+
+
+def test_advantages_by_hand() -> None:
+    # Three chunks: terminated after 2 steps, truncated after 2 steps, cut by the end of the fragment after 1 step.
+    advantages = generalized_advantages(
+        rewards=np.array([1.0, 2.0, 3.0, 4.0, 5.0]),
+        values=np.array([10.0, 20.0, 30.0, 40.0, 50.0]),
+        last_values=np.array([100.0, 200.0, 300.0]),
+        terminated=np.array([True, False, False]),
+        lengths=np.array([2, 2, 1]),
+        gamma=0.5,
+        lambda_=0.5,
+    )
+    # delta_1 = 2 + 0.5 * 0 - 20 = -18; delta_0 = 1 + 0.5 * 20 - 10 = 1; A_0 = 1 + 0.25 * -18 = -3.5
+    # delta_3 = 4 + 0.5 * 200 - 40 = 64; delta_2 = 3 + 0.5 * 40 - 30 = -7; A_2 = -7 + 0.25 * 64 = 9
+    # delta_4 = 5 + 0.5 * 300 - 50 = 105
+    assert advantages.tolist() == [-3.5, -18.0, 9.0, 64.0, 105.0]
+
+
+def test_lambda_one_is_the_discounted_return() -> None:
+    rewards, gamma = np.array([1.0, -2.0, 4.0]), 0.9
+    advantages = generalized_advantages(
+        rewards, np.array([3.0, 5.0, 7.0]), np.array([11.0]), np.array([False]), np.array([3]), gamma=gamma, lambda_=1.0
+    )
+    returns = [1 + gamma * (-2 + gamma * (4 + gamma * 11)), -2 + gamma * (4 + gamma * 11), 4 + gamma * 11]
+    np.testing.assert_allclose(advantages + np.array([3.0, 5.0, 7.0]), returns, rtol=1e-12)
+
+
+def train_batch(num_steps: int, lambda_: float, **training: Any) -> tuple[dict[str, torch.Tensor], Any, Any]:
+    """Columns of a fragment of `Counter`, the full module, and the episode chunks."""
+    config = tiny_config(
+        [EnvSpec("counter", make=Counter)], lambda_=lambda_, gamma=0.9, normalize_obs=False, **training
+    ).env_runners(rollout_fragment_length=num_steps, num_envs_per_env_runner=1)
+    runner = make_runner(config)
+    episodes = runner.sample()
+    module = config.get_multi_rl_module_spec().build()
+    batch = config.build_learner_connector()(
+        rl_module=module, batch={}, episodes=episodes, shared_data={}, metrics=None
+    )
+    return batch["counter"], module, episodes
+
+
+def value(module: Any, *observations: tuple[float, float]) -> list[float]:
+    obs = torch.tensor(observations, dtype=torch.float32)
+    return module.shared.compute_values({"counter": {Columns.OBS: obs}})["counter"].tolist()
+
+
+def test_each_kind_of_end_bootstraps_with_the_right_observation() -> None:
+    # Counter: episode 0 is terminated after 3 steps, episode 1 truncated after 4, then 2 steps of episode 2.
+    batch, module, episodes = train_batch(9, lambda_=0.0, normalize_rewards=False)
+    assert [(len(e), e.is_terminated, e.is_truncated) for e in episodes] == [
+        (3, True, False),
+        (4, False, True),
+        (2, False, False),
+    ]
+    targets = batch[Postprocessing.VALUE_TARGETS].tolist()
+    rewards = np.concatenate([e.get_rewards() for e in episodes])
+    final, reset, middle, after = value(module, (1, 4), (2, 0), (1, 1), (2, 2))
+    assert abs(final - reset) > 1e-5  # or the test would not tell them apart
+    assert targets[2] == pytest.approx(rewards[2], rel=1e-6)
+    assert targets[3] == pytest.approx(rewards[3] + 0.9 * middle, rel=1e-6)
+    assert targets[6] - rewards[6] == pytest.approx(0.9 * final, abs=2e-5)
+    assert targets[6] - rewards[6] != pytest.approx(0.9 * reset, abs=2e-6)
+    assert targets[8] == pytest.approx(rewards[8] + 0.9 * after, rel=1e-6)
+
+
+def test_rewards_are_scaled_and_advantages_standardised_per_environment() -> None:
+    batch, _, episodes = train_batch(20, lambda_=0.95)
+    returns: list[float] = []
+    for episode in episodes:
+        running_return = 0.0
+        for reward in episode.get_rewards():
+            running_return = 0.9 * running_return + reward
+            returns.append(running_return)
+    scale = np.std(returns)
+    assert [e.custom_data["reward_scale"] for e in episodes] == pytest.approx([scale] * len(episodes), rel=1e-9)
+    advantages = batch[Postprocessing.ADVANTAGES].double()
+    assert float(advantages.mean()) == pytest.approx(0.0, abs=1e-6)
+    assert float(advantages.std(correction=0)) == pytest.approx(1.0, rel=1e-5)
+    last_of_first = episodes[0].get_rewards()[-1] / scale  # a terminal step: its target is its reward
+    assert float(batch[Postprocessing.VALUE_TARGETS][2]) == pytest.approx(last_of_first, rel=1e-5)
+    raw = np.concatenate([e.get_rewards() for e in episodes])
+    assert raw.max() > 100  # episodes keep the rewards as the environment gave them
