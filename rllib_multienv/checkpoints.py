@@ -103,7 +103,8 @@ def check_weights_fit(checkpoint: AgentCheckpoint, network: ActorCritic, path: s
             f"Checkpoint {str(path)!r}: the network there does not fit, for instance at {differing[0]!r} (there "
             f"{theirs.get(differing[0])}, here {own.get(differing[0])})."
         )
-    if getattr(checkpoint.network, "context", None) == "embedding" and [*network.interfaces] != [*checkpoint.space_specs]:
+    table = getattr(checkpoint.network, "context", None) == "embedding"
+    if table and [*network.interfaces] != [*checkpoint.space_specs]:
         # The rows of the table belong to environments by their order, so that sizes alone could fit.
         raise ValueError(
             f'Checkpoint {str(path)!r}: with context="embedding" the network has parameters of its own for each of '

@@ -28,9 +28,7 @@ def main(checkpoint: str, observations: str) -> None:
             {
                 "trained": list(agent.env_specs),
                 "batches": {env_id: agent.act(env_id, rows).tolist() for env_id, rows in obs.items()},
-                "single": {
-                    env_id: [np.asarray(agent.act(env_id, row)).tolist() for row in rows] for env_id, rows in obs.items()
-                },
+                "single": {e: [np.asarray(agent.act(e, row)).tolist() for row in rows] for e, rows in obs.items()},
                 "new": agent.act("Hopper-v4", np.zeros(11, np.float32)).tolist(),
                 "episodes": agent.evaluate("CartPole-v1", episodes=3, seed=1),
                 "ray": [name for name in sys.modules if name.split(".")[0] == "ray"],

@@ -24,6 +24,13 @@ def test_the_last_exception_of_a_remote_traceback_is_shown() -> None:
     assert failure_reason(error) == "pkg.EnvFailure: broken-motor, copy 0: the motor is broken"
 
 
+def test_this_packages_own_errors_are_shown_without_their_class() -> None:
+    error = RuntimeError(
+        REMOTE.format(last="rllib_multienv.envs.errors.EnvFailure: Environment 'a' failed in step(): b")
+    )
+    assert failure_reason(error) == "Environment 'a' failed in step(): b"
+
+
 def test_an_exception_without_a_message_gives_way_to_its_cause() -> None:
     assert failure_reason(RuntimeError(REMOTE.format(last="RuntimeError"))) == "ValueError: the motor is broken"
 

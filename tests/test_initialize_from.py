@@ -153,7 +153,10 @@ def test_freezing_everything_is_an_error(trained: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "net, difference",
-    [(AgnosticNetConfig(d_model=16, d_state=4), "d_model=8 there, 16"), (MLPNetConfig(), "type='agnostic' there, 'mlp'")],
+    [
+        (AgnosticNetConfig(d_model=16, d_state=4), "d_model=8 there, 16"),
+        (MLPNetConfig(), "type='agnostic' there, 'mlp'"),
+    ],
 )
 def test_another_network_is_an_error_before_any_worker_starts(
     trained: dict[str, Any], net: Any, difference: str

@@ -20,7 +20,7 @@ def test_one_agent_learns_both(ray_cluster: None) -> None:
     )
     with running(config) as algo:
         returns = {}
-        for _ in range(25):
+        for _ in range(35):
             returns = algo.train()["env_runners"]["module_episode_return_mean"]
             if all(returns.get(env_id, 0.0) >= goal for env_id, goal in GOALS.items()):
                 break

@@ -49,9 +49,7 @@ def test_discount_and_trace_of_one_environment(setting: dict[str, float]) -> Non
     assert_same(other["Pendulum-v1"], plain["Pendulum-v1"])
 
 
-@pytest.mark.parametrize(
-    "setting, term", [({"clip_param": 1e-4}, "policy_loss"), ({"vf_clip_param": 1e-4}, "vf_loss")]
-)
+@pytest.mark.parametrize("setting, term", [({"clip_param": 1e-4}, "policy_loss"), ({"vf_clip_param": 1e-4}, "vf_loss")])
 def test_clipping_of_one_environment(setting: dict[str, float], term: str) -> None:
     _, plain = first_losses({}, updates=1)
     _, clipped = first_losses(setting, updates=1)

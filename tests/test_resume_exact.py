@@ -43,7 +43,8 @@ def state(algo: MultiEnvPPO) -> dict[str, Any]:
     return {
         "weights": weights(algo),
         "moments": {
-            str(i): {name: t.numpy().copy() for name, t in s.items()} for i, s in optimizer.state_dict()["state"].items()
+            str(number): {name: tensor.numpy().copy() for name, tensor in kept.items()}
+            for number, kept in optimizer.state_dict()["state"].items()
         },
         "rates": {group["name"]: group["lr"] for group in optimizer.param_groups},
         "statistics": [

@@ -54,7 +54,9 @@ def names(result: Any) -> tuple[str, ...]:
 def test_every_trial_trains_its_environments_at_its_rate(results: tune.ResultGrid) -> None:
     assert len(results) == 4 and results.num_errors == 0
     found = {(names(result), result.config["actor_lr"]) for result in results}
-    assert found == {(envs, rate) for envs in (("CartPole-v1", "Acrobot-v1"), ("CartPole-v1", "swing")) for rate in RATES}
+    assert found == {
+        (envs, rate) for envs in (("CartPole-v1", "Acrobot-v1"), ("CartPole-v1", "swing")) for rate in RATES
+    }
     for result in results:
         metrics = result.metrics
         for env_id in names(result):

@@ -284,9 +284,12 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self._validate_overrides()
 
     def _validate_network(self) -> None:
+        agnostic = isinstance(self.network_config, AgnosticNetConfig)
+        if self.in_evaluation or (agnostic and not self.frozen_parts and self.initial_checkpoint is None):
+            return  # a large network takes seconds to build, and an agnostic one fits any environments
         network = self.network_config.build(self.space_specs)
         frozen_parameters(network, self.frozen_parts)
-        if self.initial_checkpoint is not None and not self.in_evaluation:
+        if self.initial_checkpoint is not None:
             checkpoint = read_checkpoint(self.initial_checkpoint)
             check_network_config(checkpoint, self.network_config, self.initial_checkpoint)
             check_weights_fit(checkpoint, network, self.initial_checkpoint)

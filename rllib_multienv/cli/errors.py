@@ -28,8 +28,7 @@ def root_cause(error: BaseException) -> BaseException:
 def failure_reason(error: BaseException) -> str:
     """What went wrong in a process of Ray's, in one line or a few.
 
-    Ray sends errors with the traceback of the other process as their text; the log has all of it, here only
-    what
+    Ray sends errors with the traceback of the other process as their text; the log has all of it, here only what
     stands at its end is wanted: the exception that was raised there, with its message.
     """
     text = str(error).strip()
@@ -41,7 +40,8 @@ def failure_reason(error: BaseException) -> str:
     # An exception without a message, raised from another one, says less than that other one.
     telling = [index for index in starts if ":" in lines[index]] or starts
     end = next((index for index in range(telling[-1], len(lines)) if not lines[index].strip()), len(lines))
-    return "\n".join(lines[telling[-1] : end])
+    # This package's own errors are whole sentences, which need no class before them.
+    return re.sub(r"^rllib_multienv\.[\w.]+: (?=\S)", "", "\n".join(lines[telling[-1] : end]))
 
 
 def print_error(message: str) -> None:

@@ -116,7 +116,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFol
         except KeyboardInterrupt:
             console.print(Text(f"Stopped at once. {_go_on(folder)}"), soft_wrap=True)
             return INTERRUPTED
-        display.message("done" if not outcome.interrupted else "interrupted")
+        display.message("failed" if outcome.errors else "interrupted" if outcome.interrupted else "done")
     if not console.is_terminal and outcome.trials:
         trials = list(outcome.trials.values())
         console.print(environment_table(trials[0]) if len(trials) == 1 else trial_table(trials))

@@ -466,7 +466,8 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._episode_metrics.set_state(state[COMPONENT_ENVIRONMENTS]["windows"])
             if self.worker_index == 0 and self.config.num_env_runners > 0:
                 # What this runner saw when it was the only one is what all runners agree on now.
-                for piece in (*self._normalizers, *self._reward_scales):
+                pieces: list[NormalizeObservations | RewardScale] = [*self._normalizers, *self._reward_scales]
+                for piece in pieces:
                     piece.set_state(piece.merge_states([piece.get_state()]))
             for env_id, saved in state[COMPONENT_ENVIRONMENTS]["copies"].items():
                 if env_id in self.environments:

@@ -78,8 +78,12 @@ class OwnedEnvironment:
         return {"snapshot": snapshot, "episodes": episodes}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`get_state`; with another number of copies, new episodes are begun instead."""
-        if len(state["episodes"]) != self.num_envs:
+        """Go on from :meth:`get_state`.
+
+        With another number of copies, or a backend that cannot be set to a state (a checkpoint may be restored on a
+        machine on which "auto" means EnvPool), nothing is changed.
+        """
+        if len(state["episodes"]) != self.num_envs or self.copies.backend not in ("sync", "async"):
             return
         if self.obs is None:
             self.obs = self.copies.reset()

@@ -114,7 +114,10 @@ class SyncCopiesEnv(gym.vector.VectorEnv):
         except EnvFailure:
             raise
         except Exception as error:
-            hint = "" if isinstance(result, tuple) and len(result) == 5 else f" ({_STEP_HINT})"
+            # What was raised in this very frame is about the result's form; anything else is the environment's own.
+            here = error.__traceback__ is not None and error.__traceback__.tb_next is None
+            fits = isinstance(result, tuple) and len(result) == 5
+            hint = f" ({_STEP_HINT})" if here and not fits else ""
             raise EnvFailure(self.env_id, "step", describe(error) + hint, copy) from error
         return obs, np.array(rewards), np.array(terminated), np.array(truncated), final_obs, infos
 

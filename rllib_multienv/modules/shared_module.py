@@ -17,8 +17,8 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
 
     Its batches are keyed by environment, ``{env_id: {"obs": [B_e, I_e]}}``, not by column as an RLModule's usually
     are: packing happens inside the network. Dropout acts in ``forward_train`` alone, for RLlib's torch modules
-    switch to evaluation mode for the others (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the network configuration as a
-    dictionary) and ``"interfaces"`` (``{env_id: SpaceSpec}``).
+    switch to evaluation mode for the others (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the
+    network configuration as a dictionary) and ``"interfaces"`` (``{env_id: SpaceSpec}``).
     """
 
     network: ActorCritic

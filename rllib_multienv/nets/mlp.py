@@ -68,7 +68,10 @@ def _mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.
 
 
 class MLPActorCritic(ActorCritic):
-    """Separate MLPs for policy and value; the log standard deviation is learned, starts at 0 (docs/deviations.md, 7)."""
+    """Separate MLPs for policy and value; the log standard deviation is learned, starts at 0.
+
+    See docs/deviations.md, 7.
+    """
 
     def __init__(self, config: MLPNetConfig, env_id: str, interface: Interface) -> None:
         super().__init__()

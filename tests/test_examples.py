@@ -1,0 +1,30 @@
+"""The programs in `examples/` run as they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cli_helpers import ROOT, environment
+
+
+def test_the_example_trains_saves_and_acts_in_all_its_environments(tmp_path: Path) -> None:
+    program = ROOT / "examples" / "train_heterogeneous.py"
+    done = subprocess.run(
+        [sys.executable, str(program), "2"],
+        cwd=tmp_path,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["1", "2"]
+    assert "'CartPole-v1'" in lines[1]
+    checkpoint = next(line.removeprefix("saved to ") for line in lines if line.startswith("saved to"))
+    assert Path(checkpoint, "multienv.json").is_file()
+    shown = {line.split(":")[0]: float(line.split(":")[1]) for line in lines if line[-1].isdigit() and "-v" in line}
+    assert 0 < shown["CartPole-v1"] <= 500 and -500 <= shown["Acrobot-v1"] < 0
+    assert 0 < shown["InvertedPendulum-v4"] <= 1000 and -100 < shown["Reacher-v4"] < 0
