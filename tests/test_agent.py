@@ -49,7 +49,7 @@ def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict
         algo.save_to_path(path)
         obs = {env_id: observe(env_id, 20) for env_id in TRAINED}
         runner = algo.env_runner
-        for normalizer in runner._normalizers:
+        for normalizer in runner.normalizers:
             normalizer.freeze()
         batch = runner._to_module({env_id: {"obs": rows} for env_id, rows in obs.items()}, explore=False)
         outputs = runner._module_to_env(

@@ -25,10 +25,8 @@ def test_the_last_exception_of_a_remote_traceback_is_shown() -> None:
 
 
 def test_this_packages_own_errors_are_shown_without_their_class() -> None:
-    error = RuntimeError(
-        REMOTE.format(last="rllib_multienv.envs.errors.EnvFailure: Environment 'a' failed in step(): b")
-    )
-    assert failure_reason(error) == "Environment 'a' failed in step(): b"
+    error = RuntimeError(REMOTE.format(last="rllib_multienv.envs.errors.EnvFailure: Environment 'a' failed: b"))
+    assert failure_reason(error) == "Environment 'a' failed: b"
 
 
 def test_an_exception_without_a_message_gives_way_to_its_cause() -> None:

@@ -77,8 +77,8 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             adam_epsilon: Adam's epsilon.
             env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
             min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
-                with normalised rewards, whose discounted return has deviation one). Where an environment is solved, what
-                is left of its advantages is noise; blown up to unit size it would undo what was learned.
+                with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
+                what is left of its advantages is noise; blown up to unit size it would undo what was learned.
             normalize_obs: Whether observations are normalised by running statistics.
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
             kwargs: See ``PPOConfig.training``; ``vf_clip_param`` here bounds the distance of new value predictions from
