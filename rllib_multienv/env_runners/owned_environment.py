@@ -80,13 +80,12 @@ class OwnedEnvironment:
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`get_state`.
 
-        With another number of copies, or a backend that cannot be set to a state (a checkpoint may be restored on a
-        machine on which "auto" means EnvPool), nothing is changed.
+        New episodes begin at the next sample instead with another number of copies, a backend that cannot be set to a
+        state (a checkpoint may be restored on a machine on which "auto" means EnvPool), or a state that does not fit.
         """
+        self.obs = None
         if len(state["episodes"]) != self.num_envs or self.copies.backend not in ("sync", "async"):
             return
-        if self.obs is None:
-            self.obs = self.copies.reset()
         self.obs = self.copies.restore(state["snapshot"])
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]
 

@@ -206,14 +206,12 @@ class EnvCopies:
             copies.append(state)
         return {"env_id": self.spec.id, "obs": self._obs.copy(), "copies": copies}
 
-    def restore(self, state: dict[str, Any] | None) -> np.ndarray:
+    def restore(self, state: dict[str, Any] | None) -> np.ndarray | None:
         """Go back to where `snapshot` was taken; with None, begin new episodes.
 
-        A state that no longer fits (the environment's wrappers or MuJoCo model are other ones, as after an
-        upgrade) makes new episodes begin too, with a `UserWarning`.
-
         Returns:
-            ``[B, ...]`` the observations to act on next.
+            ``[B, ...]`` the observations to act on next; or None, with a `UserWarning`, if the state no longer fits (the
+            environment's wrappers or MuJoCo model are other ones, as after an upgrade): the copies must be reset.
 
         Raises:
             ValueError: The snapshot is of another environment or another number of copies.
@@ -243,7 +241,7 @@ class EnvCopies:
                 UserWarning,
                 stacklevel=2,
             )
-            return self.reset()
+            return None
         self._obs = np.array(state["obs"])
         return self._obs.copy()
 
