@@ -210,8 +210,8 @@ class EnvCopies:
         """Go back to where `snapshot` was taken; with None, begin new episodes.
 
         Returns:
-            ``[B, ...]`` the observations to act on next; or None, with a `UserWarning`, if the state no longer fits (the
-            environment's wrappers or MuJoCo model are other ones, as after an upgrade): the copies must be reset.
+            ``[B, ...]`` the observations to act on next; or None, with a `UserWarning`, if the state no longer fits
+            (the environment's wrappers or MuJoCo model are other ones, as after an upgrade): reset the copies then.
 
         Raises:
             ValueError: The snapshot is of another environment or another number of copies.
