@@ -143,6 +143,7 @@ class MultiEnvAgent:
         *,
         seed: int | None = 0,
         explore: bool = False,
+        max_steps: int = 100_000,
         video_dir: str | Path | None = None,
     ) -> list[tuple[float, int]]:
         """Play whole episodes.
@@ -152,7 +153,9 @@ class MultiEnvAgent:
             episodes: How many.
             seed: Seed of the environment and of the draws; None for fresh entropy.
             explore: Draw actions instead of taking the mode.
-            video_dir: Also record the first episode as a video in this folder (needs the ``video`` extra).
+            max_steps: No episode may be longer: a deterministic policy can go round in circles for ever in an
+                environment without a time limit.
+            video_dir: Also record an episode as a video in this folder (needs the ``video`` extra).
 
         Returns:
             Return (undiscounted sum of raw rewards) and length of each episode.
@@ -160,6 +163,7 @@ class MultiEnvAgent:
         Raises:
             ValueError: The environment cannot be made from the checkpoint alone, or ``episodes`` is not positive.
             EnvFailure: The environment raised.
+            RuntimeError: An episode is longer than ``max_steps``.
         """
         if episodes < 1:
             raise ValueError(f"episodes={episodes}: must be at least 1.")
@@ -169,8 +173,6 @@ class MultiEnvAgent:
                 f"Environment {env_id!r} was made by a function that the checkpoint does not hold: pass an EnvSpec "
                 "that makes it."
             )
-        if video_dir is not None:
-            self._record(env_id, Path(video_dir), seed, explore)
         generator = torch.Generator(device=self.device)
         if seed is None:
             generator.seed()
@@ -190,6 +192,11 @@ class MultiEnvAgent:
                 step = copies.step(self.space_specs[env_id].action_to_env(actions))
                 returns += step.rewards
                 lengths += ~step.is_reset
+                if lengths.max() > max_steps:
+                    raise RuntimeError(
+                        f"{env_id}: an episode has not ended after {max_steps} steps. Give the environment a time limit "
+                        "with EnvSpec(..., max_episode_steps=...), or pass a larger max_steps."
+                    )
                 for b in np.flatnonzero(step.terminated | step.truncated):
                     if left[b]:
                         results.append((float(returns[b]), int(lengths[b])))
@@ -198,6 +205,8 @@ class MultiEnvAgent:
                 obs = step.obs
         finally:
             copies.close()
+        if video_dir is not None:
+            self._record(env_id, Path(video_dir), seed, explore)
         return results
 
     def _record(self, env_id: str, folder: Path, seed: int | None, explore: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -18,6 +19,8 @@ from tiny_runs import running, tiny_config
 from toy_envs import Counter, Grid
 
 from rllib_multienv import EnvSpec, MLPNetConfig, MultiEnvAgent
+from rllib_multienv.checkpoints import read_checkpoint
+from rllib_multienv.connectors import NormalizeObservations
 
 TRAINED = ("CartPole-v1", "Pendulum-v1", "InvertedPendulum-v4")
 
@@ -49,16 +52,11 @@ def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict
         algo.save_to_path(path)
         obs = {env_id: observe(env_id, 20) for env_id in TRAINED}
         runner = algo.env_runner
-        for normalizer in runner.normalizers:
-            normalizer.freeze()
-        batch = runner._to_module({env_id: {"obs": rows} for env_id, rows in obs.items()}, explore=False)
-        outputs = runner._module_to_env(
-            rl_module=runner.module,
-            batch=runner.module.forward_inference(batch),
-            episodes=[],
-            explore=False,
-            shared_data={},
-        )
+        (normalize,) = runner._env_to_module[NormalizeObservations]
+        normalize.freeze()
+        call = {"rl_module": runner.module, "episodes": [], "explore": False, "shared_data": {}, "metrics": None}
+        batch = runner._env_to_module(batch={env_id: {"obs": rows} for env_id, rows in obs.items()}, **call)
+        outputs = runner._module_to_env(batch=runner.module.forward_inference(batch), **call)
         actions = {env_id: columns["actions_for_env"] for env_id, columns in outputs.items()}
     return {"path": path, "obs": obs, "actions": actions}
 
@@ -95,8 +93,7 @@ def test_the_same_actions_as_the_algorithm(trained: dict[str, Any], agent: Multi
         assert actions.dtype == trained["actions"][env_id].dtype
         np.testing.assert_allclose(actions, trained["actions"][env_id], rtol=1e-5, atol=1e-6)
     # The statistics matter: without them some actions are others.
-    raw = MultiEnvAgent.from_checkpoint(trained["path"])
-    raw._normalizers.clear()
+    raw = MultiEnvAgent(dataclasses.replace(read_checkpoint(trained["path"]), obs_moments={}))
     rows = trained["obs"]["Pendulum-v1"]
     assert not np.allclose(raw.act("Pendulum-v1", rows), agent.act("Pendulum-v1", rows))
 
@@ -169,6 +166,14 @@ def test_evaluation_does_not_change_the_agent(trained: dict[str, Any], agent: Mu
     agent.evaluate("Pendulum-v1", episodes=1, explore=True)
     agent.evaluate("Acrobot-v1", episodes=1)
     np.testing.assert_array_equal(agent.act("Pendulum-v1", trained["obs"]["Pendulum-v1"]), before)
+
+
+def test_an_episode_that_does_not_end_is_an_error(agent: MultiEnvAgent) -> None:
+    # Pendulum never terminates; without its registered limit of 200 steps nothing ends it.
+    endless = EnvSpec("endless", make="Pendulum-v1", max_episode_steps=1000)
+    with pytest.raises(RuntimeError, match=r"endless: an episode has not ended after 50 steps.*max_episode_steps"):
+        agent.evaluate(endless, episodes=1, max_steps=50)
+    assert [length for _, length in agent.evaluate(endless, episodes=1)] == [1000]
 
 
 def test_wrong_shapes_are_errors(agent: MultiEnvAgent) -> None:

@@ -39,6 +39,7 @@ def legs_matrix(d_state: int) -> tuple[Tensor, Tensor]:
     return matrix, scale
 
 
+@lru_cache(maxsize=8)
 def dplr_legs(d_state: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """HiPPO-LegS as ``A = V (Lambda - P P*) V*`` with unitary V.
 
