@@ -194,8 +194,8 @@ class MultiEnvAgent:
                 lengths += ~step.is_reset
                 if lengths.max() > max_steps:
                     raise RuntimeError(
-                        f"{env_id}: an episode has not ended after {max_steps} steps. Give the environment a time limit "
-                        "with EnvSpec(..., max_episode_steps=...), or pass a larger max_steps."
+                        f"{env_id}: an episode has not ended after {max_steps} steps. Give the environment a time "
+                        "limit with EnvSpec(..., max_episode_steps=...), or pass a larger max_steps."
                     )
                 for b in np.flatnonzero(step.terminated | step.truncated):
                     if left[b]:

@@ -169,7 +169,7 @@ def test_evaluation_does_not_change_the_agent(trained: dict[str, Any], agent: Mu
 
 
 def test_an_episode_that_does_not_end_is_an_error(agent: MultiEnvAgent) -> None:
-    # Pendulum never terminates; without its registered limit of 200 steps nothing ends it.
+    # Pendulum never terminates.
     endless = EnvSpec("endless", make="Pendulum-v1", max_episode_steps=1000)
     with pytest.raises(RuntimeError, match=r"endless: an episode has not ended after 50 steps.*max_episode_steps"):
         agent.evaluate(endless, episodes=1, max_steps=50)
