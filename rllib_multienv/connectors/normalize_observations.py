@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 
-from rllib_multienv.normalization import Moments, ObservationNormalizer
+from rllib_multienv.connectors.shared_statistics import SharedStatistics
+from rllib_multienv.normalization import ObservationNormalizer, SharedMoments
 from rllib_multienv.spec import SpaceSpec
 
 
-class NormalizeObservations(ConnectorV2):
+class NormalizeObservations(SharedStatistics):
     """Maps ``{env_id: {"obs": [B, I]}}`` to zero mean and unit variance by statistics kept per env id.
 
     While :attr:`counting`, each call's observations are remembered; :meth:`commit`, at the end of a fragment, adds them
@@ -55,29 +55,6 @@ class NormalizeObservations(ConnectorV2):
         """Forget what was seen of ``env_id`` since the last commit (its fragment is lost)."""
         self._seen.pop(env_id, None)
 
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """``{env_id: {"base": moments, "delta": moments}}``."""
-        return {
-            env_id: {"base": n.moments.base.to_dict(), "delta": n.moments.delta.to_dict()}
-            for env_id, n in self.normalizers.items()
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over statistics; environments that this connector does not know are ignored."""
-        for env_id, moments in state.items():
-            if env_id in self.normalizers:
-                shared = self.normalizers[env_id].moments
-                shared.base = Moments.from_dict(moments["base"])
-                shared.delta = Moments.from_dict(moments["delta"])
-
-    def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
-        """This connector's base with the deltas of all ``states``: the exact statistics of all runners together."""
-        merged = {}
-        for env_id, normalizer in self.normalizers.items():
-            shared = normalizer.moments
-            total = shared.merge_deltas(Moments.from_dict(s[env_id]["delta"]) for s in states if env_id in s)
-            merged[env_id] = {
-                "base": total.to_dict(),
-                "delta": Moments.empty(len(total.mean)).to_dict(),
-            }
-        return merged
+    def moments(self) -> Mapping[str, SharedMoments]:
+        """Statistics of each environment's observations."""
+        return {env_id: normalizer.moments for env_id, normalizer in self.normalizers.items()}

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ray.rllib.connectors.connector_v2 import ConnectorV2
 
-from rllib_multienv.normalization import Moments, RewardNormalizer
+from rllib_multienv.connectors.shared_statistics import SharedStatistics
+from rllib_multienv.normalization import RewardNormalizer, SharedMoments
 
 
-class RewardScale(ConnectorV2):
+class RewardScale(SharedStatistics):
     """Statistics of discounted returns per env id, in a connector so that RLlib merges and saves them.
 
     Batches pass through unchanged. The runner gives each finished fragment to :meth:`observe` and attaches
@@ -45,35 +45,21 @@ class RewardScale(ConnectorV2):
         """All copies of ``env_id`` begin new episodes."""
         self.normalizers[env_id].returns[:] = 0.0
 
+    def moments(self) -> Mapping[str, SharedMoments]:
+        """Statistics of each environment's discounted return."""
+        return {env_id: normalizer.moments for env_id, normalizer in self.normalizers.items()}
+
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Moments and, for this runner alone, the discounted returns of running episodes."""
-        return {
-            env_id: {
-                "base": n.moments.base.to_dict(),
-                "delta": n.moments.delta.to_dict(),
-                "returns": n.returns.tolist(),
-            }
-            for env_id, n in self.normalizers.items()
-        }
+        state = super().get_state()
+        for env_id, normalizer in self.normalizers.items():
+            state[env_id]["returns"] = normalizer.returns.tolist()
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over statistics; running returns only where they are in ``state`` and fit this runner."""
-        for env_id, saved in state.items():
-            if env_id not in self.normalizers:
-                continue
-            normalizer = self.normalizers[env_id]
-            normalizer.moments.base = Moments.from_dict(saved["base"])
-            normalizer.moments.delta = Moments.from_dict(saved["delta"])
-            returns = np.asarray(saved.get("returns", ()), dtype=np.float64)
+        super().set_state(state)
+        for env_id, normalizer in self.normalizers.items():
+            returns = np.asarray(state.get(env_id, {}).get("returns", ()), dtype=np.float64)
             if returns.shape == normalizer.returns.shape:
                 normalizer.returns = returns
-
-    def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
-        """As :meth:`NormalizeObservations.merge_states`; running returns stay with their runners."""
-        merged = {}
-        for env_id, normalizer in self.normalizers.items():
-            total = normalizer.moments.merge_deltas(
-                Moments.from_dict(s[env_id]["delta"]) for s in states if env_id in s
-            )
-            merged[env_id] = {"base": total.to_dict(), "delta": Moments.empty(1).to_dict()}
-        return merged
