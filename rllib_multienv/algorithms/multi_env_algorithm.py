@@ -88,9 +88,8 @@ class MultiEnvAlgorithm(Algorithm):
     def agent_checkpoint(self) -> AgentCheckpoint:
         """The agent as it stands."""
         moments: dict[type, dict[str, Moments]] = {NormalizeObservations: {}, RewardScale: {}}
-        for connector in self.env_runner._env_to_module.connectors:
-            if type(connector) in moments:
-                moments[type(connector)] = {e: n.moments.total() for e, n in connector.normalizers.items()}
+        for piece in _statistics(self.env_runner):
+            moments[type(piece)] = {env_id: shared.total() for env_id, shared in piece.moments().items()}
         return AgentCheckpoint(
             space_specs=self.config.space_specs,
             env_specs={spec.id: spec for spec in self.config.env_specs},
