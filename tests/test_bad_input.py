@@ -76,7 +76,7 @@ def test_settings_of_stock_ppo_that_have_no_meaning(name: str, instead: str) -> 
         (lambda c: c.training(grad_clip_by="value"), "global_norm"),
         (lambda c: c.training(actor_lr=[[0, 1e-3], [100, 0.0]], lr_anneal_steps=100), r"actor_lr.*lr_anneal_steps"),
         (lambda c: c.training(lr_anneal_steps=0), "lr_anneal_steps=0"),
-        (lambda c: c.learners(num_learners=2), "num_learners=2"),
+        (lambda c: c.learners(learner_timeout_s=0), "learner_timeout_s=0"),
         (lambda c: c.environment(on_nonfinite="ignore"), "'raise', 'drop'"),
         (lambda c: c.rl_module(model_config=MLPNetConfig()), "exactly one environment"),
         (lambda c: c.env_runners(create_local_env_runner=False), "create_local_env_runner"),

@@ -101,7 +101,8 @@ def test_error_in_a_users_callback_reaches_the_user() -> None:
             raise LookupError("no such key")
 
     runner = make_runner(config("").callbacks(Wrong))
-    failure = runner.sample_refs()
+    failure, nothing = runner.sample_fragments(["counter"])
+    assert nothing is None
     with pytest.raises(LookupError, match="no such key"):
         failure.reraise()
 

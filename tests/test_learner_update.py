@@ -13,7 +13,7 @@ from tiny_runs import assert_same, changed, running, tiny_config, weights
 from rllib_multienv import MultiEnvPPO
 from rllib_multienv.learners import MultiEnvTrainingData
 from rllib_multienv.learners.gradients import clip_by_global_norm
-from rllib_multienv.learners.minibatches import minibatches
+from rllib_multienv.learners.minibatches import Shuffle, minibatches
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")
 STEPS = 4  # 2 epochs of 2 minibatches
@@ -46,7 +46,7 @@ def gradient(algo: MultiEnvPPO, batch: dict[str, Any]) -> list[torch.Tensor]:
 
 def update(algo: MultiEnvPPO, data: dict[str, list[Any]]) -> Any:
     return algo.learner_group._learner.update(
-        training_data=MultiEnvTrainingData(fragments=data),
+        training_data=MultiEnvTrainingData.of({e: [(c, sum(map(len, c))) for c in found] for e, found in data.items()}),
         timesteps={"num_env_steps_sampled_lifetime": 96},
         num_epochs=2,
         num_minibatches=2,
@@ -168,11 +168,11 @@ def test_lr_sets_both() -> None:
 
 def test_minibatches_cover_all_rows_once_per_epoch() -> None:
     batch = {"a": {"row": torch.arange(23), "twice": 2 * torch.arange(23)}, "b": {"row": torch.arange(8)}}
-    found = list(minibatches(batch, num_minibatches=5, num_epochs=3, generator=torch.Generator().manual_seed(0)))
+    found = list(minibatches(batch, num_minibatches=5, num_epochs=3, shuffle=Shuffle(seed=0, update=1)))
     assert len(found) == 15
     orders = []
     for epoch in range(3):
-        parts = found[5 * epoch : 5 * epoch + 5]
+        parts = [part.columns for part in found[5 * epoch : 5 * epoch + 5]]
         for env_id, size in (("a", 23), ("b", 8)):
             rows = torch.cat([part[env_id]["row"] for part in parts])
             assert sorted(rows.tolist()) == list(range(size))
@@ -185,9 +185,7 @@ def test_minibatches_cover_all_rows_once_per_epoch() -> None:
 
 def test_fewer_rows_than_minibatches() -> None:
     found = list(
-        minibatches(
-            {"a": {"row": torch.arange(2)}}, num_minibatches=4, num_epochs=2, generator=torch.Generator().manual_seed(0)
-        )
+        minibatches({"a": {"row": torch.arange(2)}}, num_minibatches=4, num_epochs=2, shuffle=Shuffle(seed=0, update=1))
     )
     assert len(found) == 8
-    assert sorted(int(part["a"]["row"][0]) for part in found if part) == [0, 0, 1, 1]
+    assert sorted(int(part.columns["a"]["row"][0]) for part in found if part.columns) == [0, 0, 1, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow.fs
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.utils import _get_env_runner_bundles, _get_learner_bundles
 from ray.rllib.core import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_LEARNER,
@@ -18,14 +21,21 @@ from ray.rllib.core import (
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 
+from rllib_multienv.algorithms.resources import wait_for_resources
 from rllib_multienv.checkpoints import AgentCheckpoint, check_network_config, read_checkpoint
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
+from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.normalization import Moments
+from rllib_multienv.spec import resolve_env_specs
 from rllib_multienv.threads import use_assigned_cpus
 
+logger = logging.getLogger("ray.rllib")
+
 MODULE_EPISODE_RETURN_STD = "module_episode_return_std"
+#: Every iteration, so long is waited for the answers of runners that died.
+RESTART_PROBE_S = 0.25
 
 
 class MultiEnvAlgorithm(Algorithm):
@@ -36,9 +46,92 @@ class MultiEnvAlgorithm(Algorithm):
     def setup(self, config: Any) -> None:
         """Build everything; start from another agent's weights where the configuration says so."""
         use_assigned_cpus()
+        self._wait_for_resources(config)
         super().setup(config)
+        self.learner_nodes: list[str] = []
+        if self.learner_group.is_remote:
+            nodes = self.learner_group.foreach_learner(lambda _: ray.get_runtime_context().get_node_id())
+            self.learner_nodes = [node.get() for node in nodes]
         if self.config.initial_checkpoint is not None:
             self._initialize_from(self.config.initial_checkpoint)
+
+    def _wait_for_resources(self, config: Any) -> None:
+        needed: dict[str, float] = {}
+        for bundle in [*_get_env_runner_bundles(config), *_get_learner_bundles(config)]:
+            for name, amount in bundle.items():
+                needed[name] = needed.get(name, 0.0) + amount
+        wait_for_resources(
+            {name: amount for name, amount in needed.items() if amount},
+            timeout_s=config.worker_startup_timeout_s,
+            what=f"{config.num_env_runners} env runners and {config.num_learners} learners",
+        )
+
+    # Environments that come and go
+
+    def add_env(self, env: Any) -> str:
+        """Train on one more environment from the next iteration on.
+
+        Everything else goes on as it was: no worker is restarted, no episode cut, no statistics are lost.
+
+        Args:
+            env: A Gymnasium id, an :class:`~rllib_multienv.spec.EnvSpec`, or a mapping of its fields.
+
+        Returns:
+            Its env id.
+
+        Raises:
+            ValueError: There is one of that id already, or the network cannot take it. Nothing has changed then.
+        """
+        (spec,) = resolve_env_specs([env])
+        self._change_environments(self.config.with_environments([*self.config.env_specs, spec]))
+        return spec.id
+
+    def remove_env(self, env_id: str) -> None:
+        """Train on this environment no more. Its statistics are dropped; those of the others stay.
+
+        Raises:
+            ValueError: There is none of that id, or it is the last one. Nothing has changed then.
+        """
+        known = [spec.id for spec in self.config.env_specs]
+        if env_id not in known:
+            raise ValueError(f"remove_env: there is no environment {env_id!r}.{did_you_mean(env_id, known)}")
+        if len(known) == 1:
+            raise ValueError(f"remove_env: {env_id!r} is the only environment.")
+        self._change_environments(
+            self.config.with_environments([spec for spec in self.config.env_specs if spec.id != env_id])
+        )
+
+    def _change_environments(self, config: Any) -> None:
+        self.config = config
+        self.evaluation_config = config.get_evaluation_config_object()
+        self.evaluation_config.validate()
+        self.evaluation_config.freeze()
+        reference = ray.put(config) if self.learner_group.is_remote else None
+        learners = self.learner_group.foreach_learner(
+            lambda learner: learner.change_environments(config if reference is None else ray.get(reference))
+        )
+        for result in learners:
+            if not result.ok:
+                raise result.get()
+        self.env_runner.change_environments(config)
+        self._send_to_runners()
+        if self.eval_env_runner_group is not None:
+            self.eval_env_runner_group.foreach_env_runner(partial(_change_environments, config=self.evaluation_config))
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Bring runners that died and were restarted up to date: environments, weights, statistics.
+
+        It looks whether they are back, and does not wait for them unless no other is left.
+        """
+        if env_runner_group is not self.env_runner_group:
+            return super().restore_env_runners(env_runner_group)
+        healthy = env_runner_group.num_healthy_remote_workers()
+        timeout_s = RESTART_PROBE_S if healthy else self.config.env_runner_health_probe_timeout_s
+        restored = env_runner_group.probe_unhealthy_env_runners(timeout_seconds=timeout_s)
+        if restored:
+            logger.warning("Env runners %s are back.", restored)
+            self._send_to_runners(restored)
+        return restored
 
     # Starting from an agent
 
@@ -54,10 +147,13 @@ class MultiEnvAlgorithm(Algorithm):
             connector.set_state(_as_base(moments, self.config.space_specs, checkpoint.space_specs))
         self._send_to_runners()
 
-    def _send_to_runners(self) -> None:
-        """Give all runners the learner's weights, and remote ones the local runner's statistics; wait for them.
+    def _send_to_runners(self, workers: list[int] | None = None) -> None:
+        """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.
 
         RLlib's own synchronisation does not wait, and drops what it sends to a runner that has not answered yet.
+
+        Args:
+            workers: Indices of the remote runners; all of them where not given.
         """
         state = self.learner_group.get_state(
             components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
@@ -67,15 +163,19 @@ class MultiEnvAlgorithm(Algorithm):
             self.env_runner.set_state(weights)
             return
         statistics = [piece.merge_states([piece.get_state()]) for piece in _statistics(self.env_runner)]
-        reference = ray.put((weights, statistics))
+        reference = ray.put((self.config, weights, statistics))
 
         def take_over(runner: Any) -> None:
-            weights, statistics = ray.get(reference)
+            config, weights, statistics = ray.get(reference)
+            if runner.config.env_specs != config.env_specs:
+                runner.change_environments(config)
             runner.set_state(weights)
             for piece, state in zip(_statistics(runner), statistics, strict=True):
                 piece.set_state(state)
 
-        self.env_runner_group.foreach_env_runner(take_over)
+        self.env_runner_group.foreach_env_runner(
+            take_over, remote_worker_ids=workers, timeout_seconds=self.config.env_runner_restore_timeout_s
+        )
 
     def _network_state(self) -> dict[str, np.ndarray]:
         """The whole network's state dict, as arrays."""
@@ -197,6 +297,10 @@ class MultiEnvAlgorithm(Algorithm):
         _add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
         _add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
         return results
+
+
+def _change_environments(runner: Any, config: Any) -> None:
+    runner.change_environments(config)
 
 
 def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:

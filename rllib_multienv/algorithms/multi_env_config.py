@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from rllib_multienv.connectors import (
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.modules import frozen_parameters, multi_env_module_spec
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
@@ -80,6 +81,9 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.frozen_parts: tuple[str, ...] = ()
         self.env_runner_cls = MultiEnvRunner
         self.num_env_runners = 0
+        self.learner_timeout_s = 1800.0
+        self.worker_startup_timeout_s = 120.0
+        self.sample_timeout_s = 300.0
         self.num_envs_per_env_runner = 8
         self.rollout_fragment_length = 128
         # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
@@ -164,6 +168,32 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.frozen_parts = (freeze,) if isinstance(freeze, str) else tuple(freeze)
         return self
 
+    def learners(self, *, learner_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
+        """Set the learners.
+
+        Args:
+            learner_timeout_s: Longest time that an update may take, and that a learner waits for the others in it,
+                before the run fails with an error that names the learner.
+            kwargs: See ``AlgorithmConfig.learners``.
+        """
+        super().learners(**kwargs)
+        if learner_timeout_s is not NotProvided:
+            self.learner_timeout_s = learner_timeout_s
+        return self
+
+    def resources(self, *, worker_startup_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
+        """Set resources.
+
+        Args:
+            worker_startup_timeout_s: How long a run outside of Tune waits for the cluster to have room for its workers,
+                before it fails with an error that says what is missing.
+            kwargs: See ``AlgorithmConfig.resources``.
+        """
+        super().resources(**kwargs)
+        if worker_startup_timeout_s is not NotProvided:
+            self.worker_startup_timeout_s = worker_startup_timeout_s
+        return self
+
     # What RLlib and this package read
 
     @property
@@ -206,6 +236,16 @@ class MultiEnvConfigMixin(AlgorithmConfig):
     def get_multi_rl_module_spec(self, *, inference_only: bool = False, **kwargs: Any) -> MultiRLModuleSpec:
         """Specification of the agent; what RLlib passes beside is known already."""
         return multi_env_module_spec(self.network_config.to_dict(), self.space_specs, inference_only=inference_only)
+
+    def build_learner_group(
+        self, *, env: Any = None, spaces: Any = None, rl_module_spec: Any = None, placement_group: Any = None
+    ) -> MultiEnvLearnerGroup:
+        """The learner group of this package."""
+        return MultiEnvLearnerGroup(
+            config=self.copy(),
+            module_spec=rl_module_spec or self.get_multi_rl_module_spec(),
+            placement_group=placement_group,
+        )
 
     def get_evaluation_config_object(self) -> Any:
         """RLlib's, but deterministic and raising errors unless the user's ``evaluation_config`` says otherwise."""
@@ -260,13 +300,33 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         pipeline.append(ActionsToEnv(space_specs=self.space_specs))
         return pipeline
 
+    def with_environments(self, envs: Sequence[EnvSpec]) -> Self:
+        """A frozen copy with other environments; settings of environments that it does not have are left out.
+
+        Raises:
+            ValueError: The environments do not fit the network, the settings, or each other.
+        """
+        config = self.copy(copy_frozen=False)
+        config.environment(envs=list(envs))
+        ids = {spec.id for spec in config.env_specs}
+        overrides = config.algorithm_config_overrides_per_module or {}
+        config.algorithm_config_overrides_per_module = {key: value for key, value in overrides.items() if key in ids}
+        config._forget_settings_of_others(ids)
+        config.validate()
+        config.freeze()
+        return config
+
+    def _forget_settings_of_others(self, env_ids: Container[str]) -> None:
+        """Leave out settings of environments that are not among ``env_ids``."""
+
     # Checks
 
     def validate(self) -> None:
         """Check all settings; makes each environment once to learn its spaces."""
         specs = self.env_specs
         if self._probed != specs:
-            self.space_specs = {spec.id: probe_spaces(spec) for spec in specs}
+            known = {spec: self.space_specs[spec.id] for spec in self._probed}
+            self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
             self._probed = specs
         self.envs = specs
         self.policies = {spec.id: PolicySpec() for spec in specs}
@@ -275,6 +335,10 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         if not self.create_local_env_runner:
             self._value_error("create_local_env_runner=False: the local runner keeps the merged statistics.")
         self._validate_choice("on_nonfinite", ("raise", "drop"))
+        for name in ("learner_timeout_s", "worker_startup_timeout_s", "sample_timeout_s"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and value > 0):
+                self._value_error(f"{name}={value!r}: must be a positive number of seconds.")
         for name in ("env_to_module", "module_to_env", "learner"):
             if getattr(self, f"add_default_connectors_to_{name}_pipeline"):
                 self._value_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,10 @@ class EpisodeMetrics:
     def restart(self) -> None:
         """Forget the windows: the next values are of the next episodes alone."""
         self._episodes.clear()
+
+    def keep_only(self, env_ids: Container[str]) -> None:
+        """Forget environments that are not among ``env_ids``."""
+        self._episodes = {env_id: window for env_id, window in self._episodes.items() if env_id in env_ids}
 
     def get_state(self) -> dict[str, Any]:
         """The windows."""

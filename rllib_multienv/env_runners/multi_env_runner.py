@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +31,7 @@ from rllib_multienv.env_runners.episode_metrics import EpisodeMetrics
 from rllib_multienv.env_runners.lockstep import Lockstep
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.env_runners.random_state import global_random_state_kept
+from rllib_multienv.env_runners.sample_requests import SampleReport
 from rllib_multienv.env_runners.sampling_failure import SamplingFailure
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.threads import use_assigned_cpus
@@ -61,8 +62,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         use_assigned_cpus()
         self.worker_index: int = self.worker_index or 0
         self._device = get_device(self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0)
-        self._specs = {spec.id: spec for spec in self.config.env_specs}
-        self._copies = {spec.id: spec.num_envs or self.config.num_envs_per_env_runner for spec in self._specs.values()}
+        self._read_specs()
         self.owned: tuple[str, ...] = self._owned()
         self.environments: dict[str, OwnedEnvironment] = {}
         self._callbacks = EpisodeCallbacks(self, self.config)
@@ -72,6 +72,14 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self.make_module()
         if self.worker_index > 0 or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker:
             self.make_env()
+        self._connect()
+
+    def _read_specs(self) -> None:
+        self._specs = {spec.id: spec for spec in self.config.env_specs}
+        self._copies = {spec.id: self.config.num_copies(spec) for spec in self._specs.values()}
+
+    def _connect(self) -> None:
+        """Build connectors and the loop that uses them."""
         spaces = self.get_spaces()
         self._env_to_module = self.config.build_env_to_module_connector(spaces=spaces, device=self._device)
         self._module_to_env = self.config.build_module_to_env_connector(spaces=spaces, seed=self._connector_seed())
@@ -106,8 +114,15 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         """(Re)make all owned environments."""
         self.stop()
+        self._own(self.owned)
+
+    def _own(self, env_ids: Sequence[str]) -> None:
+        """Own these environments: make those that are missing, close those that are another runner's now."""
+        for env_id in self.environments.keys() - set(env_ids):
+            self.environments.pop(env_id).close()
+        self.owned = tuple(env_id for env_id in self._specs if env_id in env_ids)
         for number, env_id in enumerate(self._specs):
-            if env_id in self.owned:
+            if env_id in self.owned and env_id not in self.environments:
                 # Seeds depend on the environment's place in the whole list, not on who owns it.
                 seed = (
                     None
@@ -116,6 +131,27 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                 )
                 self.environments[env_id] = OwnedEnvironment(self._specs[env_id], self._copies[env_id], seed)
                 self._callbacks.environment_created(env_id)
+        ordered = {env_id: self.environments[env_id] for env_id in self.owned}
+        self.environments.clear()
+        self.environments.update(ordered)  # in place: the lockstep loop has this dictionary
+
+    def change_environments(self, config: Any) -> None:
+        """Let the environments of the run be those of ``config``, which differs in nothing else.
+
+        Environments that stay are not touched: their episodes go on, their statistics and metrics remain.
+        """
+        self.config = config
+        self._read_specs()
+        self.module.change_environments(config.space_specs)
+        states = self._env_to_module.get_state(), self._module_to_env.get_state()
+        self._connect()
+        self._env_to_module.set_state(states[0])
+        self._module_to_env.set_state(states[1])
+        self._episode_metrics.keep_only(self._specs)
+        if self.worker_index == 0 or config.in_evaluation:
+            self.owned = tuple(self._specs)
+        if self.environments:
+            self._own([env_id for env_id in self.owned if env_id in self._specs])
 
     def make_module(self) -> None:
         """Build the module without what only the value function needs."""
@@ -197,19 +233,29 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._lockstep.seconds[timer] = 0.0
         return sampled
 
-    def sample_refs(self) -> tuple[dict[str, ray.ObjectRef], Any] | SamplingFailure:
-        """Sample a fragment; returns one object-store reference per environment, and the metrics.
+    def sample_fragments(self, env_ids: Sequence[str]) -> tuple[Any, ...]:
+        """Own ``env_ids`` and sample a fragment of each; called remotely, with one return value for each element.
 
         What environments, callbacks and connectors raise is returned, so that the driver can raise it; with
-        ``ignore_env_runner_failures`` it is raised here, and RLlib goes on without this runner's fragments.
+        ``ignore_env_runner_failures`` it is raised here, and the driver goes on without this runner's fragments.
+
+        Returns:
+            A :class:`~rllib_multienv.env_runners.sample_requests.SampleReport` (or a ``SamplingFailure``), then the
+            chunks of each environment (None if they were lost).
         """
         try:
+            self._own(env_ids)
             sampled = self.sample_by_environment()
         except Exception as error:
             if self.config.ignore_env_runner_failures:
                 raise
-            return SamplingFailure.of(error)
-        return {env_id: ray.put(chunks) for env_id, chunks in sampled.items()}, self.get_metrics()
+            return (SamplingFailure.of(error), *[None] * len(env_ids))
+        report = SampleReport(
+            steps={env_id: sum(map(len, chunks)) for env_id, chunks in sampled.items()},
+            metrics=self.get_metrics(),
+            node_id=ray.get_runtime_context().get_node_id(),
+        )
+        return (report, *[sampled.get(env_id) for env_id in env_ids])
 
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call ``func`` with this runner.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
+import torch.distributed as dist
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -22,15 +25,19 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor
 
-from rllib_multienv.learners.gradients import all_reduce_sum, clip_by_global_norm
-from rllib_multienv.learners.minibatches import minibatches
+from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
+from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first, clip_by_global_norm
+from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule, frozen_parameters
 from rllib_multienv.nets import ActorCritic
 from rllib_multienv.threads import use_assigned_cpus
 
+logger = logging.getLogger("ray.rllib")
+
 GRADIENT_NORM = "gradient_norm"
 NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
+NUM_ENV_STEPS_LOST_LIFETIME = "num_env_steps_lost_lifetime"
 _COMPONENT_RANDOM = "random"
 
 
@@ -42,25 +49,39 @@ class MultiEnvLearner(TorchLearner):
     weighted sum (Algorithm 1 of the paper), one backward, the sum of gradients over all learners, clipping by the
     global norm, and one optimiser step. A step whose gradient is not finite is skipped and counted.
 
+    Several learners hold the same parameters bit for bit: they start from learner 0's, and every step applies the same
+    reduced gradient. An environment that several learners share has its rows split over them, each loss weighted by its
+    rows, so the gradient is that of one learner with everything, whatever their number.
+
     Subclasses give the losses in ``compute_loss_for_module``.
     """
 
     config: Any
+    _learner_connector: Any
 
     def build(self) -> None:
-        """Build module, optimiser and the generator of the minibatch shuffles."""
+        """Build module and optimiser; with several learners, agree on the initial weights and the seed of shuffles."""
         if self._is_built:
             return
         use_assigned_cpus()
-        self._shuffle = torch.Generator()
-        if self.config.seed is None:
-            self._shuffle.seed()
-        else:
-            seeds = np.random.SeedSequence([self.config.seed, 3, self._learner_index])
-            self._shuffle.manual_seed(int(seeds.generate_state(1)[0]))
+        self._num_updates = 0
         self._loss_sums: dict[tuple[str, str], Tensor] = {}
-        self._loss_counts: dict[tuple[str, str], int] = {}
+        self._loss_counts: dict[tuple[str, str], float] = {}
+        self._row_weights: dict[str, float] = {}
+        self._group: Any = None
         super().build()
+        seed = torch.tensor([secrets.randbits(31) if self.config.seed is None else self.config.seed])
+        if self.distributed:
+            # A group of our own, for its timeout: RLlib's waits half an hour for a learner that hangs.
+            self._group = dist.new_group(timeout=timedelta(seconds=self.config.learner_timeout_s))
+            seed = seed.to(self._device)
+            broadcast_from_first([*self.network.state_dict().values(), seed], self._group)
+        self._shuffle_seed = int(seed)
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether this learner reports what all learners have in common."""
+        return not self.distributed or dist.get_rank() == 0
 
     @property
     def module(self) -> MultiEnvModule:
@@ -95,6 +116,39 @@ class MultiEnvLearner(TorchLearner):
             optimizer=optimizer,
             params=[p for trained in parameters for p in trained],
         )
+
+    def change_environments(self, config: Any) -> None:
+        """Let the environments of the run be those of ``config``, which differs in nothing else.
+
+        Parameters and the optimiser's moments stay as they are. Parameters of the new environments alone, which only
+        ``context="embedding"`` has, are learner 0's.
+        """
+        self.config = config
+        self._module_spec = config.get_multi_rl_module_spec()
+        before = set(self.network.parameters())
+        self.module.change_environments(config.space_specs)
+        self.network.to(self._device)
+        if set(self.network.parameters()) != before:
+            if self.distributed:
+                broadcast_from_first(list(self.network.state_dict().values()), self._group)
+            self._renew_optimizer()
+        connector = config.build_learner_connector(device=self._device)
+        connector.set_state(self._learner_connector.get_state())
+        self._learner_connector = connector
+
+    def _renew_optimizer(self) -> None:
+        """Make the optimiser anew for other parameters, keeping the moments of those that it had."""
+        (old,) = self._optimizer_parameters
+        rates = {group["name"]: group["lr"] for group in old.param_groups}
+        schedules = self._lr_schedules
+        for book in (self._optimizer_parameters, self._params, self._module_optimizers):
+            book.clear()
+        self.configure_optimizers()
+        (new,) = self._optimizer_parameters
+        for group in new.param_groups:
+            group["lr"] = rates[group["name"]]
+            new.state.update({p: old.state[p] for p in group["params"] if p in old.state})
+        self._lr_schedules = schedules
 
     def _annealed(self, lr: Any) -> Any:
         """The schedule of a learning rate: as given, or linearly to zero over ``lr_anneal_steps``."""
@@ -133,39 +187,70 @@ class MultiEnvLearner(TorchLearner):
         self._check_is_built()
         timesteps = timesteps or {}
         self.before_gradient_based_update(timesteps=timesteps)
-        training_data.solve_refs()
+        self._fetch(training_data)
         self._weights_seq_no += 1
+        self._num_updates += 1
         batch = self._learner_connector(
             rl_module=self.module,
             batch={},
-            episodes=training_data.episodes,
+            episodes=training_data.episode_chunks(),
             shared_data={},
             metrics=self.metrics,
         )
         batch = {env_id: columns for env_id, columns in batch.items() if self.should_module_be_updated(env_id)}
         self.before_steps(batch)
-        steps = minibatches(batch, num_minibatches=num_minibatches, num_epochs=num_epochs, generator=self._shuffle)
+        steps = minibatches(
+            batch,
+            num_minibatches=num_minibatches,
+            num_epochs=num_epochs,
+            shuffle=Shuffle(seed=self._shuffle_seed, update=self._num_updates),
+            shares=training_data.shares,
+        )
+        rows: dict[str, int] = {}
         for number, minibatch in enumerate(steps):
             if number % num_minibatches == 0:
-                # Report the means over the last epoch.
+                # Report the means over the last epoch, and count each step of experience once.
                 self._loss_sums.clear()
                 self._loss_counts.clear()
-            _, losses, _ = self._update(minibatch)
-            for env_id, loss in losses.items():
-                self.log_loss(env_id, self.TOTAL_LOSS_KEY, loss)
-        self._report(batch)
+                rows.clear()
+            self._step(minibatch)
+            for env_id, columns in minibatch.columns.items():
+                rows[env_id] = rows.get(env_id, 0) + len(next(iter(columns.values())))
+        self._report(rows)
         self.after_gradient_based_update(timesteps=timesteps)
         return None if _no_metrics_reduce else self.metrics.reduce()
+
+    def _fetch(self, training_data: MultiEnvTrainingData) -> None:
+        """Fetch the fragments; what one learner cannot have, none uses, for they may share an environment."""
+        training_data.solve_refs()
+        lost = training_data.lost
+        if self.distributed:
+            flags = torch.zeros(max(1, training_data.num_fragments), dtype=torch.int32, device=self._device)
+            flags[list(lost)] = 1
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._group)
+            lost = frozenset(flags.nonzero().flatten().tolist())
+        for env_id, steps in training_data.drop(lost).items():
+            logger.warning("Fragments of %r with %d steps are lost: the node that held them is gone.", env_id, steps)
+            if training_data.share(env_id).start == 0.0:  # of several learners one counts
+                self.metrics.log_value((env_id, NUM_FRAGMENTS_LOST_LIFETIME), 1, reduce="lifetime_sum")
+                self.metrics.log_value((env_id, NUM_ENV_STEPS_LOST_LIFETIME), steps, reduce="lifetime_sum")
+
+    def _step(self, minibatch: Minibatch) -> None:
+        """One optimiser step on this learner's part of a minibatch."""
+        self._row_weights = minibatch.weights
+        _, losses, _ = self._update(minibatch.columns)
+        for env_id, loss in losses.items():
+            self.log_loss(env_id, self.TOTAL_LOSS_KEY, loss)
 
     def before_steps(self, batch: dict[str, dict[str, Tensor]]) -> None:
         """Called with the whole batch before the first step; for metrics of the data as it came."""
 
     def log_loss(self, env_id: str, key: str, value: Tensor) -> None:
         """Remember a scalar of this step; reported as its mean over the last epoch of the update."""
-        place = (env_id, key)
-        value = value.detach()
+        place, weight = (env_id, key), self._row_weights.get(env_id, 1.0)
+        value = value.detach() * weight
         self._loss_sums[place] = self._loss_sums[place] + value if place in self._loss_sums else value
-        self._loss_counts[place] = self._loss_counts.get(place, 0) + 1
+        self._loss_counts[place] = self._loss_counts.get(place, 0.0) + weight
 
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         forward = self.module.forward_train(batch) if batch else {}
@@ -175,11 +260,15 @@ class MultiEnvLearner(TorchLearner):
         return forward, losses, {}
 
     def combine_losses(self, losses: dict[str, Tensor]) -> Tensor | None:
-        """Total loss over environments: the sum of Algorithm 1, weighted by ``env_loss_weights``."""
-        weights = self.config.env_loss_weights
+        """Total loss over environments: the sum of Algorithm 1, weighted by ``env_loss_weights``.
+
+        A loss is the mean over this learner's rows of a minibatch; it counts as much as these are of all rows, so that
+        the sum over learners is the mean over the whole minibatch.
+        """
         total = None
         for env_id, loss in losses.items():
-            term = loss * weights[env_id] if env_id in weights else loss
+            weight = self.config.env_loss_weights.get(env_id, 1.0) * self._row_weights.get(env_id, 1.0)
+            term = loss if weight == 1.0 else loss * weight
             total = term if total is None else total + term
         return total
 
@@ -196,7 +285,7 @@ class MultiEnvLearner(TorchLearner):
         """Sum over all learners, then clip by the global norm of that sum."""
         gradients = list(gradients_dict.values())
         if self.distributed:
-            all_reduce_sum(gradients)
+            all_reduce_sum(gradients, self._group)
         norm = clip_by_global_norm(gradients, self.config.grad_clip)
         self.log_loss(ALL_MODULES, GRADIENT_NORM, norm)
         self._gradient_is_finite = bool(torch.isfinite(norm))
@@ -205,7 +294,8 @@ class MultiEnvLearner(TorchLearner):
     def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
         """One optimiser step; none if the gradient is not finite (on any learner: they all have the same sum)."""
         if not self._gradient_is_finite:
-            self.metrics.log_value((ALL_MODULES, NUM_STEPS_SKIPPED_LIFETIME), 1, reduce="lifetime_sum")
+            if self._is_first:
+                self.metrics.log_value((ALL_MODULES, NUM_STEPS_SKIPPED_LIFETIME), 1, reduce="lifetime_sum")
             return
         for ref, gradient in gradients_dict.items():
             self._params[ref].grad = gradient
@@ -221,13 +311,12 @@ class MultiEnvLearner(TorchLearner):
                 group["lr"] = float(self._lr_schedules[group["name"]].update(timestep=now))
                 self.metrics.log_value((SHARED_MODULE, f"{group['name']}_lr"), group["lr"], window=1)
 
-    def _report(self, batch: dict[str, dict[str, Tensor]]) -> None:
-        """Log losses and the steps trained on; a step counts once, however many epochs pass over it."""
+    def _report(self, rows: dict[str, int]) -> None:
+        """Log losses, and the steps of each environment that this learner trained on."""
         for (env_id, key), total in self._loss_sums.items():
             self.metrics.log_value((env_id, key), total / self._loss_counts[env_id, key], window=1)
         log = self.metrics.log_value
-        for env_id, columns in batch.items():
-            steps = len(next(iter(columns.values())))
+        for env_id, steps in rows.items():
             log((env_id, NUM_MODULE_STEPS_TRAINED), steps, reduce="sum")
             log((env_id, NUM_MODULE_STEPS_TRAINED_LIFETIME), steps, reduce="lifetime_sum")
             log((env_id, MODULE_TRAIN_BATCH_SIZE_MEAN), steps, reduce="mean")
@@ -252,7 +341,8 @@ class MultiEnvLearner(TorchLearner):
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(_COMPONENT_RANDOM, components, not_components):
             state[_COMPONENT_RANDOM] = {
-                "shuffle": self._shuffle.get_state().numpy(),
+                "shuffle_seed": self._shuffle_seed,
+                "updates": self._num_updates,
                 "torch": torch.get_rng_state().numpy(),
             }
         return state
@@ -263,5 +353,6 @@ class MultiEnvLearner(TorchLearner):
             self._weights_seq_no = -1  # RLlib would keep its own weights if they are of a later update
         Learner.set_state(self, state)
         if _COMPONENT_RANDOM in state:
-            self._shuffle.set_state(torch.from_numpy(state[_COMPONENT_RANDOM]["shuffle"].copy()))
+            self._shuffle_seed = state[_COMPONENT_RANDOM]["shuffle_seed"]
+            self._num_updates = state[_COMPONENT_RANDOM]["updates"]
             torch.set_rng_state(torch.from_numpy(state[_COMPONENT_RANDOM]["torch"].copy()))

@@ -38,6 +38,20 @@ class MultiEnvModule(MultiRLModule):
         if isinstance(module, EnvView):
             module.attach(self.shared)
 
+    def change_environments(self, space_specs: Mapping[str, SpaceSpec]) -> None:
+        """Let the environments be these; what the network knows of those that stay is not touched."""
+        network = self.shared.network
+        for env_id in [env_id for env_id in self._rl_modules if env_id != SHARED_MODULE]:
+            if env_id not in space_specs:
+                self.remove_module(env_id)
+                network.remove_env(env_id)
+        for env_id, space_spec in space_specs.items():
+            if env_id not in self._rl_modules:
+                network.add_env(env_id, space_spec)
+                self.add_module(env_id, env_view_spec(space_spec, inference_only=self.inference_only).build())
+        for model_config in (self.shared.model_config, self.rl_module_specs[SHARED_MODULE].model_config):
+            model_config["interfaces"] = dict(space_specs)
+
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return self.shared.forward_inference(batch, **kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -130,6 +131,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         pipeline.append(GeneralizedAdvantages(config=self, device=device))
         return pipeline
 
+    def _forget_settings_of_others(self, env_ids: Container[str]) -> None:
+        self.env_loss_weights = {key: value for key, value in self.env_loss_weights.items() if key in env_ids}
+
     def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
         """There is no train batch size that could contradict the fragment length."""
 
@@ -155,10 +159,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             self._value_error("use_kl_loss=True is not supported; the clipped objective bounds the policy's change.")
         if self.grad_clip_by != "global_norm":
             self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
-        if self.num_learners > 1:
-            self._value_error(
-                f"num_learners={self.num_learners}: more than one learner is not supported yet; use 0 or 1."
-            )
         if not self.in_evaluation:
             self._validate_minibatches()
 

@@ -18,9 +18,10 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
+from rllib_multienv.algorithms.online_sampling import OnlineSampling, environment_costs, near_their_learners
 from rllib_multienv.algorithms.ppo.config import MultiEnvPPOConfig
-from rllib_multienv.env_runners import SamplingFailure, environment_cost
-from rllib_multienv.learners import MultiEnvTrainingData
+from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
+from rllib_multienv.learners import MultiEnvTrainingData, describe_shares, share_environments
 
 
 class MultiEnvPPO(MultiEnvAlgorithm, PPO):
@@ -31,15 +32,39 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
         """An empty configuration of this algorithm."""
         return MultiEnvPPOConfig()
 
+    def setup(self, config: Any) -> None:
+        """Build everything."""
+        super().setup(config)
+        self._sampling = OnlineSampling(self.env_runner_group, self.config)
+        self._print_assignment()
+
+    def _print_assignment(self) -> None:
+        """Say who does what, where there is more than one who could."""
+        lines = [self._sampling.describe()]
+        if self.config.num_learners > 1:
+            costs = environment_costs(self.config)
+            lines.append(describe_shares(share_environments(costs, self.config.num_learners), costs))
+        if any(lines):
+            print("\n".join(line for line in lines if line), flush=True)
+
+    def _change_environments(self, config: Any) -> None:
+        super()._change_environments(config)
+        self._sampling.change_environments(config)
+
     def training_step(self) -> None:
         """Sample, update, send weights."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            fragments = self._sample()
-        if not fragments:
+            sampled = self._sampling.round()
+        if sampled.metrics:
+            self.metrics.aggregate(sampled.metrics, key=ENV_RUNNER_RESULTS)
+        for env_id in sampled.lost:
+            self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_FRAGMENTS_LOST_LIFETIME, env_id), 1, reduce="lifetime_sum")
+        if not sampled.fragments:
             return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            costs = near_their_learners(environment_costs(self.config), sampled.nodes, self.learner_nodes)
             results = self.learner_group.update(
-                training_data=MultiEnvTrainingData(fragments=fragments, costs=self._costs()),
+                training_data=MultiEnvTrainingData.of(sampled.fragments, costs),
                 timesteps={
                     NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
                         (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
@@ -54,30 +79,3 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
             self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
-
-    def _sample(self) -> dict[str, list[Any]]:
-        """Fragments of each environment: references from remote runners, the chunks themselves from the local one."""
-        if self.env_runner_group.num_remote_env_runners() == 0:
-            sampled = [({e: chunks for e, chunks in self.env_runner.sample_by_environment().items()}, None)]
-            metrics = [self.env_runner.get_metrics()]
-        else:
-            sampled = self.env_runner_group.foreach_env_runner(
-                "sample_refs", local_env_runner=False, timeout_seconds=self.config.sample_timeout_s
-            )
-            for result in sampled:
-                if isinstance(result, SamplingFailure):
-                    result.reraise()
-            metrics = [result for _, result in sampled]
-        if metrics:
-            self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
-        # In the order of the configuration, whichever runner answered first.
-        fragments = {
-            spec.id: [by_env[spec.id] for by_env, _ in sampled if spec.id in by_env] for spec in self.config.env_specs
-        }
-        return {env_id: found for env_id, found in fragments.items() if found}
-
-    def _costs(self) -> dict[str, float]:
-        return {
-            spec.id: environment_cost(self.config.space_specs[spec.id], self.config.num_copies(spec))
-            for spec in self.config.env_specs
-        }
