@@ -38,6 +38,7 @@ class AgentCheckpoint:
         reward_moments: Statistics of discounted returns by env id.
         weights: The network's state dict; None if it was not asked for.
         versions: Versions of the packages that wrote it.
+        environments_changed: Whether the run was begun with other environments (``add_env``, ``remove_env``).
     """
 
     space_specs: Mapping[str, SpaceSpec]
@@ -47,6 +48,7 @@ class AgentCheckpoint:
     reward_moments: Mapping[str, Moments]
     weights: Mapping[str, torch.Tensor] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    environments_changed: bool = False
 
     def to_files(self) -> dict[str, bytes]:
         """Contents of the two files, by name."""
@@ -68,6 +70,7 @@ class AgentCheckpoint:
         description = {
             "format": FORMAT,
             "environments": environments,
+            "environments_changed": self.environments_changed,
             "network": self.network.to_dict(),
             "versions": dict(self.versions) or _installed_versions(),
         }
@@ -159,4 +162,5 @@ def read_checkpoint(path: str | Path, *, weights: bool = True) -> AgentCheckpoin
         reward_moments={e["id"]: Moments.from_dict(e["reward_moments"]) for e in environments if e["reward_moments"]},
         weights=torch.load(folder / NETWORK_FILE, map_location="cpu", weights_only=True) if weights else None,
         versions=description["versions"],
+        environments_changed=description.get("environments_changed", False),
     )

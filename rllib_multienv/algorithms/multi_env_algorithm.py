@@ -46,6 +46,8 @@ class MultiEnvAlgorithm(Algorithm):
     def setup(self, config: Any) -> None:
         """Build everything; start from another agent's weights where the configuration says so."""
         use_assigned_cpus()
+        self._environments_changed = False
+        self._departed: set[str] = set()
         self._wait_for_resources(config)
         super().setup(config)
         self.learner_nodes: list[str] = []
@@ -102,6 +104,9 @@ class MultiEnvAlgorithm(Algorithm):
         )
 
     def _change_environments(self, config: Any) -> None:
+        self._departed |= {spec.id for spec in self.config.env_specs}
+        self._departed -= {spec.id for spec in config.env_specs}
+        self._environments_changed = True
         self.config = config
         self.evaluation_config = config.get_evaluation_config_object()
         self.evaluation_config.validate()
@@ -197,6 +202,7 @@ class MultiEnvAlgorithm(Algorithm):
             obs_moments=moments[NormalizeObservations],
             reward_moments=moments[RewardScale],
             weights={name: torch.as_tensor(np.array(array)) for name, array in self._network_state().items()},
+            environments_changed=self._environments_changed,
         )
 
     def save_to_path(self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any) -> str:
@@ -228,6 +234,10 @@ class MultiEnvAlgorithm(Algorithm):
 
     def _check_environments(self, checkpoint: AgentCheckpoint, path: Any) -> None:
         own, theirs = self.config.space_specs, checkpoint.space_specs
+        if checkpoint.environments_changed and checkpoint.env_specs.keys() == theirs.keys() != own.keys():
+            # The run was begun with the environments of this configuration, and its checkpoint has those of later.
+            self._change_environments(self.config.with_environments(list(checkpoint.env_specs.values())))
+            own = self.config.space_specs
         for env_id in [*theirs, *own]:
             if env_id not in own or env_id not in theirs or own[env_id].to_dict() != theirs[env_id].to_dict():
                 raise ValueError(
@@ -281,6 +291,7 @@ class MultiEnvAlgorithm(Algorithm):
             {env_id: float(np.mean(values)) for env_id, values in sampled.get(EPISODE_RETURNS, {}).items()}
         )
         _add_aggregates(sampled)
+        _drop_departed(results, self._departed)
         return results
 
     def _before_evaluate(self) -> None:
@@ -296,6 +307,7 @@ class MultiEnvAlgorithm(Algorithm):
         results = super()._compile_iteration_results(train_results=train_results, eval_results=eval_results)
         _add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
         _add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
+        _drop_departed(results, self._departed)
         return results
 
 
@@ -329,6 +341,17 @@ def _as_base(moments: Any, own: Any, theirs: Any) -> dict[str, Any]:
         for env_id, m in moments.items()
         if env_id in own and own[env_id].obs_size == theirs[env_id].obs_size
     }
+
+
+def _drop_departed(results: Any, departed: set[str], below: bool = False) -> None:
+    """Drop, in place, what RLlib still reports of environments that were removed: windows without values, as NaN."""
+    for key, value in list(results.items()):
+        if isinstance(value, dict):
+            _drop_departed(value, departed, below or key in departed)
+            if key in departed and not value:
+                del results[key]
+        elif (below or key in departed) and isinstance(value, float | np.floating) and np.isnan(value):
+            del results[key]
 
 
 def _add_aggregates(results: Any) -> None:

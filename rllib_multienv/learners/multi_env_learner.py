@@ -123,7 +123,7 @@ class MultiEnvLearner(TorchLearner):
         Parameters and the optimiser's moments stay as they are. Parameters of the new environments alone, which only
         ``context="embedding"`` has, are learner 0's.
         """
-        self.config = config
+        self.config = config.copy(copy_frozen=False)  # RLlib changes a learner's own copy when it restores
         self._module_spec = config.get_multi_rl_module_spec()
         before = set(self.network.parameters())
         self.module.change_environments(config.space_specs)
