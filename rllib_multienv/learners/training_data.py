@@ -100,7 +100,7 @@ class MultiEnvTrainingData(TrainingData):
                         chunks = ray.get(chunks)
                     except ObjectLostError:
                         lost.add(fragment.number)
-                        continue
+                        chunks = []
                 found[env_id].append(SampledFragment(chunks=chunks, steps=fragment.steps, number=fragment.number))
         self.fragments = found
         self.lost = frozenset(lost)
