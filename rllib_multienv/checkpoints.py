@@ -3,19 +3,24 @@
 RLlib's own files in a checkpoint folder restore an algorithm. Beside them stand two files of this package:
 ``multienv.json`` (environments, spaces, network configuration, normalisation statistics, versions) and
 ``multienv_network.pt`` (the network's state dict). They are enough to act, or to start another run from the agent.
+
+``multienv.json`` is written last and lists all files of the checkpoint with their sizes and checksums: a folder whose
+writer was killed in the middle, or that was copied in part, can be told from a complete one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from rllib_multienv.atomic_folder import beside
 from rllib_multienv.nets import ActorCritic, NetConfig, net_config_from_dict
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -50,8 +55,14 @@ class AgentCheckpoint:
     versions: Mapping[str, str] = field(default_factory=dict)
     environments_changed: bool = False
 
-    def to_files(self) -> dict[str, bytes]:
-        """Contents of the two files, by name."""
+    def write(self, folder: Path, *, training: Mapping[str, float]) -> None:
+        """Write the two files into a folder on this machine, which holds all other files of the checkpoint already.
+
+        Args:
+            folder: Where to.
+            training: How far the training is: ``training_iteration`` and ``time_total_s``, as in RLlib's results.
+        """
+        torch.save(dict(self.weights or {}), folder / NETWORK_FILE)
         environments = []
         for env_id, spaces in self.space_specs.items():
             try:
@@ -73,13 +84,14 @@ class AgentCheckpoint:
             "environments_changed": self.environments_changed,
             "network": self.network.to_dict(),
             "versions": dict(self.versions) or _installed_versions(),
+            "training": dict(training),
+            "files": {
+                str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+                for file in sorted(folder.rglob("*"))
+                if file.is_file() and file != folder / DESCRIPTION_FILE
+            },
         }
-        weights = io.BytesIO()
-        torch.save(dict(self.weights or {}), weights)
-        return {
-            DESCRIPTION_FILE: json.dumps(description, indent=1).encode(),
-            NETWORK_FILE: weights.getvalue(),
-        }
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1), encoding="utf-8")
 
 
 def check_network_config(checkpoint: AgentCheckpoint, mine: NetConfig, path: str | Path) -> None:
@@ -125,34 +137,27 @@ def _installed_versions() -> dict[str, str]:
     return versions
 
 
-def read_checkpoint(path: str | Path, *, weights: bool = True) -> AgentCheckpoint:
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any = None) -> AgentCheckpoint:
     """Read the agent in a checkpoint folder.
 
     Args:
         path: A folder that ``algo.save_to_path`` or Tune wrote.
         weights: Whether to read the network's weights too.
+        filesystem: The pyarrow file system in which ``path`` is, if not on this machine; only without ``weights``.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: The folder is not a checkpoint of this package, or of a newer version of it.
+        ValueError: The folder is not a checkpoint of this package, or of a newer version of it, or the file with the
+            weights is not as it was written.
     """
-    folder = Path(path)
-    if not folder.exists():
-        raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.")
-    description_file = folder / DESCRIPTION_FILE
-    if not description_file.is_file():
-        raise ValueError(
-            f"{str(path)!r} is not a checkpoint of rllib_multienv: it has no file {DESCRIPTION_FILE}. Give a folder "
-            "that algo.save_to_path() returned, or a checkpoint_* folder of a Tune run."
-        )
-    try:
-        description = json.loads(description_file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"Checkpoint {str(path)!r}: {DESCRIPTION_FILE} is damaged ({error}).") from error
-    if description.get("format") != FORMAT:
-        raise ValueError(
-            f"Checkpoint {str(path)!r} has format {description.get('format')!r}; this version reads format {FORMAT}."
-        )
+    description = _read_description(path, filesystem)
+    if weights:
+        _check_file(path, NETWORK_FILE, description, filesystem)
     environments = description["environments"]
     return AgentCheckpoint(
         space_specs={e["id"]: SpaceSpec.from_dict(e["spaces"]) for e in environments},
@@ -160,7 +165,104 @@ def read_checkpoint(path: str | Path, *, weights: bool = True) -> AgentCheckpoin
         network=net_config_from_dict(description["network"]),
         obs_moments={e["id"]: Moments.from_dict(e["obs_moments"]) for e in environments if e["obs_moments"]},
         reward_moments={e["id"]: Moments.from_dict(e["reward_moments"]) for e in environments if e["reward_moments"]},
-        weights=torch.load(folder / NETWORK_FILE, map_location="cpu", weights_only=True) if weights else None,
+        weights=torch.load(Path(path) / NETWORK_FILE, map_location="cpu", weights_only=True) if weights else None,
         versions=description["versions"],
         environments_changed=description.get("environments_changed", False),
     )
+
+
+def check_complete(path: str | Path, filesystem: Any = None) -> None:
+    """Check that a checkpoint has every file that it was written with, unchanged.
+
+    Args:
+        path: The folder.
+        filesystem: The pyarrow file system in which ``path`` is, if not on this machine; there only the sizes are
+            looked at.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is no checkpoint of this package, or something in it is missing or changed.
+    """
+    description = _read_description(path, filesystem)
+    for name in [NETWORK_FILE, *description.get("files", {})]:
+        _check_file(path, name, description, filesystem)
+
+
+def training_progress(path: str | Path) -> dict[str, float]:
+    """How far the training was when a checkpoint was written: ``training_iteration`` and ``time_total_s``.
+
+    Empty for a checkpoint of a version of this package that did not write it down.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is no checkpoint of this package.
+    """
+    return dict(_read_description(path, None).get("training", {}))
+
+
+def listed_files(path: str | Path) -> set[str]:
+    """The files that the checkpoint in a folder consists of, as far as its description says; none if it has none."""
+    try:
+        description = _read_description(path, None)
+    except (OSError, ValueError):
+        return set()
+    return {DESCRIPTION_FILE, NETWORK_FILE, *description.get("files", {})}
+
+
+def _read_description(path: str | Path, filesystem: Any) -> dict[str, Any]:
+    text = _read_local(path) if filesystem is None else _read_remote(path, filesystem)
+    if text is None:
+        raise ValueError(
+            f"{str(path)!r} is not a checkpoint of rllib_multienv: it has no file {DESCRIPTION_FILE}. Give a folder "
+            "that algo.save_to_path() returned, or a checkpoint_* folder of a Tune run."
+        )
+    try:
+        description = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"Checkpoint {str(path)!r}: {DESCRIPTION_FILE} is damaged ({error}).") from error
+    if description.get("format") != FORMAT:
+        raise ValueError(
+            f"Checkpoint {str(path)!r} has format {description.get('format')!r}; this version reads format {FORMAT}."
+        )
+    return description
+
+
+def _read_local(path: str | Path) -> bytes | None:
+    if not Path(path).exists():
+        aside = beside(path, seal=DESCRIPTION_FILE)
+        hint = f" A complete one is at {str(aside[-1])!r}: its writer was killed; rename it." if aside else ""
+        raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.{hint}")
+    file = Path(path) / DESCRIPTION_FILE
+    return file.read_bytes() if file.is_file() else None
+
+
+def _read_remote(path: str | Path, filesystem: Any) -> bytes | None:
+    try:
+        with filesystem.open_input_stream((Path(path) / DESCRIPTION_FILE).as_posix()) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        if filesystem.get_file_info(str(path)).type.name == "NotFound":
+            raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.") from None
+        return None
+
+
+def _check_file(path: str | Path, name: str, description: Mapping[str, Any], filesystem: Any) -> None:
+    """Raise a ValueError if a file is missing or not as it was written."""
+    file = Path(path) / name
+    wanted = description.get("files", {}).get(name, {})
+    if filesystem is None:
+        size = file.stat().st_size if file.is_file() else None
+    else:
+        size = filesystem.get_file_info(file.as_posix()).size
+    problem = None
+    if size is None:
+        problem = "is missing"
+    elif size != wanted.get("bytes", size):
+        problem = f"has {size} of {wanted['bytes']} bytes"
+    elif filesystem is None and "sha256" in wanted and _sha256(file) != wanted["sha256"]:
+        problem = "is not what was written"
+    if problem:
+        raise ValueError(
+            f"Checkpoint {str(path)!r} is incomplete: {name} {problem}. Its writer was stopped before it was done, or "
+            "the folder was changed or copied in part; take another checkpoint."
+        )

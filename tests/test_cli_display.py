@@ -67,6 +67,16 @@ def test_without_a_terminal_plain_lines_are_printed_now_and_then(trial: TrialSta
     assert "\x1b" not in stream.getvalue()
 
 
+def test_the_first_of_several_trials_is_named_too(trial: TrialStatus) -> None:
+    stream = io.StringIO()
+    with Display(Console(file=stream, width=200), title="run", several=True) as display:
+        display.update({"trial": trial}, "trial")
+        display.console.print(display.render())
+    line, *table = stream.getvalue().splitlines()
+    assert line.startswith("trial ")
+    assert any(row.split()[:3] == ["trial", "iteration", "steps"] for row in table)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(None, "-"), (0, "0.000"), (0.1234, "0.123"), (12.345, "12.35"), (-987.65, "-987.6"), (1e-7, "1.0e-07")],

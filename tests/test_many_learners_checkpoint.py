@@ -33,7 +33,10 @@ def test_the_next_update_is_the_one_that_would_have_followed(tmp_path: Path) -> 
     with running(MultiEnvPPO.from_checkpoint(path)) as algo:
         found = trained(algo.train()), weights(algo)
         assert_same(found, expected)
-        both = [result.get() for result in algo.learner_group.foreach_learner(lambda l: l.get_state()["optimizer"])]
+        both = [
+            result.get()
+            for result in algo.learner_group.foreach_learner(lambda learner: learner.get_state()["optimizer"])
+        ]
         assert_same(both[0], both[1])
     for others in (0, 3):
         with running(tiny_config(ENVS).learners(num_learners=others)) as algo:

@@ -63,3 +63,12 @@ def test_iterations_done_again_after_a_resume_replace_the_old_ones(tmp_path: Pat
     rows = read_progress(path)
     assert [row["training_iteration"] for row in rows] == [1, 2, 3, 4, 5]
     assert [row["x"] for row in rows] == [0, 0, 1, 1, 1]
+
+
+def test_iterations_done_again_after_a_failure_replace_the_old_ones(tmp_path: Path) -> None:
+    writer = ProgressWriter(tmp_path / "progress.csv")
+    for x, iteration in enumerate((1, 2, 3, 4, 3, 4, 5)):
+        writer.write({"training_iteration": iteration, "x": float(x)})
+    assert [(row["training_iteration"], row["x"]) for row in read_progress(tmp_path / "progress.csv")] == [
+        (1, 0), (2, 1), (3, 4), (4, 5), (5, 6)
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import gymnasium as gym
@@ -37,6 +38,20 @@ class Counter(gym.Env):
         return self._obs(), reward, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
 
 
+class Paced(Counter):
+    """`Counter` that takes `pause` seconds for a step, and hangs in a step as long as the file `gate` exists."""
+
+    def __init__(self, pause: float = 0.0, gate: str = "") -> None:
+        super().__init__()
+        self.pause, self.gate = pause, gate
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        time.sleep(self.pause)
+        while os.path.exists(self.gate):
+            time.sleep(0.02)
+        return super().step(action)
+
+
 class Faulty(gym.Env):
     """Does one thing wrong at its third step, or where `fault` says."""
 
@@ -67,6 +82,19 @@ class Faulty(gym.Env):
         if bad and self.fault == "no_reward":
             return obs, None, False, False, {}
         return obs, 1, False, False, {}
+
+
+class Unreliable(Counter):
+    """`Counter` that raises on a random step, with this probability."""
+
+    def __init__(self, probability: float = 0.001) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        if self.np_random.random() < self.probability:
+            raise ConnectionError("the simulator is gone")
+        return super().step(action)
 
 
 class Grid(gym.Env):

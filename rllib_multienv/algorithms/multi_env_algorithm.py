@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,16 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 
 from rllib_multienv.algorithms.resources import wait_for_resources
-from rllib_multienv.checkpoints import AgentCheckpoint, check_network_config, read_checkpoint
+from rllib_multienv.algorithms.results import add_aggregates, drop_departed
+from rllib_multienv.atomic_folder import upload_sealed, written_whole
+from rllib_multienv.checkpoints import (
+    DESCRIPTION_FILE,
+    AgentCheckpoint,
+    check_complete,
+    check_network_config,
+    listed_files,
+    read_checkpoint,
+)
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.gym_ids import did_you_mean
@@ -33,7 +44,6 @@ from rllib_multienv.threads import use_assigned_cpus
 
 logger = logging.getLogger("ray.rllib")
 
-MODULE_EPISODE_RETURN_STD = "module_episode_return_std"
 #: Every iteration, so long is waited for the answers of runners that died.
 RESTART_PROBE_S = 0.25
 
@@ -41,6 +51,8 @@ RESTART_PROBE_S = 0.25
 class MultiEnvAlgorithm(Algorithm):
     """Base of the algorithms of this package."""
 
+    config: Any
+    evaluation_config: Any
     eval_env_runner_group: EnvRunnerGroup | None
 
     def setup(self, config: Any) -> None:
@@ -206,27 +218,56 @@ class MultiEnvAlgorithm(Algorithm):
         )
 
     def save_to_path(self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint, and beside it the agent's own two files (see :mod:`rllib_multienv.checkpoints`)."""
+        """RLlib's checkpoint, and beside it the agent's own two files (see :mod:`rllib_multienv.checkpoints`).
+
+        On this machine the checkpoint is written whole or not at all: killed at any moment, an earlier checkpoint at
+        ``path`` or the new one is there, complete (:func:`rllib_multienv.atomic_folder.written_whole` names the file
+        systems that cannot promise that). Other files in the folder ``path`` stay.
+
+        In another file system the earlier checkpoint is gone once the upload begins. ``multienv.json`` is taken away
+        first and written last, so that a folder that is not complete is refused by all that read checkpoints. To keep
+        the earlier one until then, give every checkpoint a path of its own.
+
+        Args:
+            path: A folder, a URI, or a ``ray.train.Checkpoint``; where not given, a new temporary folder.
+            state: See ``Checkpointable.save_to_path``.
+            filesystem: Where ``path`` is, if neither local nor told by a URI.
+            kwargs: See ``Checkpointable.save_to_path``.
+
+        Returns:
+            The folder.
+
+        Raises:
+            NotADirectoryError: There is a file at ``path``.
+        """
         path, filesystem = _locate(path, filesystem)
-        written = str(super().save_to_path(path, state=state, filesystem=filesystem, **kwargs))
-        target = Path(written if path is None else path)
-        files = filesystem or pyarrow.fs.LocalFileSystem()
-        for name, content in self.agent_checkpoint().to_files().items():
-            with files.open_output_stream((target / name).as_posix()) as stream:
-                stream.write(content)
-        return written
+        path = path or str(Path(tempfile.gettempdir(), str(uuid.uuid4())))
+        if filesystem is None:
+            with written_whole(path, seal=DESCRIPTION_FILE, known=listed_files(path)) as folder:
+                self._write_checkpoint(folder, state, kwargs)
+        else:
+            with tempfile.TemporaryDirectory() as local:
+                self._write_checkpoint(Path(local), state, kwargs)
+                upload_sealed(Path(local), filesystem, path, seal=DESCRIPTION_FILE)
+        return path
+
+    def _write_checkpoint(self, folder: Path, state: Any, kwargs: dict[str, Any]) -> None:
+        super().save_to_path(str(folder), state=state, **kwargs)
+        training = {"training_iteration": self.training_iteration, "time_total_s": self._time_total}
+        self.agent_checkpoint().write(folder, training=training)
 
     def restore_from_path(self, path: Any, *args: Any, filesystem: Any = None, **kwargs: Any) -> None:
         """Restore everything.
 
         Raises:
             FileNotFoundError: There is no such folder.
-            ValueError: It is no checkpoint of this package, or one of another network or of other environments. The
-                algorithm is as it was before.
+            ValueError: It is no checkpoint of this package, an incomplete one, or one of another network or of other
+                environments. The algorithm is as it was before.
         """
         path, filesystem = _locate(path, filesystem)
-        if filesystem is None and not kwargs.get("component"):
-            checkpoint = read_checkpoint(path, weights=False)
+        if not kwargs.get("component"):
+            check_complete(path, filesystem)
+            checkpoint = read_checkpoint(path, weights=False, filesystem=filesystem)
             check_network_config(checkpoint, self.config.network_config, path)
             self._check_environments(checkpoint, path)
         super().restore_from_path(path, *args, filesystem=filesystem, **kwargs)
@@ -257,11 +298,10 @@ class MultiEnvAlgorithm(Algorithm):
 
         Raises:
             FileNotFoundError: There is no such folder.
-            ValueError: It is no checkpoint of this package.
+            ValueError: It is no checkpoint of this package, or an incomplete one.
         """
         path, filesystem = _locate(path, filesystem)
-        if filesystem is None:
-            read_checkpoint(path, weights=False)
+        check_complete(path, filesystem)
         return super().from_checkpoint(path, filesystem, **kwargs)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -290,8 +330,8 @@ class MultiEnvAlgorithm(Algorithm):
         sampled.get(MODULE_EPISODE_RETURN_MEAN, {}).update(
             {env_id: float(np.mean(values)) for env_id, values in sampled.get(EPISODE_RETURNS, {}).items()}
         )
-        _add_aggregates(sampled)
-        _drop_departed(results, self._departed)
+        add_aggregates(sampled)
+        drop_departed(results, self._departed)
         return results
 
     def _before_evaluate(self) -> None:
@@ -305,9 +345,9 @@ class MultiEnvAlgorithm(Algorithm):
     def _compile_iteration_results(self, *, train_results: Any, eval_results: Any) -> Any:
         """RLlib's results, with the average, median and worst over environments."""
         results = super()._compile_iteration_results(train_results=train_results, eval_results=eval_results)
-        _add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
-        _add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
-        _drop_departed(results, self._departed)
+        add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
+        add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
+        drop_departed(results, self._departed)
         return results
 
 
@@ -341,28 +381,3 @@ def _as_base(moments: Any, own: Any, theirs: Any) -> dict[str, Any]:
         for env_id, m in moments.items()
         if env_id in own and own[env_id].obs_size == theirs[env_id].obs_size
     }
-
-
-def _drop_departed(results: Any, departed: set[str], below: bool = False) -> None:
-    """Drop, in place, what RLlib still reports of environments that were removed: windows without values, as NaN."""
-    for key, value in list(results.items()):
-        if isinstance(value, dict):
-            _drop_departed(value, departed, below or key in departed)
-            if key in departed and not value:
-                del results[key]
-        elif (below or key in departed) and isinstance(value, float | np.floating) and np.isnan(value):
-            del results[key]
-
-
-def _add_aggregates(results: Any) -> None:
-    """Add, in place, what is taken over environments (returns) and over episodes (standard deviation)."""
-    means = [float(v) for v in results.get(MODULE_EPISODE_RETURN_MEAN, {}).values() if np.isfinite(v)]
-    if means:
-        results["episode_return_average"] = float(np.mean(means))
-        results["episode_return_median"] = float(np.median(means))
-        results["episode_return_worst"] = float(np.min(means))
-    returns = results.get(EPISODE_RETURNS, {})
-    if returns:
-        results[MODULE_EPISODE_RETURN_STD] = {
-            env_id: float(np.std(values)) for env_id, values in returns.items() if np.size(values)
-        }

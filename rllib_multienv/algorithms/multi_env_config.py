@@ -89,6 +89,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
         # default of 1, the second of two that are sent one after the other is lost.
         self.max_requests_in_flight_per_env_runner = 8
+        self._dont_auto_sync_env_runner_states = True  # see OnlineSampling.share_statistics
         # Ours are appended instead of RLlib's, which expect episodes.
         self.add_default_connectors_to_env_to_module_pipeline = False
         self.add_default_connectors_to_module_to_env_pipeline = False

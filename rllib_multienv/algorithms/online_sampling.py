@@ -24,12 +24,16 @@ class SampledRound:
         metrics: Of each runner.
         lost: Env ids of the fragments that died with their runner, or whose runner is away.
         nodes: Where the fragments of an environment are, by env id.
+        unwanted: Steps of environments that were removed while a late runner sampled them, by env id.
+        connectors: State of the connectors of each remote runner that answered, by its index.
     """
 
     fragments: dict[str, list[tuple[Any, int]]]
     metrics: list[Any]
     lost: list[str]
     nodes: dict[str, str]
+    unwanted: dict[str, int]
+    connectors: dict[int, Any]
 
 
 def environment_costs(config: Any) -> dict[str, float]:
@@ -68,6 +72,8 @@ class OnlineSampling:
         found: dict[str, list[tuple[Any, int]]] = {spec.id: [] for spec in self._config.env_specs}
         lost: list[str] = []
         nodes: dict[str, str] = {}
+        unwanted: dict[str, int] = {}
+        connectors: dict[int, Any] = {}
         if self._ownership is None:
             sampled = self._group.local_env_runner.sample_by_environment()
             for env_id, chunks in sampled.items():
@@ -83,12 +89,36 @@ class OnlineSampling:
             lost += unsampled
             for answer in answers:
                 for env_id, reference in answer.fragments.items():
-                    if env_id in found:  # not removed while this runner was late
-                        found[env_id].append((reference, answer.report.steps[env_id]))
+                    steps = answer.report.steps[env_id]
+                    if env_id in found:
+                        found[env_id].append((reference, steps))
+                    else:
+                        unwanted[env_id] = unwanted.get(env_id, 0) + steps
             metrics = [answer.report.metrics for answer in answers]
             nodes = {env_id: answer.report.node_id for answer in answers for env_id in answer.fragments}
+            connectors = {answer.worker: answer.report.connectors for answer in answers}
         fragments = {env_id: fragments for env_id, fragments in found.items() if fragments}
-        return SampledRound(fragments=fragments, metrics=metrics, lost=lost, nodes=nodes)
+        return SampledRound(
+            fragments=fragments, metrics=metrics, lost=lost, nodes=nodes, unwanted=unwanted, connectors=connectors
+        )
+
+    def share_statistics(self, sampled: SampledRound, env_steps: int) -> None:
+        """Merge the statistics of the runners that answered, and give them the whole of it.
+
+        RLlib asks every runner for its state after each iteration: it would wait for one that is late, and then
+        overwrite what that one has seen. Here a late runner keeps it until it answers.
+
+        Args:
+            sampled: The round.
+            env_steps: Steps sampled so far.
+        """
+        if self._ownership is None or sampled.connectors:
+            self._group.sync_env_runner_states(
+                config=self._config,
+                env_steps_sampled=env_steps,
+                connector_states=list(sampled.connectors.values()),
+                env_runner_indices_to_update=list(sampled.connectors),
+            )
 
     def describe(self) -> str:
         """Which runner samples which environments; empty where the local one samples all."""

@@ -24,12 +24,13 @@ class Display:
         console: Where to show them. On a terminal a table is kept up to date in its place; otherwise a line
             per trial is printed, at most every `line_interval` seconds.
         title: Name of the run.
+        several: Whether the run has several trials; they report one after the other.
         line_interval: Seconds between the lines of one trial.
     """
 
-    def __init__(self, console: Console, *, title: str, line_interval: float = 10.0) -> None:
+    def __init__(self, console: Console, *, title: str, several: bool = False, line_interval: float = 10.0) -> None:
         self.console = console
-        self._title, self._line_interval = title, line_interval
+        self._title, self._several, self._line_interval = title, several, line_interval
         self._message = "starting"
         self._trials: Mapping[str, TrialStatus] = {}
         self._printed: dict[str, float] = {}
@@ -86,7 +87,7 @@ class Display:
         """What the terminal shows at this moment."""
         parts: list[RenderableType] = []
         trials = list(self._trials.values())
-        if len(trials) == 1:
+        if len(trials) == 1 and not self._several:
             parts.append(environment_table(trials[0], wide=self.console.width >= 100))
         elif trials:
             parts.append(trial_table(trials))
@@ -102,7 +103,7 @@ class Display:
     def _status_line(self) -> Text:
         parts = [self._title, self._message]
         trials = list(self._trials.values())
-        if len(trials) == 1:
+        if len(trials) == 1 and not self._several:
             trial = trials[0]
             parts.append(f"iteration {trial.iteration}")
             parts.append(f"{trial.steps:,} steps")
@@ -119,7 +120,7 @@ class Display:
         self._pending[trial.name] = False
         left = trial.seconds_left()
         head = [duration(trial.seconds), f"iteration {trial.iteration}", f"{trial.steps:,} steps"]
-        if len(self._trials) > 1:
+        if self._several:
             head.insert(0, trial.name)
         if trial.steps_per_second is not None:
             head.append(f"{trial.steps_per_second:,.0f} steps/s")

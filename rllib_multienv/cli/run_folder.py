@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rllib_multienv.cli.recovery import newest_complete
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -52,6 +54,12 @@ class RunFolder:
         """The configuration that the run uses, with what the command line changed."""
         return self.path / "config.yaml"
 
+    def write_config(self, text: str) -> None:
+        """Writes `config`; the old one or the new one is there at every moment, since nothing goes on without it."""
+        temporary = self.path / ".config.yaml.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.config)
+
     @property
     def log(self) -> Path:
         """What Ray, RLlib and the worker processes print."""
@@ -87,7 +95,7 @@ class RunFolder:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint folder that is meant by `path`: itself, or the latest one of a results folder.
+    """The checkpoint folder that is meant by `path`: itself, or the latest complete one of a results folder.
 
     Raises:
         FileNotFoundError: If there is no such folder, or a results folder without a checkpoint.
@@ -99,7 +107,9 @@ def find_checkpoint(path: Path) -> Path:
     found = sorted(path.glob("trial_*/checkpoint_*"), key=lambda folder: (folder.stat().st_mtime, folder.name))
     link = path / "checkpoint"
     if link.is_dir():
-        return link.resolve()
+        found.append(link.resolve())
     if not found:
         raise FileNotFoundError(f"the run in {path} has no checkpoint yet")
-    return found[-1]
+    trials = dict.fromkeys(folder.parent for folder in reversed(found))
+    # Where none is complete, the reason is shown when the latest one is read.
+    return next((newest for trial in trials if (newest := newest_complete(trial)) is not None), found[-1])

@@ -6,10 +6,13 @@ report.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +25,19 @@ from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 from tensorboardX import SummaryWriter
 
+from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
+from rllib_multienv.checkpoints import training_progress
 from rllib_multienv.cli.display import Display
 from rllib_multienv.cli.errors import failure_reason
 from rllib_multienv.cli.monitor import TrialStatus
+from rllib_multienv.cli.recovery import recover, resumable_trials
 from rllib_multienv.cli.run_folder import RunFolder
+from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
 from rllib_multienv.config_files.build import algorithm_class
 from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, read_progress
+
+logger = logging.getLogger(__name__)
 
 # Tune pickles its callbacks and stop criteria and brings them back when a run is resumed. What belongs to
 # this process (the screen, open files, criteria changed on the command line) therefore stays here, and not in
@@ -60,18 +69,26 @@ class Session:
         folder: Where everything goes.
         display: Where it is shown.
         env_ids: The environments in the order of the file, in which they are shown.
+        resumed: The trials that Tune is to resume: names of their folders by id.
     """
 
     file: ConfigFile
     folder: RunFolder
     display: Display
     env_ids: Sequence[str] = ()
+    resumed: Mapping[str, str] = field(default_factory=dict)
     interrupted: bool = False
     trials: dict[str, TrialStatus] = field(default_factory=dict)
     _writers: dict[str, tuple[ProgressWriter, SummaryWriter]] = field(default_factory=dict)
     _saved: set[str] = field(default_factory=set)
     _announced: bool = False
     _leaving: bool = False
+    _begun: bool = False
+    _incomplete: dict[str, list[Path]] = field(default_factory=dict)
+    _record: TuneRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._record = TuneRecord(self.folder.path)
 
     @property
     def single(self) -> bool:
@@ -86,7 +103,7 @@ class Session:
         """Takes in a result; after an interrupt it also asks Tune for a checkpoint."""
         row = in_order(flatten_result(result), self.env_ids)
         name = str(trial)
-        status = self._status(name)
+        status = self._status(name, before=row.get("training_iteration", math.inf))
         status.update(row)
         progress, board = self._writers_of(name)
         progress.write(row)
@@ -103,8 +120,43 @@ class Session:
         self._status(str(trial)).checkpoint = path
         if self.single:
             self.folder.link_checkpoint(Path(path))
+        for folder in self._incomplete.pop(trial.trial_id, []):
+            shutil.rmtree(folder, ignore_errors=True)
         if self.interrupted:
             self._saved.add(trial.trial_id)
+
+    def on_step_begin(self, trials: list[Any]) -> None:
+        """Before Tune starts the trials of a resumed run, lets them go on from their newest complete checkpoints.
+
+        Raises:
+            ValueError: Tune has not resumed them; it would begin anew, over the checkpoints that are there.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        if not self.resumed.keys() <= {trial.trial_id for trial in trials}:
+            raise ValueError("Tune could not resume the run; the log says why. The checkpoints are untouched.")
+        if not issubclass(algorithm_class(self.file), MultiEnvAlgorithm):
+            return
+        for trial in trials:
+            if not trial.is_finished():
+                self._recover(trial)
+
+    def _recover(self, trial: Any) -> None:
+        recovered = recover(trial)
+        self._incomplete[trial.trial_id] = [*recovered.incomplete]
+        for folder, reason in recovered.incomplete.items():
+            logger.warning("%s is left out. %s", folder, reason)
+            self.display.message(f"{folder.name} of {trial} is not complete and left out", lasting=True)
+        if recovered.newest is None:
+            self.display.message(f"{trial} has no complete checkpoint: it begins anew", lasting=True)
+            return
+        iteration = training_progress(recovered.newest).get("training_iteration", math.inf)
+        self._status(str(trial), before=iteration + 1).checkpoint = str(recovered.newest)
+        if self.single:
+            self.folder.link_checkpoint(recovered.newest)
+        if recovered.incomplete or recovered.unknown:
+            self.display.message(f"{trial} goes on from {recovered.newest.name}, iteration {iteration}", lasting=True)
 
     def on_step_end(self, trials: list[Any]) -> None:
         """Ends Tune's loop once an interrupt came and every running trial has a checkpoint of this moment.
@@ -121,6 +173,7 @@ class Session:
         if self.interrupted and not self._leaving and all(trial.trial_id in self._saved for trial in running):
             self._leaving = True
             os.kill(os.getpid(), signal.SIGUSR1)
+        self._record.keep_copy()
 
     def interrupt(self) -> None:
         """Asks for an end after the current iteration, with a checkpoint.
@@ -135,12 +188,15 @@ class Session:
         for _, board in self._writers.values():
             board.close()
 
-    def _status(self, name: str) -> TrialStatus:
+    def _status(self, name: str, before: float = math.inf) -> TrialStatus:
+        """What is known of a trial; of an earlier run, what came before the iteration ``before``."""
         if name not in self.trials:
             status = self.trials[name] = TrialStatus(name, self.file.stop)
             earlier = self.metrics_folder(name) / "progress.csv"
             if earlier.exists():
                 for row in read_progress(earlier):
+                    if row.get("training_iteration", 0) >= before:
+                        break
                     status.update(row, replayed=True)
         return self.trials[name]
 
@@ -166,6 +222,11 @@ class SessionCallback(tune.Callback):
         if _active is not None:
             _active.on_checkpoint(trial, checkpoint.path)
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune is about to go through its loop."""
+        if _active is not None:
+            _active.on_step_begin(trials)
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune has gone through its loop once."""
         if _active is not None:
@@ -187,10 +248,12 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
         resume: Go on with the run that is in the folder, from its latest checkpoints.
 
     Raises:
+        ValueError: There is nothing that Tune could resume from, but checkpoints that a new start would destroy.
         KeyboardInterrupt: On a second interrupt, while the first one's checkpoint is being saved.
     """
     global _active
-    session = Session(file, folder, display, _env_ids(file))
+    trials = resumable_trials(folder.path) if resume else {}
+    session = Session(file, folder, display, _env_ids(file), resumed=trials)
     restore = _environment(
         # Our own handler asks for a checkpoint first; our own files have a column for every key.
         TUNE_DISABLE_SIGINT_HANDLER="1",
@@ -203,7 +266,7 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
         _active = session
         try:
             # A run that was stopped before Tune began has nothing to restore, and begins anew.
-            if resume and (folder.path / "tuner.pkl").is_file():
+            if trials:
                 tuner = tune.Tuner.restore(
                     str(folder.path),
                     trainable=algorithm_class(file),

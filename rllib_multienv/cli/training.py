@@ -15,7 +15,10 @@ from rllib_multienv.cli.display import Display, environment_table, make_console,
 from rllib_multienv.cli.evaluation import evaluate_checkpoint, evaluation_table
 from rllib_multienv.cli.monitor import TrialStatus
 from rllib_multienv.cli.quiet import QuietOutput, quiet_output
+from rllib_multienv.cli.recovery import newest_saved_iteration
+from rllib_multienv.cli.resources import check_gpus
 from rllib_multienv.cli.run_folder import RunFolder
+from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import parse_scalar
@@ -66,6 +69,10 @@ def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | N
     """
     file = with_options(load_config_file(folder.config), stop_steps=stop_steps, stop_time=stop_time)
     rows = read_progress(folder.progress) if folder.progress.exists() else []
+    if not TuneRecord(folder.path).finished():
+        # Killed: what came after the newest complete checkpoint is lost.
+        saved = newest_saved_iteration(folder.path)
+        rows = [row for row in rows if row.get("training_iteration", 0) <= saved]
     reached = file.stop.reached(rows[-1]) if rows else None
     if reached:
         raise ConfigFileError(
@@ -99,16 +106,16 @@ def run_training(file: ConfigFile, *, results: Path, resume: RunFolder | None, e
 
 def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFolder | None, episodes: int) -> int:
     console = make_console(output.screen)
-    with Display(console, title=file.name) as display:
+    with Display(console, title=file.name, several=not file.single) as display:
         display.message("loading RLlib")
         # Imported only now: these imports are slow, and noisy.
         from rllib_multienv.cli.session import run_session
-        from rllib_multienv.config_files.build import build_config
+        from rllib_multienv.config_files.build import check_config_file
 
-        build_config(file, examples=True).validate()
+        check_gpus(check_config_file(file))
         folder = resume or RunFolder.create(results, file.name)
         output.move_log(folder.log)
-        folder.config.write_text(file.dump(), encoding="utf-8")
+        folder.write_config(file.dump())
         display.message(f"writing to {shown(folder.path)}", lasting=True)
         display.message("starting Ray")
         try:
@@ -119,7 +126,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFol
         display.message("failed" if outcome.errors else "interrupted" if outcome.interrupted else "done")
     if not console.is_terminal and outcome.trials:
         trials = list(outcome.trials.values())
-        console.print(environment_table(trials[0]) if len(trials) == 1 else trial_table(trials))
+        console.print(environment_table(trials[0]) if file.single else trial_table(trials))
     curves = _draw(folder, outcome.trials)
     best = _best(outcome.trials)
     for name, reason in outcome.errors.items():

@@ -15,7 +15,7 @@ Four more keys stand beside the methods: ``algorithm``, ``name``, ``stop`` and `
 Reading a file needs no Ray; building from it does.
 """
 
-from rllib_multienv.config_files.build import build_config, build_tuner
+from rllib_multienv.config_files.build import build_config, build_tuner, check_config_file
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.search_spaces import SearchSpace
@@ -26,5 +26,6 @@ __all__ = [
     "SearchSpace",
     "build_config",
     "build_tuner",
+    "check_config_file",
     "load_config_file",
 ]

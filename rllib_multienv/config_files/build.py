@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_multienv.config_files.errors import ConfigFileError, unknown_key_message
 from rllib_multienv.config_files.file import OWN_KEYS, ConfigFile, load_config_file
 from rllib_multienv.config_files.methods import config_methods
+from rllib_multienv.config_files.schedulers import build_scheduler
 from rllib_multienv.config_files.search_spaces import SearchSpace, replace_search_spaces
 
 if TYPE_CHECKING:
@@ -101,6 +102,22 @@ def check_keys(file: ConfigFile, config_class: type) -> None:
                 raise file.error(unknown_key_message(argument, takes.known, where=f"'{method}'"), method, argument)
 
 
+def check_config_file(file: ConfigFile) -> AlgorithmConfig:
+    """Checks everything in a file that can be checked before Ray is started; makes each environment once.
+
+    Returns:
+        The configuration of one trial, validated.
+
+    Raises:
+        ConfigFileError: As in `build_config`, also for the ``tune`` section.
+        ValueError: Settings that do not fit together.
+    """
+    config = build_config(file, examples=True)
+    config.validate()
+    _tune_sections(file, build_config(file))
+    return config
+
+
 def build_tuner(
     file: ConfigFile | str | Path,
     *,
@@ -126,7 +143,7 @@ def build_tuner(
 
     file = file if isinstance(file, ConfigFile) else load_config_file(file)
     config = build_config(file)
-    tune_fields, run_fields = _tune_sections(file)
+    tune_fields, run_fields = _tune_sections(file, config)
     if storage_path is not None:
         run_fields["storage_path"] = str(Path(storage_path).resolve())
     return tune.Tuner(
@@ -143,10 +160,9 @@ def _trial_name(trial: Any) -> str:
     return f"trial_{str(trial.trial_id).rsplit('_', 1)[-1]}"
 
 
-def _tune_sections(file: ConfigFile) -> tuple[dict[str, Any], dict[str, Any]]:
+def _tune_sections(file: ConfigFile, config: AlgorithmConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ``tune`` section, cut into the fields of `TuneConfig` and those of `RunConfig`."""
     from ray import tune
-    from ray.tune.schedulers import create_scheduler
     from ray.tune.search import create_searcher
 
     tune_names = _field_names(tune.TuneConfig)
@@ -164,9 +180,9 @@ def _tune_sections(file: ConfigFile) -> tuple[dict[str, Any], dict[str, Any]]:
     if "failure_config" in run_fields:
         failures = run_fields["failure_config"] or {}
         run_fields["failure_config"] = _dataclass(file, "failure_config", tune.FailureConfig, failures)
-    for key, create in (("scheduler", create_scheduler), ("search_alg", create_searcher)):
-        if tune_fields.get(key) is not None:
-            tune_fields[key] = _by_type(file, key, create, tune_fields[key])
+    tune_fields["scheduler"] = build_scheduler(file, config)
+    if tune_fields.get("search_alg") is not None:
+        tune_fields["search_alg"] = _searcher(file, create_searcher, tune_fields["search_alg"])
     return tune_fields, run_fields
 
 
@@ -188,14 +204,14 @@ def _dataclass(file: ConfigFile, key: str, config_class: Any, values: Any) -> An
         raise file.error(f"{key}: {error}", "tune", key) from error
 
 
-def _by_type(file: ConfigFile, key: str, create: Any, value: Any) -> Any:
-    """A scheduler or searcher from its name, or from a mapping: its name under ``type``, and arguments."""
+def _searcher(file: ConfigFile, create: Any, value: Any) -> Any:
+    """A searcher from its name, or from a mapping: its name under ``type``, and arguments."""
     arguments = dict(value) if isinstance(value, Mapping) else {"type": value}
     kind = arguments.pop("type", None)
     try:
         return create(kind, **arguments)
     except (TypeError, ValueError, ImportError, AssertionError) as error:
-        raise file.error(f"{key}: {error}", "tune", key) from error
+        raise file.error(f"search_alg: {error}", "tune", "search_alg") from error
 
 
-__all__ = ["ConfigFileError", "algorithm_class", "build_config", "build_tuner", "check_keys"]
+__all__ = ["ConfigFileError", "algorithm_class", "build_config", "build_tuner", "check_config_file", "check_keys"]

@@ -16,6 +16,8 @@ from rllib_multienv.config_files.stopping import StopCriteria
 
 # The keys that are no methods of `AlgorithmConfig`.
 OWN_KEYS = ("algorithm", "name", "stop", "tune")
+# The one place of `tune` with search spaces: how population-based training changes settings while it runs.
+MUTATIONS = ("tune", "scheduler", "hyperparam_mutations")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class ConfigFile:
     - ``name``: the name of the results folder, the file's name where it is missing;
     - ``stop``: when a trial ends, see `StopCriteria`;
     - ``tune``: fields of `tune.TuneConfig` and of `tune.RunConfig` (``num_samples``, ``checkpoint_config``,
-      ...).
+      ...), with search spaces below ``scheduler.hyperparam_mutations`` only.
 
     Args:
         tree: The file's values: dicts, lists, scalars and `SearchSpace`.
@@ -57,7 +59,8 @@ class ConfigFile:
             raise self.error(f"the name {self.name!r} cannot be the name of a folder", "name")
         for section in ("stop", "tune"):
             for path, _ in find_search_spaces(self.tree.get(section), (section,)):
-                raise self.error(f"{section!r} takes no search spaces", *path)
+                if path[: len(MUTATIONS)] != MUTATIONS:
+                    raise self.error(f"{section!r} takes no search spaces", *path)
         _ = self.stop
 
     @property
@@ -90,8 +93,13 @@ class ConfigFile:
 
     @property
     def search_spaces(self) -> dict[str, SearchSpace]:
-        """All search spaces, by their place: ``{"training.actor_lr": ...}``."""
-        return {".".join(map(str, path)): space for path, space in find_search_spaces(dict(self.tree))}
+        """The search spaces from which a trial's settings are drawn, by place: ``{"training.actor_lr": ...}``."""
+        return {".".join(map(str, path)): space for path, space in find_search_spaces(self.methods)}
+
+    @property
+    def single(self) -> bool:
+        """Whether the file stands for one trial: it has no search spaces, and `num_samples` is one."""
+        return not self.search_spaces and int(self.tune.get("num_samples") or 1) == 1
 
     def override(self, path: str, value: Any) -> ConfigFile:
         """A copy with one value replaced or added.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,22 @@ class StopCriteria:
         return min(left) if left else None
 
 
+def check_result_key(key: str, *, where: str, also: Iterable[str] = ()) -> None:
+    """Checks that the first part of `key`, a path with ``/`` between its parts, is one that results have.
+
+    Args:
+        key: The path.
+        where: The section it stands in, for the error.
+        also: Other keys that can stand there, for the error.
+
+    Raises:
+        ValueError: If it is none; with the nearest known ones.
+    """
+    first = key.split("/")[0]
+    if first not in _RESULT_KEYS:
+        raise ValueError(unknown_key_message(first, [*also, *_RESULT_KEYS], where=repr(where)))
+
+
 def lookup(result: Mapping[str, Any], key: str) -> float | None:
     """A number in a nested result by its path with ``/`` between the keys; None if there is none."""
     if key in result:
@@ -137,7 +153,5 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
             raise ValueError(f"the criterion {path!r} takes a number, not {value!r}")
     if not prefix:
         for path in flat:
-            if path.split("/")[0] not in _RESULT_KEYS:
-                known = ["all_of", *_RESULT_KEYS]
-                raise ValueError(unknown_key_message(path.split("/")[0], known, where="'stop'"))
+            check_result_key(path, where="stop", also=("all_of",))
     return flat

@@ -253,6 +253,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         report = SampleReport(
             steps={env_id: sum(map(len, chunks)) for env_id, chunks in sampled.items()},
             metrics=self.get_metrics(),
+            connectors=self.get_state([COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR]),
             node_id=ray.get_runtime_context().get_node_id(),
         )
         return (report, *[sampled.get(env_id) for env_id in env_ids])

@@ -26,6 +26,7 @@ class SampleReport:
 
     steps: dict[str, int]  # of experience, by env id; environments whose fragment was lost are missing
     metrics: Any
+    connectors: Any  # state of the connectors, with the statistics of everything since they were last merged
     node_id: str
 
 

@@ -52,12 +52,14 @@ def in_order(row: Mapping[str, float], env_ids: Iterable[str]) -> dict[str, floa
 def read_progress(path: str | Path) -> list[dict[str, float]]:
     """The rows of a `progress.csv`, without the cells that are empty or no finite number.
 
+    A last row without an end of line was cut off while it was written, and is left out.
+
     Raises:
         FileNotFoundError: If there is no such file.
     """
     rows = []
     with open(path, newline="", encoding="utf-8") as file:
-        for cells in csv.DictReader(file):
+        for cells in csv.DictReader(line for line in file if line.endswith("\n")):
             row = {}
             for key, text in cells.items():
                 try:
@@ -74,8 +76,8 @@ class ProgressWriter:
     """Writes `progress.csv` row by row, with a column for every key that any row has had.
 
     RLlib reports a return for an environment only once an episode has ended, so columns appear late; the file
-    is then written anew. A run that is resumed goes on in the same file: rows of iterations that are done
-    again, because they came after the checkpoint, are dropped.
+    is then written anew. Iterations that are done again, because a run is resumed or a trial goes back to a
+    checkpoint, its own or another trial's, replace the old rows.
 
     Args:
         path: The file; its folder must exist.
@@ -84,12 +86,14 @@ class ProgressWriter:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._columns: list[str] = []
-        self._appending = False
+        self._last_iteration: float | None = None
 
     def write(self, row: Mapping[str, float]) -> None:
         """Adds one row, a flat result as `flatten_result` gives it."""
         new = [key for key in row if key not in self._columns]
-        if self._appending and not new:
+        iteration, last = row.get("training_iteration", math.inf), self._last_iteration
+        self._last_iteration = iteration
+        if last is not None and not new and (iteration > last or math.isinf(iteration)):
             with open(self._path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
             return
@@ -102,7 +106,6 @@ class ProgressWriter:
             writer.writeheader()
             writer.writerows([*before, row])
         temporary.replace(self._path)
-        self._appending = True
 
     def _earlier_rows(self, row: Mapping[str, float]) -> list[dict[str, float]]:
         if not self._path.exists():

@@ -11,6 +11,9 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
 
+#: Where one learner fails, what it does to the others becomes known a little earlier or later.
+AFTERMATH_S = 5.0
+
 
 class LearnerFailure(RuntimeError):
     """A learner died, raised, or did not answer in time; the update was not finished."""
@@ -53,7 +56,10 @@ class MultiEnvLearnerGroup(LearnerGroup):
         while pending:
             ready, _ = ray.wait(list(pending), timeout=max(0.0, deadline - time.monotonic()))
             if not ready:
-                late = ", ".join(f"{i} ({', '.join(shards[i][0].shares)})" for i in sorted(pending.values()))
+                # Those that only waited for another learner give up now, too.
+                _, silent = ray.wait(list(pending), num_returns=len(pending), timeout=AFTERMATH_S)
+                indices = sorted(pending[reference] for reference in silent or pending)
+                late = ", ".join(f"{i} ({', '.join(shards[i][0].shares)})" for i in indices)
                 raise LearnerFailure(
                     f"Waited {self.config.learner_timeout_s:g} s for an update of {len(self)} learners; no answer from "
                     f"learner {late}. If updates take longer than that, raise learners(learner_timeout_s=...)."
@@ -65,11 +71,24 @@ class MultiEnvLearnerGroup(LearnerGroup):
             pending.pop(ready[0])
         return ray.get(references)
 
+    def foreach_learner(self, func: Any, *, timeout_seconds: float | None = None, **kwargs: Any) -> Any:
+        """RLlib's, which would wait without end for a learner that hangs.
+
+        Raises:
+            LearnerFailure: Not all learners answered in time.
+        """
+        timeout_s = self.config.learner_timeout_s if timeout_seconds is None else timeout_seconds
+        results = super().foreach_learner(func, timeout_seconds=timeout_s, **kwargs)
+        if self.is_remote:
+            asked = set(kwargs.get("remote_actor_ids") or self._worker_manager.healthy_actor_ids())
+            if late := asked - {result.actor_id for result in results}:
+                raise LearnerFailure(f"Waited {timeout_s:g} s for learners {sorted(late)}, which did not answer.")
+        return results
+
     def _raise_cause(self, index: int, error: Exception, pending: dict[ray.ObjectRef, int]) -> NoReturn:
         """Raise the error of the learner that failed first: where one dies, the others lose their connection to it."""
         if isinstance(error, RayTaskError):
-            # Its death may become known a little later than what follows from it.
-            ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=5.0) if pending else ([], [])
+            ready, _ = ray.wait(list(pending), num_returns=len(pending), timeout=AFTERMATH_S) if pending else ([], [])
             for reference in ready:
                 try:
                     ray.get(reference)

@@ -72,7 +72,7 @@ class MultiEnvLearner(TorchLearner):
         super().build()
         seed = torch.tensor([secrets.randbits(31) if self.config.seed is None else self.config.seed])
         if self.distributed:
-            # A group of our own, for its timeout: RLlib's waits half an hour for a learner that hangs.
+            # A group of our own, because the timeout of RLlib's cannot be set.
             self._group = dist.new_group(timeout=timedelta(seconds=self.config.learner_timeout_s))
             seed = seed.to(self._device)
             broadcast_from_first([*self.network.state_dict().values(), seed], self._group)
@@ -285,11 +285,15 @@ class MultiEnvLearner(TorchLearner):
         """Sum over all learners, then clip by the global norm of that sum."""
         gradients = list(gradients_dict.values())
         if self.distributed:
-            all_reduce_sum(gradients, self._group)
+            self.reduce_gradients(gradients)
         norm = clip_by_global_norm(gradients, self.config.grad_clip)
         self.log_loss(ALL_MODULES, GRADIENT_NORM, norm)
         self._gradient_is_finite = bool(torch.isfinite(norm))
         return gradients_dict
+
+    def reduce_gradients(self, gradients: list[Tensor]) -> None:
+        """Replace each gradient by its sum over all learners; called where there are several."""
+        all_reduce_sum(gradients, self._group)
 
     def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
         """One optimiser step; none if the gradient is not finite (on any learner: they all have the same sum)."""

@@ -13,6 +13,7 @@ from ray.rllib.utils.metrics import (
     LEARNER_UPDATE_TIMER,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
+    SYNCH_ENV_CONNECTOR_STATES_TIMER,
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
@@ -22,6 +23,7 @@ from rllib_multienv.algorithms.online_sampling import OnlineSampling, environmen
 from rllib_multienv.algorithms.ppo.config import MultiEnvPPOConfig
 from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
 from rllib_multienv.learners import MultiEnvTrainingData, describe_shares, share_environments
+from rllib_multienv.learners.multi_env_learner import NUM_ENV_STEPS_LOST_LIFETIME
 
 
 class MultiEnvPPO(MultiEnvAlgorithm, PPO):
@@ -57,8 +59,15 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
             sampled = self._sampling.round()
         if sampled.metrics:
             self.metrics.aggregate(sampled.metrics, key=ENV_RUNNER_RESULTS)
+        env_steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+        with self.metrics.log_time((TIMERS, SYNCH_ENV_CONNECTOR_STATES_TIMER)):
+            self._sampling.share_statistics(sampled, env_steps)
         for env_id in sampled.lost:
             self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_FRAGMENTS_LOST_LIFETIME, env_id), 1, reduce="lifetime_sum")
+        for env_id, steps in sampled.unwanted.items():
+            self.metrics.log_value(
+                (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_LOST_LIFETIME, env_id), steps, reduce="lifetime_sum"
+            )
         if not sampled.fragments:
             return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -66,9 +75,7 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
             results = self.learner_group.update(
                 training_data=MultiEnvTrainingData.of(sampled.fragments, costs),
                 timesteps={
-                    NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
-                        (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
-                    ),
+                    NUM_ENV_STEPS_SAMPLED_LIFETIME: env_steps,
                     NUM_MODULE_STEPS_TRAINED_LIFETIME: self.metrics.peek(
                         (LEARNER_RESULTS, ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME), default=0
                     ),

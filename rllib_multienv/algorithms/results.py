@@ -1,0 +1,36 @@
+"""What is added to RLlib's results, and what is left out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
+
+MODULE_EPISODE_RETURN_STD = "module_episode_return_std"
+
+
+def drop_departed(results: Any, departed: set[str], below: bool = False) -> None:
+    """Drop, in place, what RLlib still reports of environments that were removed: windows without values, as NaN."""
+    for key, value in list(results.items()):
+        if isinstance(value, dict):
+            drop_departed(value, departed, below or key in departed)
+            if key in departed and not value:
+                del results[key]
+        elif (below or key in departed) and isinstance(value, float | np.floating) and np.isnan(value):
+            del results[key]
+
+
+def add_aggregates(results: Any) -> None:
+    """Add, in place, what is taken over environments (returns) and over episodes (standard deviation)."""
+    means = [float(v) for v in results.get(MODULE_EPISODE_RETURN_MEAN, {}).values() if np.isfinite(v)]
+    if means:
+        results["episode_return_average"] = float(np.mean(means))
+        results["episode_return_median"] = float(np.median(means))
+        results["episode_return_worst"] = float(np.min(means))
+    returns = results.get(EPISODE_RETURNS, {})
+    if returns:
+        results[MODULE_EPISODE_RETURN_STD] = {
+            env_id: float(np.std(values)) for env_id, values in returns.items() if np.size(values)
+        }
