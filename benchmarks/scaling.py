@@ -572,18 +572,17 @@ def main() -> None:
     ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     cases = SHORT if options.short else {options.only: CASES[options.only]} if options.only else CASES
     start = time.perf_counter()
-    parts = []
+    parts = ["# Scaling over learners", f"{machine()} Load of the machine before the start: {load:.1f}."]
+    print("\n\n".join(parts), flush=True)
     for name, case in cases.items():
         _say(f"network {name!r}")
         parts.append(measure(replace(case, repeats=options.repeats) if options.repeats else case))
+        print(f"\n{parts[-1]}", flush=True)
     ray.shutdown()
-    parts.insert(0, f"{machine()} Load of the machine before the start: {load:.1f}.")
-    text = "\n\n".join(["# Scaling over learners", *parts]) + "\n"
-    print(text)
     _say(f"took {time.perf_counter() - start:.0f} s")
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text)
+        options.output.write_text("\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     text = output.read_text()
-    assert done.stdout == text + "\n"
+    assert done.stdout == text
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     return {name: values for name, *values in cells}
 

@@ -145,8 +145,8 @@ def test_a_job_that_fails_shows_why(cluster: Cluster, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("environment: {envs: [CartPole-v1]}\ntraining: {actor_rl: 0.1}\n")
     done = run(cluster, "--storage", tmp_path / "results", "--config", bad, "--name", "bad")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "actor_rl" in done.stdout and "actor_lr" in done.stdout
+    assert done.returncode == 1
+    assert "actor_rl" in done.stdout and "actor_lr" in done.stdout, done.stdout + done.stderr
     assert "Traceback" not in done.stdout
     assert "job bad: FAILED, exit status 1" in done.stdout
     assert "checkpoint:" not in done.stdout

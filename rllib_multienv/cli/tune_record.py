@@ -88,10 +88,13 @@ class TuneRecord:
                 os.replace(temporary, self._folder / file.name)
         return {trial["trial_id"]: trial["relative_logdir"] for trial in _trials(files)}
 
+    def whole(self) -> bool:
+        """Whether the record can be read, and knows of a trial at least."""
+        return _whole(_latest(self._folder))
+
     def finished(self) -> bool:
         """Whether Tune has noted that all trials have come to their end."""
-        files = _latest(self._folder)
-        return _whole(files) and all(trial["status"] == "TERMINATED" for trial in _trials(files))
+        return self.whole() and all(trial["status"] == "TERMINATED" for trial in _trials(_latest(self._folder)))
 
 
 def _record(folder: Path) -> list[Path]:
