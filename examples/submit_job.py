@@ -83,8 +83,17 @@ def submit(client: JobSubmissionClient, options: argparse.Namespace) -> None:
 
 async def follow(client: JobSubmissionClient, name: str) -> None:
     """Print the job's log as it grows, until the job ends."""
-    async for text in client.tail_job_logs(name):
-        print(text, end="", flush=True)
+    shown = 0
+    while not client.get_job_status(name).is_terminal():
+        position = 0
+        try:
+            async for text in client.tail_job_logs(name):
+                print(text[max(0, shown - position) :], end="", flush=True)
+                position += len(text)
+                shown = max(shown, position)
+        except RuntimeError:
+            await asyncio.sleep(1)  # the connection was cut; the next one begins with the whole log again
+    print(client.get_job_logs(name)[shown:], end="", flush=True)
 
 
 def main() -> int:
@@ -99,6 +108,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f"The job goes on. To stop it: ray job stop --address {options.address} {options.name}")
         return 130
+    except OSError as error:
+        sys.exit(f"{error}\nThe cluster cannot be reached any more. The job goes on, if the cluster does.")
     job = client.get_job_info(options.name)
     print(f"job {options.name}: {job.status.value}, exit status {job.driver_exit_code}")
     if job.driver_exit_code is None:

@@ -38,6 +38,7 @@ def test_a_wrong_file_is_refused_before_anything_is_made(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("train", "tiny.yaml", "--results", "s3://bucket/results"), "is a URI"),
         (("train", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("train",), "--resume DIR"),
         (("train", "--resume", "."), "no folder of an earlier run"),
@@ -48,6 +49,7 @@ def test_a_wrong_file_is_refused_before_anything_is_made(
     ],
 )
 def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
     assert words in error_of(*arguments, cwd=tmp_path)
 
 

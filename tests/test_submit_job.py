@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -15,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -23,10 +24,13 @@ from typing import Any
 
 import pytest
 from cli_helpers import ROOT
+from ray.job_submission import JobStatus
 
 from rllib_multienv import MultiEnvAgent
 
 PROGRAM = ROOT / "examples" / "submit_job.py"
+# Of the iterations, which are not what is tested here.
+SHORT = ("--set", "env_runners.rollout_fragment_length=32", "--set", "training.num_epochs=1")
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def run(cluster: Cluster, *arguments: object) -> subprocess.CompletedProcess[str
 def test_a_job_trains_and_its_checkpoint_is_fetched(cluster: Cluster, tmp_path: Path) -> None:
     # As RAY_ADDRESS is for `ray.init`: it must not divert the submission.
     cluster.environment["RAY_ADDRESS"] = "192.0.2.1:6379"
-    done = run(cluster, "--storage", tmp_path, "--name", "first", "--", "--stop-steps", 4000, "--episodes", 1)
+    done = run(cluster, "--storage", tmp_path, "--name", "first", "--", "--stop-steps", 1000, "--episodes", 1, *SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"submitted first to {cluster.address}"
@@ -154,7 +158,7 @@ def test_a_job_that_fails_shows_why(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_job_that_is_stopped_leaves_a_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        cluster.submit("--storage", tmp_path, "--name", "stopped", "--", "--stop-steps", 10_000_000),
+        cluster.submit("--storage", tmp_path, "--name", "stopped", "--", "--stop-steps", 10_000_000, *SHORT),
         cwd=ROOT,
         env=cluster.environment,
         stdout=subprocess.PIPE,
@@ -194,6 +198,31 @@ def test_an_address_without_a_cluster_is_an_error_in_words(
     (port,) = free_ports(1)
     with pytest.raises(SystemExit, match=f"Failed to connect to Ray at address: http://127.0.0.1:{port}"):
         program.connect(f"http://127.0.0.1:{port}")
+
+
+def test_a_log_is_shown_once_though_its_connection_is_cut(
+    program: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Client:
+        """The first connection breaks, the second one ends early, the log of the ended job has one line more."""
+
+        connections = 0
+
+        def get_job_status(self, name: str) -> JobStatus:
+            return JobStatus.SUCCEEDED if self.connections == 2 else JobStatus.RUNNING
+
+        async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
+            self.connections += 1
+            yield "one\ntw"
+            if self.connections == 1:
+                raise RuntimeError("WebSocket connection closed unexpectedly")
+            yield "o\nthree\n"
+
+        def get_job_logs(self, name: str) -> str:
+            return "one\ntwo\nthree\nfour\n"
+
+    asyncio.run(program.follow(Client(), "name"))
+    assert capsys.readouterr().out == "one\ntwo\nthree\nfour\n"
 
 
 def test_a_relative_storage_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,16 @@ class RunFolder:
 
     @classmethod
     def create(cls, results: Path, name: str) -> RunFolder:
-        """Makes a new folder ``results/<name>``, or ``<name>-2``, ``<name>-3``, ... where that is taken."""
+        """Makes a new folder ``results/<name>``, or ``<name>-2``, ``<name>-3``, ... where that is taken.
+
+        Raises:
+            ValueError: ``results`` is a URI.
+        """
+        if re.match(r"\w+:/", str(results)):  # a path has lost one of the slashes
+            raise ValueError(
+                f"--results {str(results)!r} is a URI; the command line writes to folders. Mount the storage, or use "
+                "config_files.build_tuner(file, storage_path=URI) in Python."
+            )
         results = results.resolve()
         results.mkdir(parents=True, exist_ok=True)
         number = 1

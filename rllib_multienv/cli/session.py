@@ -317,6 +317,7 @@ def _local_ray(file: ConfigFile) -> Iterator[None]:
         request = algorithm_class(file).default_resource_request(build_config(file, examples=True))
         needed = sum(bundle.get("CPU", 0) for bundle in request.bundles)
         ray.init(
+            "local",  # not some cluster that happens to run on this machine, where CPUs could not be counted like that
             num_cpus=max(os.cpu_count() or 1, int(needed + 0.999)),
             include_dashboard=False,
             log_to_driver=True,

@@ -132,7 +132,7 @@ def build_tuner(
     Args:
         file: A configuration file or its path.
         name: The experiment's name, and of the folder under `storage_path`; default: the file's.
-        storage_path: Folder of the results; default: the file's, else Ray's own.
+        storage_path: Folder or URI of the results; default: the file's, else Ray's own.
         callbacks: Tune callbacks.
         stop: Something in the place of the file's stop criteria.
 
@@ -145,7 +145,8 @@ def build_tuner(
     config = build_config(file)
     tune_fields, run_fields = _tune_sections(file, config)
     if storage_path is not None:
-        run_fields["storage_path"] = str(Path(storage_path).resolve())
+        is_uri = "://" in str(storage_path)
+        run_fields["storage_path"] = str(storage_path) if is_uri else str(Path(storage_path).resolve())
     return tune.Tuner(
         algorithm_class(file),
         param_space=config,
