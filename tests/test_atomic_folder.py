@@ -133,6 +133,16 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     assert content(folder / "it") == {**NEW, **foreign}
 
 
+def test_a_mount_point_is_filled_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "it", OLD)
+    (tmp_path / "it" / ".it.writing-killed").mkdir()
+    inode = (tmp_path / "it").stat().st_ino
+    monkeypatch.setattr(Path, "is_mount", lambda path: True)
+    write(tmp_path / "it")
+    assert content(tmp_path / "it") == NEW and (tmp_path / "it").stat().st_ino == inode
+    assert sorted(os.listdir(tmp_path / "it")) == ["a", "inner", "seal"]
+
+
 def test_an_error_changes_nothing(tmp_path: Path) -> None:
     fill(tmp_path / "it", OLD)
     with pytest.raises(RuntimeError), written_whole(tmp_path / "it", seal="seal") as new:

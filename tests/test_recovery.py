@@ -20,9 +20,11 @@ from rllib_multienv.checkpoints import AgentCheckpoint, check_complete, read_che
 from rllib_multienv.cli import tune_record
 from rllib_multienv.cli.recovery import newest_complete, newest_saved_iteration, recover, resumable_trials
 from rllib_multienv.cli.run_folder import RunFolder, find_checkpoint
+from rllib_multienv.cli.session import Session
 from rllib_multienv.cli.training import resumed
 from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files.errors import ConfigFileError
+from rllib_multienv.config_files.file import load_config_file
 
 
 def make_checkpoint(folder: Path, iteration: int) -> Path:
@@ -226,6 +228,14 @@ def test_no_copy_is_made_while_the_record_is_written(tmp_path: Path, monkeypatch
     time.sleep(0.3)
     record.keep_copy()
     assert (tmp_path / ".tune_record").is_dir()
+
+
+def test_a_run_that_tune_has_not_resumed_does_not_begin_anew(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(TINY)
+    session = Session(load_config_file(folder.config), folder, display=None, resumed=TRIALS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Tune could not resume the run"):
+        session.on_step_begin([])
 
 
 def test_nothing_complete_is_given_to_a_new_trial(tmp_path: Path) -> None:
