@@ -40,8 +40,8 @@ def share_environments(costs: Mapping[str, float], num_learners: int) -> list[Sh
 
     The environments are laid end to end on a line, each as long as its cost, and the line is cut into equal parts, one
     for each learner (McNaughton's wrap-around rule; docs/deviations.md, 14). A cut that comes within :data:`TOLERANCE`
-    of an environment's edge moves there. With more learners than environments, some environments are cut into several parts; whatever the
-    numbers, no environment is left out, and no learner is left without work.
+    of an environment's edge moves there. With more learners than environments, some environments are cut into several
+    parts; whatever the numbers, no environment is left out, and no learner is left without work.
 
     Args:
         costs: Cost of each environment. Their order is kept, so what stands together is trained together.
