@@ -93,7 +93,7 @@ class Session:
     @property
     def single(self) -> bool:
         """Whether the file asks for one trial; its metrics then lie in the run's folder itself."""
-        return not self.file.search_spaces and int(self.file.tune.get("num_samples") or 1) == 1
+        return self.file.single
 
     def metrics_folder(self, trial: str) -> Path:
         """Where the metrics of a trial lie."""
