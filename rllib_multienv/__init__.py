@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rllib_multienv.agent import MultiEnvAgent
+    from rllib_multienv.algorithms.iql import MultiEnvIQL, MultiEnvIQLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO, MultiEnvPPOConfig
     from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig
     from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -22,6 +23,8 @@ __all__ = [
     "EnvSpec",
     "MLPNetConfig",
     "MultiEnvAgent",
+    "MultiEnvIQL",
+    "MultiEnvIQLConfig",
     "MultiEnvPPO",
     "MultiEnvPPOConfig",
     "SpaceSpec",
@@ -32,6 +35,8 @@ _HOMES = {
     "EnvSpec": "rllib_multienv.spec",
     "MLPNetConfig": "rllib_multienv.nets",
     "MultiEnvAgent": "rllib_multienv.agent",
+    "MultiEnvIQL": "rllib_multienv.algorithms.iql",
+    "MultiEnvIQLConfig": "rllib_multienv.algorithms.iql",
     "MultiEnvPPO": "rllib_multienv.algorithms.ppo",
     "MultiEnvPPOConfig": "rllib_multienv.algorithms.ppo",
     "SpaceSpec": "rllib_multienv.spec",
@@ -53,9 +58,11 @@ def __dir__() -> list[str]:
 def _register_with_tune() -> None:
     from ray.tune.registry import register_trainable
 
+    from rllib_multienv.algorithms.iql import MultiEnvIQL
     from rllib_multienv.algorithms.ppo import MultiEnvPPO
 
     register_trainable("MultiEnvPPO", MultiEnvPPO)
+    register_trainable("MultiEnvIQL", MultiEnvIQL)
 
 
 def _has_ray() -> bool:

@@ -3,6 +3,7 @@
 RLlib's own files in a checkpoint folder restore an algorithm. Beside them stand two files of this package:
 ``multienv.json`` (environments, spaces, network configuration, normalisation statistics, versions) and
 ``multienv_network.pt`` (the network's state dict). They are enough to act, or to start another run from the agent.
+Offline algorithms add ``multienv_action_values.pt``, the state dict of Q, for other offline runs to start from.
 
 ``multienv.json`` is written last and lists all files of the checkpoint with their sizes and checksums: a folder whose
 writer was killed in the middle, or that was copied in part, can be told from a complete one.
@@ -27,6 +28,7 @@ from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 DESCRIPTION_FILE = "multienv.json"
 NETWORK_FILE = "multienv_network.pt"
+ACTION_VALUES_FILE = "multienv_action_values.pt"
 FORMAT = 1
 _PACKAGES = ("rllib_multienv", "ray", "torch", "gymnasium", "mujoco", "numpy")
 
@@ -42,6 +44,7 @@ class AgentCheckpoint:
         obs_moments: Statistics of raw observations by env id; empty if observations were not normalised.
         reward_moments: Statistics of discounted returns by env id.
         weights: The network's state dict; None if it was not asked for.
+        action_values: State dict of Q; None if it was not asked for, or the algorithm has none.
         versions: Versions of the packages that wrote it.
         environments_changed: Whether the run was begun with other environments (``add_env``, ``remove_env``).
     """
@@ -52,17 +55,20 @@ class AgentCheckpoint:
     obs_moments: Mapping[str, Moments]
     reward_moments: Mapping[str, Moments]
     weights: Mapping[str, torch.Tensor] | None = None
+    action_values: Mapping[str, torch.Tensor] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     environments_changed: bool = False
 
     def write(self, folder: Path, *, training: Mapping[str, float]) -> None:
-        """Write the two files into a folder on this machine, which holds all other files of the checkpoint already.
+        """Write these files into a folder on this machine, which holds all other files of the checkpoint already.
 
         Args:
             folder: Where to.
             training: How far the training is: ``training_iteration`` and ``time_total_s``, as in RLlib's results.
         """
         torch.save(dict(self.weights or {}), folder / NETWORK_FILE)
+        if self.action_values is not None:
+            torch.save(dict(self.action_values), folder / ACTION_VALUES_FILE)
         environments = []
         for env_id, spaces in self.space_specs.items():
             try:
@@ -83,7 +89,7 @@ class AgentCheckpoint:
             "environments": environments,
             "environments_changed": self.environments_changed,
             "network": self.network.to_dict(),
-            "versions": dict(self.versions) or _installed_versions(),
+            "versions": dict(self.versions) or installed_versions(),
             "training": dict(training),
             "files": {
                 str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": _sha256(file)}
@@ -127,7 +133,8 @@ def check_weights_fit(checkpoint: AgentCheckpoint, network: ActorCritic, path: s
         )
 
 
-def _installed_versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, of those that are installed."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -156,8 +163,11 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
             weights is not as it was written.
     """
     description = _read_description(path, filesystem)
+    has_action_values = ACTION_VALUES_FILE in description.get("files", {})
     if weights:
         _check_file(path, NETWORK_FILE, description, filesystem)
+        if has_action_values:
+            _check_file(path, ACTION_VALUES_FILE, description, filesystem)
     environments = description["environments"]
     return AgentCheckpoint(
         space_specs={e["id"]: SpaceSpec.from_dict(e["spaces"]) for e in environments},
@@ -165,10 +175,15 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         network=net_config_from_dict(description["network"]),
         obs_moments={e["id"]: Moments.from_dict(e["obs_moments"]) for e in environments if e["obs_moments"]},
         reward_moments={e["id"]: Moments.from_dict(e["reward_moments"]) for e in environments if e["reward_moments"]},
-        weights=torch.load(Path(path) / NETWORK_FILE, map_location="cpu", weights_only=True) if weights else None,
+        weights=_load_tensors(path, NETWORK_FILE) if weights else None,
+        action_values=_load_tensors(path, ACTION_VALUES_FILE) if weights and has_action_values else None,
         versions=description["versions"],
         environments_changed=description.get("environments_changed", False),
     )
+
+
+def _load_tensors(path: str | Path, name: str) -> dict[str, torch.Tensor]:
+    return torch.load(Path(path) / name, map_location="cpu", weights_only=True)
 
 
 def check_complete(path: str | Path, filesystem: Any = None) -> None:

@@ -115,11 +115,11 @@ class SpaceSpec:
             return (np.asarray(actions) + space.start).astype(space.dtype, copy=False)
         centre, half, low, high = self._affine
         scaled = np.clip(np.asarray(actions, dtype=np.float32), -1.0, 1.0) * half + centre
-        # Rounding in the line above may overshoot a bound by one unit in the last place.
-        scaled = np.clip(scaled, low, high)
         if self._integer_actions:
-            scaled = np.rint(scaled)
-        return scaled.reshape(-1, *space.shape).astype(space.dtype, copy=False)  # type: ignore[misc]
+            return np.rint(np.clip(scaled, low, high)).reshape(-1, *space.shape).astype(space.dtype, copy=False)  # type: ignore[misc]
+        # Rounding, above or to the space's dtype, may overshoot a bound by one unit in the last place.
+        scaled = np.clip(scaled.astype(space.dtype, copy=False), low.astype(space.dtype), high.astype(space.dtype))
+        return scaled.reshape(-1, *space.shape)  # type: ignore[misc]
 
     def action_from_env(self, actions: np.ndarray) -> np.ndarray:
         """The inverse of `action_to_env`, for recorded data.
@@ -145,12 +145,7 @@ class SpaceSpec:
         low = np.asarray(self.action_low, dtype=np.float64)
         high = np.asarray(self.action_high, dtype=np.float64)
         as32 = np.float32
-        return (
-            ((low + high) / 2).astype(as32),
-            ((high - low) / 2).astype(as32),
-            low.astype(as32),
-            high.astype(as32),
-        )
+        return ((low + high) / 2).astype(as32), ((high - low) / 2).astype(as32), low, high
 
     @cached_property
     def _integer_actions(self) -> bool:

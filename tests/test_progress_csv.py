@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from rllib_multienv.evaluation.progress import ProgressWriter, env_ids_of, flatten_result, in_order, read_progress
+from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, keys_of, read_progress
 
 
 def test_nested_results_become_columns() -> None:
@@ -26,7 +26,7 @@ def test_nested_results_become_columns() -> None:
 def test_environments_stand_in_the_order_that_is_asked_for() -> None:
     steps = "env_runners/num_module_steps_sampled_lifetime/"
     row = in_order({"training_iteration": 1.0, steps + "a": 2.0, steps + "b": 3.0}, ["b", "missing", "a"])
-    assert env_ids_of(row) == ["b", "a"]
+    assert keys_of(row).env_ids(row) == ["b", "a"]
     assert row == {"training_iteration": 1.0, steps + "a": 2.0, steps + "b": 3.0}
 
 

@@ -128,3 +128,11 @@ def test_survives_json_and_pickle(action: gym.Space) -> None:
 def test_different_spaces_are_different() -> None:
     assert make(Discrete(2)) != make(Discrete(2, start=1))
     assert make(Discrete(2)) != make(Discrete(2), env_id="other")
+
+
+def test_float64_bounds_are_never_left() -> None:
+    # In float32 0.2 lies above 0.2, so float32 bounds would be outside of the space.
+    space = Box(np.array([-0.2, 0.1]), np.array([0.2, 0.3]), dtype=np.float64)
+    spec = SpaceSpec.from_spaces("narrow", Box(-1, 1, (3,)), space)
+    for action in spec.action_to_env(np.array([[1.0, 1.0], [-1.0, -1.0], [7.0, -7.0]])):
+        assert space.contains(action), action

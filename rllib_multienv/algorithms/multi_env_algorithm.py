@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,14 +156,17 @@ class MultiEnvAlgorithm(Algorithm):
     def _initialize_from(self, path: str) -> None:
         """Take over weights and statistics; the configuration has checked already that they fit."""
         checkpoint = read_checkpoint(path)
-        weights = {f"network.{name}": tensor.numpy() for name, tensor in (checkpoint.weights or {}).items()}
-        self.learner_group.set_weights({SHARED_MODULE: weights})
+        self.learner_group.set_weights({SHARED_MODULE: self._initial_weights(checkpoint)})
         for connector in _statistics(self.env_runner):
             moments = checkpoint.obs_moments
             if isinstance(connector, RewardScale):
                 moments = checkpoint.reward_moments
             connector.set_state(_as_base(moments, self.config.space_specs, checkpoint.space_specs))
         self._send_to_runners()
+
+    def _initial_weights(self, checkpoint: AgentCheckpoint) -> dict[str, np.ndarray]:
+        """What of a checkpoint this algorithm starts with, by the shared module's names."""
+        return {f"network.{name}": tensor.numpy() for name, tensor in (checkpoint.weights or {}).items()}
 
     def _send_to_runners(self, workers: list[int] | None = None) -> None:
         """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.
@@ -194,11 +198,10 @@ class MultiEnvAlgorithm(Algorithm):
             take_over, remote_worker_ids=workers, timeout_seconds=self.config.env_runner_restore_timeout_s
         )
 
-    def _network_state(self) -> dict[str, np.ndarray]:
-        """The whole network's state dict, as arrays."""
+    def _module_state(self) -> dict[str, np.ndarray]:
+        """The shared module's whole state dict, as arrays."""
         state = self.learner_group.get_state(components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}")
-        shared = state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][SHARED_MODULE]
-        return {name.removeprefix("network."): array for name, array in shared.items()}
+        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][SHARED_MODULE]
 
     # Checkpoints
 
@@ -213,7 +216,7 @@ class MultiEnvAlgorithm(Algorithm):
             network=self.config.network_config,
             obs_moments=moments[NormalizeObservations],
             reward_moments=moments[RewardScale],
-            weights={name: torch.as_tensor(np.array(array)) for name, array in self._network_state().items()},
+            weights=part_of(self._module_state(), "network"),
             environments_changed=self._environments_changed,
         )
 
@@ -349,6 +352,15 @@ class MultiEnvAlgorithm(Algorithm):
         add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
         drop_departed(results, self._departed)
         return results
+
+
+def part_of(state: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tensor]:
+    """The state dict of a child, from that of its parent."""
+    return {
+        name.removeprefix(f"{part}."): torch.as_tensor(np.array(array))
+        for name, array in state.items()
+        if name.startswith(f"{part}.")
+    }
 
 
 def _change_environments(runner: Any, config: Any) -> None:

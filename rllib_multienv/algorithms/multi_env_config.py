@@ -29,7 +29,7 @@ from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.learners import MultiEnvLearnerGroup
-from rllib_multienv.modules import frozen_parameters, multi_env_module_spec
+from rllib_multienv.modules import SharedModule, frozen_parameters, multi_env_module_spec
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
@@ -68,11 +68,14 @@ class MultiEnvConfigMixin(AlgorithmConfig):
 
     #: Settings that `algorithm_config_overrides_per_module` may change for one environment.
     PER_ENVIRONMENT: tuple[str, ...] = ()
+    #: The module that owns the parameters.
+    shared_module_class: type[SharedModule] = SharedModule
 
     def _set_multi_env_defaults(self) -> None:
         """Called by constructors after RLlib's."""
         self.envs: Any = ()
         self.space_specs: dict[str, SpaceSpec] = {}
+        self._read_from: Any = None
         self._probed: tuple[EnvSpec, ...] = ()
         self.on_nonfinite = "raise"
         self.normalize_obs = True
@@ -217,6 +220,11 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         return network_config(self._model_config)
 
     @property
+    def samples_online(self) -> bool:
+        """Whether runners sample from environments."""
+        return True
+
+    @property
     def has_custom_connectors(self) -> bool:
         """Whether the user added connector pieces between environments and module."""
         return self._env_to_module_connector is not None or self._module_to_env_connector is not None
@@ -236,7 +244,12 @@ class MultiEnvConfigMixin(AlgorithmConfig):
 
     def get_multi_rl_module_spec(self, *, inference_only: bool = False, **kwargs: Any) -> MultiRLModuleSpec:
         """Specification of the agent; what RLlib passes beside is known already."""
-        return multi_env_module_spec(self.network_config.to_dict(), self.space_specs, inference_only=inference_only)
+        return multi_env_module_spec(
+            self.network_config.to_dict(),
+            self.space_specs,
+            inference_only=inference_only,
+            shared_module_class=self.shared_module_class,
+        )
 
     def build_learner_group(
         self, *, env: Any = None, spaces: Any = None, rl_module_spec: Any = None, placement_group: Any = None
@@ -325,12 +338,11 @@ class MultiEnvConfigMixin(AlgorithmConfig):
     def validate(self) -> None:
         """Check all settings; makes each environment once to learn its spaces."""
         specs = self.env_specs
-        if self._probed != specs:
-            known = {spec: self.space_specs[spec.id] for spec in self._probed}
-            self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
-            self._probed = specs
+        if self._read_from != self._space_sources():
+            self._read_space_specs(specs)
+            self._read_from, self._probed = self._space_sources(), specs
         self.envs = specs
-        self.policies = {spec.id: PolicySpec() for spec in specs}
+        self.policies = {env_id: PolicySpec() for env_id in self.space_specs}
         super().validate()
         self._validate_network()
         if not self.create_local_env_runner:
@@ -347,6 +359,15 @@ class MultiEnvConfigMixin(AlgorithmConfig):
                     "one environment; this package's own are always added."
                 )
         self._validate_overrides()
+
+    def _space_sources(self) -> Any:
+        """What `space_specs` are read from; they are read again when it changes."""
+        return self.env_specs
+
+    def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
+        """Fill `space_specs`; environments that were looked at before are not made again."""
+        known = {spec: self.space_specs[spec.id] for spec in self._probed}
+        self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
 
     def _validate_network(self) -> None:
         agnostic = isinstance(self.network_config, AgnosticNetConfig)
@@ -365,7 +386,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             self._value_error(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}.")
 
     def _validate_env_keys(self, name: str, keys: Any) -> None:
-        known = [spec.id for spec in self.env_specs]
+        known = list(self.space_specs)
         for key in keys:
             if key not in known:
                 self._value_error(f"{name}: there is no environment {key!r}.{did_you_mean(str(key), known)}")

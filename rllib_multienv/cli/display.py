@@ -106,9 +106,9 @@ class Display:
         if len(trials) == 1 and not self._several:
             trial = trials[0]
             parts.append(f"iteration {trial.iteration}")
-            parts.append(f"{trial.steps:,} steps")
+            parts.append(f"{trial.steps:,} {trial.keys.unit}")
             if trial.steps_per_second is not None:
-                parts.append(f"{trial.steps_per_second:,.0f} steps/s")
+                parts.append(f"{trial.steps_per_second:,.0f} {trial.keys.unit}/s")
             parts.append(f"trained {duration(trial.seconds)}")
             if not self._finished and (left := trial.seconds_left()) is not None:
                 parts.append(f"about {duration(left)} left")
@@ -119,11 +119,11 @@ class Display:
     def _print_line(self, trial: TrialStatus) -> None:
         self._pending[trial.name] = False
         left = trial.seconds_left()
-        head = [duration(trial.seconds), f"iteration {trial.iteration}", f"{trial.steps:,} steps"]
+        head = [duration(trial.seconds), f"iteration {trial.iteration}", f"{trial.steps:,} {trial.keys.unit}"]
         if self._several:
             head.insert(0, trial.name)
         if trial.steps_per_second is not None:
-            head.append(f"{trial.steps_per_second:,.0f} steps/s")
+            head.append(f"{trial.steps_per_second:,.0f} {trial.keys.unit}/s")
         if left is not None:
             head.append(f"{duration(left)} left")
         returns = [f"{env.env_id} {number(env.last)}" for env in trial.envs.values()]
@@ -135,7 +135,7 @@ def environment_table(trial: TrialStatus, *, wide: bool = True) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("environment", no_wrap=True)
     for env in trial.envs.values():
-        cells = _cells(env, wide)
+        cells = _cells(env, trial.keys.env_unit, wide)
         if not table.rows:
             for heading in list(cells)[1:]:
                 table.add_column(heading, justify="right", no_wrap=True)
@@ -143,16 +143,16 @@ def environment_table(trial: TrialStatus, *, wide: bool = True) -> Table:
     return table
 
 
-def _cells(env: EnvStatus, wide: bool) -> dict[str, str]:
+def _cells(env: EnvStatus, unit: str, wide: bool) -> dict[str, str]:
     cells = {
         "environment": env.env_id,
-        "steps": f"{env.steps:,}",
+        unit: f"{env.steps:,}",
         "return": number(env.last),
         "best": number(env.best),
         "policy loss" if wide else "pi loss": number(env.policy_loss),
         "value loss" if wide else "vf loss": number(env.vf_loss),
         "entropy": number(env.entropy),
-        "steps/s": "-" if env.steps_per_second is None else f"{env.steps_per_second:,.0f}",
+        f"{unit}/s": "-" if env.steps_per_second is None else f"{env.steps_per_second:,.0f}",
     }
     if not wide:
         del cells["entropy"]

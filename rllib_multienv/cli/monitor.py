@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rllib_multienv.config_files.stopping import StopCriteria
-from rllib_multienv.evaluation.progress import RETURN_MEAN, STEPS, env_ids_of
-
-TOTAL_STEPS = "num_env_steps_sampled_lifetime"
+from rllib_multienv.evaluation.progress import ONLINE, ResultKeys, keys_of
 
 
 @dataclass
@@ -35,6 +33,7 @@ class TrialStatus:
     Args:
         name: The trial's name.
         stop: Its stop criteria, for the time that is left.
+        keys: Where its results say what; `steps` counts `keys.unit`.
     """
 
     name: str
@@ -43,6 +42,7 @@ class TrialStatus:
     steps: int = 0
     seconds: float = 0.0
     steps_per_second: float | None = None
+    keys: ResultKeys = ONLINE
     envs: dict[str, EnvStatus] = field(default_factory=dict)
     latest: Mapping[str, float] = field(default_factory=dict)
     checkpoint: str | None = None
@@ -61,20 +61,21 @@ class TrialStatus:
         self.latest = row
         self.iteration = int(row.get("training_iteration", self.iteration + 1))
         self.seconds = row.get("time_total_s", self.seconds)
-        self.steps = int(row.get(TOTAL_STEPS, row.get(f"env_runners/{TOTAL_STEPS}", self.steps)))
+        self.keys = keys = keys_of(row)
+        self.steps = int(row.get(keys.total, row.get(f"{keys.returns}{keys.total}", self.steps)))
         self._recent.append(row)
         self._received = None if replayed else time.monotonic()
-        self.steps_per_second = self._rate(TOTAL_STEPS)
-        for env_id in env_ids_of(row):
+        self.steps_per_second = self._rate(keys.total)
+        for env_id in keys.env_ids(row):
             status = self.envs.setdefault(env_id, EnvStatus(env_id))
-            status.steps = int(row.get(STEPS + env_id, status.steps))
-            status.last = row.get(RETURN_MEAN + env_id, status.last)
+            status.steps = int(row.get(keys.steps(env_id), status.steps))
+            status.last = row.get(keys.episode_return("mean", env_id), status.last)
             if status.last is not None:
                 status.best = status.last if status.best is None else max(status.best, status.last)
             status.policy_loss = row.get(f"learners/{env_id}/policy_loss", status.policy_loss)
             status.vf_loss = row.get(f"learners/{env_id}/vf_loss", status.vf_loss)
             status.entropy = row.get(f"learners/{env_id}/entropy", status.entropy)
-            status.steps_per_second = self._rate(STEPS + env_id)
+            status.steps_per_second = self._rate(keys.steps(env_id))
 
     def seconds_left(self) -> float | None:
         """About how long the training still takes; None where the stop criteria do not say."""

@@ -19,7 +19,9 @@ Name = Annotated[str | None, typer.Option(help="Name of that folder; default: th
 Resume = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder.", show_default=False)
 ]
-StopSteps = Annotated[int | None, typer.Option(help="Stop at this many environment steps.", show_default=False)]
+StopSteps = Annotated[
+    int | None, typer.Option(help="Stop at so many environment steps (offline: updates).", show_default=False)
+]
 StopTime = Annotated[float | None, typer.Option(help="Stop after this many seconds of training.", show_default=False)]
 EnvRunners = Annotated[
     int | None,

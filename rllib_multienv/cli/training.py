@@ -22,7 +22,7 @@ from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import parse_scalar
-from rllib_multienv.evaluation.progress import read_progress
+from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, read_progress
 from rllib_multienv.evaluation.table import write_evaluation
 
 INTERRUPTED = 130  # The exit status of a command that Ctrl-C has ended.
@@ -46,7 +46,7 @@ def with_options(
     changes: dict[str, object] = {
         "debugging.seed": seed,
         "name": name,
-        "stop.num_env_steps_sampled_lifetime": stop_steps,
+        f"stop.{OFFLINE.total if file.algorithm == 'MultiEnvIQL' else ONLINE.total}": stop_steps,
         "stop.time_total_s": stop_time,
         "env_runners.num_env_runners": env_runners,
     }

@@ -70,7 +70,8 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self._weights_seq_no = 0
 
         self.make_module()
-        if self.worker_index > 0 or self.config.num_env_runners == 0 or self.config.create_env_on_local_worker:
+        is_only_sampler = self.config.num_env_runners == 0 and self.config.samples_online
+        if self.worker_index > 0 or is_only_sampler or self.config.create_env_on_local_worker:
             self.make_env()
         self._connect()
 

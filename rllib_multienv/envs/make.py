@@ -85,6 +85,21 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
         env.close()
 
 
+def episode_limit(spec: EnvSpec) -> int | None:
+    """Steps after which an environment cuts an episode, as far as that is registered; None where it is not known."""
+    if spec.max_episode_steps is not None or not isinstance(spec.make, str):
+        return spec.max_episode_steps
+    target = find_env(spec.make)
+    if not isinstance(target, str):
+        return None
+    try:
+        return gym.spec(target).max_episode_steps
+    except gym.error.Error:  # a name without a version: making it finds the newest
+        env = make_env(spec)
+        env.close()
+        return env.spec.max_episode_steps if env.spec is not None else None
+
+
 def describe(error: BaseException) -> str:
     """``"ValueError: bad"``: an exception in one line, for messages that wrap it."""
     text = str(error).strip()

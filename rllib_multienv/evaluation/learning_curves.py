@@ -44,6 +44,7 @@ def plot_learning_curves(
     env_ids = list(dict.fromkeys(curve.env_id for curves in runs.values() for curve in curves if curve.mean))
     if not env_ids:
         raise ValueError("no environment has finished an episode yet: there is nothing to draw")
+    units = {curve.env_id: curve.unit for curves in runs.values() for curve in curves}
     width = min(columns, len(env_ids))
     height = math.ceil(len(env_ids) / width)
     figure = Figure(figsize=(3.6 * width + 0.4, 2.8 * height + 0.4), layout="constrained")
@@ -60,7 +61,7 @@ def plot_learning_curves(
                         curve.steps, curve.low, curve.high, color=line.get_color(), alpha=0.2, linewidth=0
                     )
         panel.set_title(env_id, fontsize=10)
-        panel.set_xlabel("steps in this environment", fontsize=8)
+        panel.set_xlabel(f"{units[env_id]} of this environment", fontsize=8)
         panel.set_ylabel("return per episode", fontsize=8)
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.tick_params(labelsize=8)

@@ -9,13 +9,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-RETURN_MEAN = "env_runners/module_episode_return_mean/"
-RETURN_MIN = "env_runners/module_episode_return_min/"
-RETURN_MAX = "env_runners/module_episode_return_max/"
-STEPS = "env_runners/num_module_steps_sampled_lifetime/"
+
+@dataclass(frozen=True, kw_only=True)
+class ResultKeys:
+    """Where a flat result says what.
+
+    Args:
+        total: What the training counts.
+        unit: Its name.
+        env_total, env_unit: The same of one environment; ``{}`` stands for its id.
+        returns: What stands before the returns per episode.
+    """
+
+    total: str
+    unit: str
+    env_total: str
+    env_unit: str
+    returns: str
+
+    def steps(self, env_id: str) -> str:
+        """How much of an environment was trained on."""
+        return self.env_total.format(env_id)
+
+    def episode_return(self, which: str, env_id: str) -> str:
+        """The ``"mean"``, ``"min"`` or ``"max"`` of the last episodes' returns."""
+        return f"{self.returns}module_episode_return_{which}/{env_id}"
+
+    def env_ids(self, keys: Iterable[str]) -> list[str]:
+        """The environments that a flat result tells about, in the order of its keys."""
+        before, after = self.env_total.split("{}")
+        patterns = ((before, after), (self.episode_return("mean", ""), ""))
+        ids = (
+            key.removeprefix(prefix).removesuffix(suffix)
+            for prefix, suffix in patterns
+            for key in keys
+            if key.startswith(prefix) and key.endswith(suffix)
+        )
+        return [env_id for env_id in dict.fromkeys(ids) if env_id != "__all_modules__"]
+
+
+ONLINE = ResultKeys(
+    total="num_env_steps_sampled_lifetime",
+    unit="steps",
+    env_total="env_runners/num_module_steps_sampled_lifetime/{}",
+    env_unit="steps",
+    returns="env_runners/",
+)
+#: Offline, returns come from evaluation alone.
+OFFLINE = ResultKeys(
+    total="num_updates_lifetime",
+    unit="updates",
+    env_total="learners/{}/num_module_steps_trained_lifetime",
+    env_unit="transitions",
+    returns="evaluation/env_runners/",
+)
 
 # The columns that one looks for first.
-_FIRST = ("training_iteration", "time_total_s", "num_env_steps_sampled_lifetime")
+_FIRST = ("training_iteration", "time_total_s", ONLINE.total, OFFLINE.total)
+
+
+def keys_of(row: Iterable[str]) -> ResultKeys:
+    """Where this flat result, or progress, says what."""
+    return OFFLINE if OFFLINE.total in row else ONLINE
 
 
 def flatten_result(result: Mapping[str, Any]) -> dict[str, float]:
@@ -36,16 +91,10 @@ def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, float]) -> No
                 continue
 
 
-def env_ids_of(keys: Iterable[str]) -> list[str]:
-    """The environments that a flat result tells about, in the order of its keys."""
-    prefixes = (STEPS, RETURN_MEAN)
-    ids = (key.removeprefix(prefix) for prefix in prefixes for key in keys if key.startswith(prefix))
-    return [env_id for env_id in dict.fromkeys(ids) if env_id != "__all_modules__"]
-
-
 def in_order(row: Mapping[str, float], env_ids: Iterable[str]) -> dict[str, float]:
-    """The flat result with the environments' columns in the order of ``env_ids``, as `env_ids_of` finds them."""
-    first = {STEPS + env_id: row[STEPS + env_id] for env_id in env_ids if STEPS + env_id in row}
+    """The flat result with the columns of its environments in the order of ``env_ids`` (see `ResultKeys.env_ids`)."""
+    keys = keys_of(row)
+    first = {keys.steps(env_id): row[keys.steps(env_id)] for env_id in env_ids if keys.steps(env_id) in row}
     return {**first, **row}
 
 
@@ -120,11 +169,13 @@ class LearningCurve:
 
     Args:
         env_id: The environment.
-        steps: Its own environment steps so far, per point.
+        unit: What `steps` counts.
+        steps: Its own environment steps (offline: transitions that were trained on) so far, per point.
         mean, low, high: Mean, smallest and largest return of the last episodes, per point.
     """
 
     env_id: str
+    unit: str
     steps: tuple[float, ...]
     mean: tuple[float, ...]
     low: tuple[float, ...]
@@ -135,16 +186,20 @@ def learning_curves(rows: Iterable[Mapping[str, float]]) -> list[LearningCurve]:
     """One curve per environment, from the rows in which it has a return."""
     rows = list(rows)
     curves = []
-    for env_id in env_ids_of(dict.fromkeys(key for row in rows for key in row)):
-        points = [row for row in rows if RETURN_MEAN + env_id in row]
-        mean = [row[RETURN_MEAN + env_id] for row in points]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    keys = keys_of(columns)
+    for env_id in keys.env_ids(columns):
+        mean_key, low_key, high_key = (keys.episode_return(which, env_id) for which in ("mean", "min", "max"))
+        points = [row for row in rows if mean_key in row]
+        mean = [row[mean_key] for row in points]
         curves.append(
             LearningCurve(
                 env_id=env_id,
-                steps=tuple(row.get(STEPS + env_id, row.get("training_iteration", 0.0)) for row in points),
+                unit=keys.env_unit,
+                steps=tuple(row.get(keys.steps(env_id), row.get("training_iteration", 0.0)) for row in points),
                 mean=tuple(mean),
-                low=tuple(row.get(RETURN_MIN + env_id, m) for row, m in zip(points, mean, strict=True)),
-                high=tuple(row.get(RETURN_MAX + env_id, m) for row, m in zip(points, mean, strict=True)),
+                low=tuple(row.get(low_key, m) for row, m in zip(points, mean, strict=True)),
+                high=tuple(row.get(high_key, m) for row, m in zip(points, mean, strict=True)),
             )
         )
     return curves

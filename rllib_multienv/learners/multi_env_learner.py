@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from ray.rllib.utils.metrics import (
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
 )
 from ray.rllib.utils.schedules.scheduler import Scheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
 from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first, clip_by_global_norm
@@ -93,20 +94,22 @@ class MultiEnvLearner(TorchLearner):
         """The network of all environments."""
         return self.module.shared.network
 
+    def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
+        """Name, parameters and learning rate (a number or a schedule) of each group of the optimiser."""
+        yield "actor", self.network.actor_parameters(), self._annealed(self.config.actor_lr)
+        yield "critic", self.network.critic_parameters(), self._annealed(self.config.critic_lr)
+
     def configure_optimizers(self) -> None:
         """Register one optimiser for the shared parameters, without those that are frozen."""
         frozen = frozen_parameters(self.network, self.config.frozen_parts)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name not in frozen)
         groups, parameters, self._lr_schedules = [], [], {}
-        for name, candidates, lr in (
-            ("actor", self.network.actor_parameters(), self.config.actor_lr),
-            ("critic", self.network.critic_parameters(), self.config.critic_lr),
-        ):
+        for name, candidates, lr in self.parameter_groups():
             trained = [p for p in candidates if p.requires_grad]
             if not trained:
                 continue
-            schedule = Scheduler(fixed_value_or_schedule=self._annealed(lr), framework="torch", device=self._device)
+            schedule = Scheduler(fixed_value_or_schedule=lr, framework="torch", device=self._device)
             self._lr_schedules[name] = schedule
             parameters.append(trained)
             groups.append({"params": trained, "lr": float(schedule.get_current_value()), "name": name})
@@ -164,22 +167,18 @@ class MultiEnvLearner(TorchLearner):
     def update(
         self,
         *,
-        training_data: MultiEnvTrainingData,
+        training_data: Any,
         timesteps: dict[str, Any] | None = None,
-        num_epochs: int = 1,
-        num_minibatches: int = 1,
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Take ``num_epochs * num_minibatches`` optimiser steps on the fragments of this learner's environments.
+        """Take the optimiser steps of one update.
 
         Args:
-            training_data: The fragments.
-            timesteps: Counters for schedules; must have ``num_env_steps_sampled_lifetime``.
-            num_epochs: Passes over the data.
-            num_minibatches: Minibatches per pass.
+            training_data: This learner's part of the data.
+            timesteps: Counters for schedules; see :meth:`schedule_time`.
             _no_metrics_reduce: RLlib's: leave metrics in the logger.
-            kwargs: Ignored, for compatibility.
+            kwargs: Passed to :meth:`passes`.
 
         Returns:
             The reduced metrics.
@@ -187,8 +186,35 @@ class MultiEnvLearner(TorchLearner):
         self._check_is_built()
         timesteps = timesteps or {}
         self.before_gradient_based_update(timesteps=timesteps)
-        self._fetch(training_data)
         self._weights_seq_no += 1
+        rows: dict[str, int] = {}
+        for steps in self.passes(training_data, **kwargs):
+            # Report the means over the last pass, and count each step of experience once.
+            self._loss_sums.clear()
+            self._loss_counts.clear()
+            rows.clear()
+            for minibatch in steps:
+                self._step(minibatch)
+                for env_id, columns in minibatch.columns.items():
+                    rows[env_id] = rows.get(env_id, 0) + len(next(iter(columns.values())))
+        self._report(rows)
+        self.after_gradient_based_update(timesteps=timesteps)
+        return None if _no_metrics_reduce else self.metrics.reduce()
+
+    def passes(
+        self, training_data: MultiEnvTrainingData, *, num_epochs: int = 1, num_minibatches: int = 1, **kwargs: Any
+    ) -> Iterator[Iterator[Minibatch]]:
+        """The minibatches of each pass over the data: ``num_epochs`` passes of ``num_minibatches``.
+
+        All learners make the same number of steps, whatever they were given.
+
+        Args:
+            training_data: Fragments of this learner's environments.
+            num_epochs: Passes over the data.
+            num_minibatches: Minibatches per pass.
+            kwargs: Ignored, for compatibility.
+        """
+        self._fetch(training_data)
         self._num_updates += 1
         batch = self._learner_connector(
             rl_module=self.module,
@@ -206,19 +232,8 @@ class MultiEnvLearner(TorchLearner):
             shuffle=Shuffle(seed=self._shuffle_seed, update=self._num_updates),
             shares=training_data.shares,
         )
-        rows: dict[str, int] = {}
-        for number, minibatch in enumerate(steps):
-            if number % num_minibatches == 0:
-                # Report the means over the last epoch, and count each step of experience once.
-                self._loss_sums.clear()
-                self._loss_counts.clear()
-                rows.clear()
-            self._step(minibatch)
-            for env_id, columns in minibatch.columns.items():
-                rows[env_id] = rows.get(env_id, 0) + len(next(iter(columns.values())))
-        self._report(rows)
-        self.after_gradient_based_update(timesteps=timesteps)
-        return None if _no_metrics_reduce else self.metrics.reduce()
+        for _ in range(num_epochs):
+            yield islice(steps, num_minibatches)
 
     def _fetch(self, training_data: MultiEnvTrainingData) -> None:
         """Fetch the fragments; what one learner cannot have, none uses, for they may share an environment."""
@@ -309,11 +324,15 @@ class MultiEnvLearner(TorchLearner):
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move the learning rates along their schedules."""
         super().after_gradient_based_update(timesteps=timesteps)
-        now = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        now = self.schedule_time(timesteps)
         for optimizer in self._optimizer_parameters:
             for group in optimizer.param_groups:
                 group["lr"] = float(self._lr_schedules[group["name"]].update(timestep=now))
                 self.metrics.log_value((SHARED_MODULE, f"{group['name']}_lr"), group["lr"], window=1)
+
+    def schedule_time(self, timesteps: dict[str, Any]) -> int:
+        """Where the learning rates are on their schedules: environment steps of all environments."""
+        return timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
 
     def _report(self, rows: dict[str, int]) -> None:
         """Log losses, and the steps of each environment that this learner trained on."""

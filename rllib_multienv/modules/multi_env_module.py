@@ -77,7 +77,11 @@ def env_view_spec(space_spec: SpaceSpec, *, inference_only: bool = False) -> RLM
 
 
 def multi_env_module_spec(
-    network: Mapping[str, Any], space_specs: Mapping[str, SpaceSpec], *, inference_only: bool = False
+    network: Mapping[str, Any],
+    space_specs: Mapping[str, SpaceSpec],
+    *,
+    inference_only: bool = False,
+    shared_module_class: type[SharedModule] = SharedModule,
 ) -> MultiRLModuleSpec:
     """Specification of the module of an agent.
 
@@ -85,11 +89,12 @@ def multi_env_module_spec(
         network: The network configuration as a dictionary (its ``to_dict()``).
         space_specs: The environments, by env id.
         inference_only: Whether to leave out what only the value function needs.
+        shared_module_class: Class of the module that owns the parameters.
     """
     # RLlib asks every specification for spaces; the shared module has none of its own.
     no_space = gym.spaces.Box(-1.0, 1.0, (1,))
     shared = RLModuleSpec(
-        module_class=SharedModule,
+        module_class=shared_module_class,
         observation_space=no_space,
         action_space=no_space,
         inference_only=inference_only,

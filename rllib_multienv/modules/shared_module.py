@@ -27,6 +27,7 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         """Build the network, for inference alone without what only the value function uses."""
         config = net_config_from_dict(self.model_config["network"])
         self.network = config.build(self.model_config["interfaces"])
+        self._has_dropout = getattr(config, "dropout", 0.0) > 0.0
         if self.inference_only:
             # RLlib 2.60 deletes nested attributes from the wrong object, so it is done here.
             for name in self.network.critic_only:
@@ -51,9 +52,11 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
     @torch.no_grad()
     def compute_values(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Values of every environment's observations, without gradients or dropout: ``{env_id: [B_e]}``."""
-        was_training = self.training
+        obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
+        if not (self.training and self._has_dropout):
+            return self.network.value(obs)  # changing the mode of every layer takes as long as a small network
         self.eval()
         try:
-            return self.network.value({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
+            return self.network.value(obs)
         finally:
-            self.train(was_training)
+            self.train()

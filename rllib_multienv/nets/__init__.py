@@ -1,5 +1,6 @@
 """Networks in pure PyTorch: policies and value functions for any mixture of environments."""
 
+from .action_values import ActionValues, build_action_values
 from .actor_critic import ActorCritic, Interface
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
@@ -8,6 +9,7 @@ from .mlp import MLPActorCritic, MLPNetConfig
 
 __all__ = [
     "ActionDistribution",
+    "ActionValues",
     "ActorCritic",
     "AgnosticActorCritic",
     "AgnosticNetConfig",
@@ -18,6 +20,7 @@ __all__ = [
     "MLPActorCritic",
     "MLPNetConfig",
     "NetConfig",
+    "build_action_values",
     "distribution_for",
     "net_config_from_dict",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -14,14 +13,13 @@ from .actor_critic import ActorCritic, Interface
 from .blocks import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, squash
 from .config import NetConfig, require
 from .context import TaskContext
-from .layout import DecoderLayout, Layout, build_layout
+from .layout import DecoderLayout, Layout, LayoutCache, build_layout
 from .sequence import SEQUENCE_EMBEDDINGS
 
-__all__ = ["AgnosticActorCritic", "AgnosticNetConfig"]
+__all__ = ["AgnosticActorCritic", "AgnosticNetConfig", "Tower"]
 
 _LOG_STD_LOW, _LOG_STD_HIGH, _LOG_STD_START = -5.0, 2.0, -0.5
 _POSITION_SIZE = 17
-_KEPT_LAYOUTS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +120,34 @@ class AgnosticNetConfig(NetConfig):
         }  # fmt: skip
         return cls(**(fields | changes))
 
+    @property
+    def position_size(self) -> int:
+        """Number of position features that the encoder is given beside each scalar."""
+        return _POSITION_SIZE if self.encoder_positions else 1
+
     def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
         """Build the network for these environments; others can be added later."""
         return AgnosticActorCritic(self, interfaces)
 
 
-class _Tower(nn.Module):
-    """Encoder (unless shared), context, residual MLP and decoders of the actor or of the critic."""
+class Tower(nn.Module):
+    """Encoder (unless shared), context, residual MLP and decoders: of the actor, the critic, or an action value.
 
-    def __init__(self, config: AgnosticNetConfig, decoders: tuple[str, ...], *, with_encoder: bool) -> None:
+    Args:
+        config: the sizes.
+        decoders: their names.
+        with_encoder: whether it has an encoder of its own.
+        position_size: position features of the encoder; None for those of the config.
+    """
+
+    def __init__(
+        self,
+        config: AgnosticNetConfig,
+        decoders: tuple[str, ...],
+        *,
+        with_encoder: bool,
+        position_size: int | None = None,
+    ) -> None:
         super().__init__()
         d_model = config.d_model
 
@@ -146,7 +163,7 @@ class _Tower(nn.Module):
                 dropout=config.dropout,
             )
 
-        positions = _POSITION_SIZE if config.encoder_positions else 1
+        positions = position_size or config.position_size
         self.encoder = EncoderBlock(d_model, positions, trunk()) if with_encoder else None
         self.context = TaskContext(config.context, d_model)
         self.res_mlp = (
@@ -189,10 +206,9 @@ class AgnosticActorCritic(ActorCritic):
     def __init__(self, config: AgnosticNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config
-        self._position_size = _POSITION_SIZE if config.encoder_positions else 1
-        self.actor = _Tower(config, ("logits", "mean", "log_std"), with_encoder=True)
-        self.critic = _Tower(config, ("value",), with_encoder=not config.share_encoder)
-        self._layouts: OrderedDict[Any, Layout] = OrderedDict()
+        self.actor = Tower(config, ("logits", "mean", "log_std"), with_encoder=True)
+        self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder)
+        self._layouts = LayoutCache()
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -209,7 +225,7 @@ class AgnosticActorCritic(ActorCritic):
             tower.context.remove_env(env_id)
         self._layouts.clear()
 
-    def _towers(self) -> list[_Tower]:
+    def _towers(self) -> list[Tower]:
         """Actor and, unless this network was reduced to its policy, critic."""
         return [tower for tower in (self.actor, getattr(self, "critic", None)) if tower is not None]
 
@@ -279,22 +295,14 @@ class AgnosticActorCritic(ActorCritic):
                 raise ValueError(f"{env_id}: observations have shape {tuple(value.shape)}, expected [B, {size}]")
         like = next(self.actor.parameters())
         counts = {env_id: value.shape[0] for env_id, value in obs.items()}
-        key = (like.dtype, like.device, tuple(counts.items()))
-        layout = self._layouts.get(key)
-        if layout is None:
-            layout = build_layout(
+        return self._layouts.get(
+            counts,
+            like,
+            lambda: build_layout(
                 counts,
                 self.interfaces,
                 d_model=self.config.d_model,
-                position_size=self._position_size,
+                position_size=self.config.position_size,
                 like=like.detach(),
-            )
-            self._layouts[key] = layout
-            if len(self._layouts) > _KEPT_LAYOUTS:
-                self._layouts.popitem(last=False)
-        else:
-            self._layouts.move_to_end(key)
-        return layout
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_layouts": OrderedDict()}
+            ),
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +14,9 @@ from .actor_critic import Interface
 from .positions import position_features, sinusoidal_encoding
 from .segments import Segments
 
-__all__ = ["DecoderLayout", "Layout", "build_layout"]
+__all__ = ["DecoderLayout", "Layout", "LayoutCache", "build_layout"]
+
+_KEPT_LAYOUTS = 32
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,33 @@ class Layout:
         """All observations as one column ``[N, 1]``, in the dtype and on the device of the layout."""
         flat = [obs[env_id].reshape(-1) for env_id in self.order]
         return torch.cat(flat).to(self.positions).unsqueeze(1)
+
+
+class LayoutCache:
+    """The layouts of the batch sizes seen last: a runner or a learner meets the same few again and again."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Any, Layout] = OrderedDict()
+
+    def get(self, counts: Mapping[str, int], like: Tensor, build: Callable[[], Layout]) -> Layout:
+        """The layout of ``counts`` with dtype and device of ``like``; ``build`` makes one that is not there."""
+        key = (like.dtype, like.device, tuple(counts.items()))
+        layout = self._kept.get(key)
+        if layout is None:
+            layout = self._kept[key] = build()
+            if len(self._kept) > _KEPT_LAYOUTS:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return layout
+
+    def clear(self) -> None:
+        """Forget all: the environments are others."""
+        self._kept.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Layouts are cheap to build again: copies and pickles go without."""
+        return {"_kept": OrderedDict()}
 
 
 def _decoder_layout(

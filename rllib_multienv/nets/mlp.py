@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from .actor_critic import ActorCritic, Interface
 from .config import NetConfig, require
 
-__all__ = ["MLPActorCritic", "MLPNetConfig"]
+__all__ = ["ACTIVATIONS", "MLPActorCritic", "MLPNetConfig", "mlp"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class MLPNetConfig(NetConfig):
             self.hidden,
             "whole numbers >= 1",
         )
-        require(self.activation in _ACTIVATIONS, "activation", self.activation, f"in {list(_ACTIVATIONS)}")
+        require(self.activation in ACTIVATIONS, "activation", self.activation, f"in {list(ACTIVATIONS)}")
 
     def build(self, interfaces: Mapping[str, Interface]) -> MLPActorCritic:
         """Build the network; there must be exactly one environment."""
@@ -55,7 +55,7 @@ class MLPNetConfig(NetConfig):
         return MLPActorCritic(self, env_id, interface)
 
 
-def _mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.Sequential:
+def mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.Sequential:
     """Linear layers with orthogonal weights and zero biases; gain sqrt(2), the last one ``last_gain``."""
     layers: list[nn.Module] = []
     for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
@@ -76,9 +76,9 @@ class MLPActorCritic(ActorCritic):
     def __init__(self, config: MLPNetConfig, env_id: str, interface: Interface) -> None:
         super().__init__()
         self.config = config
-        activation = _ACTIVATIONS[config.activation]
-        self.actor = _mlp([interface.obs_size, *config.hidden, interface.action_size], activation, 0.01)
-        self.critic = _mlp([interface.obs_size, *config.hidden, 1], activation, 1.0)
+        activation = ACTIVATIONS[config.activation]
+        self.actor = mlp([interface.obs_size, *config.hidden, interface.action_size], activation, 0.01)
+        self.critic = mlp([interface.obs_size, *config.hidden, 1], activation, 1.0)
         self.log_std = None if interface.discrete else nn.Parameter(torch.zeros(interface.action_size))
         super().add_env(env_id, interface)
 

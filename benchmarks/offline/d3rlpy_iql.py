@@ -1,0 +1,110 @@
+"""d3rlpy's IQL on one data set, for comparison: same networks, batch, normalisation and number of updates as ours.
+
+    python benchmarks/offline/d3rlpy_iql.py hopper.hdf5 --env Hopper-v4 --updates 50000 --output hopper_d3rlpy.json
+
+d3rlpy is no dependency of this package: install it in an environment of its own, with the same PyTorch,
+``pip install d3rlpy==2.8.1 "torch>=2.13,<2.14" mujoco==3.3.0 imageio``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import d3rlpy
+import gymnasium as gym
+import h5py
+import numpy as np
+import torch
+
+
+def load(path: Path) -> d3rlpy.dataset.ReplayBuffer:
+    """The file's transitions, with next observations where an episode was cut."""
+    with h5py.File(path) as file:
+        arrays = {key: file[key][()] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
+    return d3rlpy.dataset.MDPDataset(
+        observations=arrays["observations"],
+        actions=arrays["actions"],
+        rewards=arrays["rewards"].reshape(-1, 1),
+        terminals=arrays["terminals"].astype(np.float32),
+        timeouts=arrays["timeouts"].astype(np.float32),
+        action_space=d3rlpy.ActionSpace.CONTINUOUS,
+    )
+
+
+def build() -> d3rlpy.algos.IQL:
+    """IQL with the settings of its paper; those not named are d3rlpy's defaults, which are the same."""
+    config = d3rlpy.algos.IQLConfig(
+        batch_size=256,
+        gamma=0.99,
+        actor_learning_rate=3e-4,
+        critic_learning_rate=3e-4,
+        tau=0.005,
+        expectile=0.7,
+        weight_temp=3.0,
+        max_weight=100.0,
+        observation_scaler=d3rlpy.preprocessing.StandardObservationScaler(),
+        reward_scaler=d3rlpy.preprocessing.ReturnBasedRewardScaler(multiplier=1000.0),
+        action_scaler=d3rlpy.preprocessing.MinMaxActionScaler(),
+    )
+    return config.create(device="cpu:0")
+
+
+def evaluate(algorithm: d3rlpy.algos.IQL, env_id: str, episodes: int) -> list[float]:
+    """Returns of deterministic episodes."""
+    env = gym.make(env_id)
+    returns = []
+    for seed in range(episodes):
+        obs, _ = env.reset(seed=seed)
+        total, done = 0.0, False
+        while not done:
+            obs, reward, terminated, truncated, _ = env.step(algorithm.predict(obs[None].astype(np.float32))[0])
+            total += float(reward)
+            done = terminated or truncated
+        returns.append(total)
+    return returns
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--updates", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    d3rlpy.seed(options.seed)
+    dataset = load(options.file)
+    algorithm = build()
+    start = time.perf_counter()
+    algorithm.fit(
+        dataset,
+        n_steps=options.updates,
+        n_steps_per_epoch=options.updates,
+        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
+        show_progress=False,
+    )
+    seconds = time.perf_counter() - start
+    returns = evaluate(algorithm, options.env, options.episodes)
+    report = {
+        "file": options.file.name,
+        "env": options.env,
+        "algorithm": f"d3rlpy {d3rlpy.__version__}",
+        "updates": options.updates,
+        "seed": options.seed,
+        "updates_per_second": options.updates / seconds,
+        "return_mean": float(np.mean(returns)),
+        "return_std": float(np.std(returns)),
+    }
+    print(json.dumps(report))
+    if options.output:
+        options.output.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

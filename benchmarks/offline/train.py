@@ -1,0 +1,115 @@
+"""MultiEnvIQL on data sets in D4RL's layout, evaluated on the environments that the files name.
+
+    python benchmarks/offline/train.py hopper.hdf5 --network mlp --updates 50000 --output hopper_mlp.json
+    python benchmarks/offline/train.py hopper.hdf5 walker2d.hdf5 halfcheetah.hdf5 --d-model 32 --updates 50000
+
+With one file the network may be a plain MLP of 256, 256 (the one of d3rlpy_iql.py beside this file); with several it is
+the agnostic one. The other settings are the defaults, which are those of IQL's paper. Scores are normalised by the
+reference scores in the files. After every tenth of the updates there is an evaluation and, with --checkpoint, a
+checkpoint, from which the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+
+from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvIQLConfig
+
+
+def environment_of(file: Path) -> str:
+    """The environment that a file says it is of."""
+    with h5py.File(file) as opened:
+        return str(opened["metadata"].attrs["env_id"])
+
+
+def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
+    datasets = {file.stem.removesuffix("-regen"): file for file in options.files}
+    network: Any = AgnosticNetConfig(d_model=options.d_model)
+    if options.network == "mlp":
+        network = MLPNetConfig(hidden=(256, 256), activation="relu")
+    live = {} if options.no_evaluation else {name: environment_of(file) for name, file in datasets.items()}
+    config = (
+        MultiEnvIQLConfig()
+        .environment(envs=[{"id": name, "make": env, "num_envs": 10} for name, env in live.items()])
+        .offline_data(datasets={name: str(file) for name, file in datasets.items()})
+        .rl_module(model_config=network)
+        .training(num_updates_per_iteration=options.updates // 100, lr=options.lr)
+        .learners(num_learners=options.learners)
+        .debugging(seed=options.seed)
+    )
+    if options.cosine:
+        config.training(actor_lr_cosine_updates=options.updates)
+    if live:
+        config.evaluation(evaluation_interval=10, evaluation_duration=options.episodes)
+    return config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--network", choices=("mlp", "agnostic"), default="agnostic")
+    parser.add_argument("--d-model", type=int, default=32)
+    parser.add_argument("--updates", type=int, default=50_000)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--cosine", action="store_true", help="let the policy's learning rate fall to zero")
+    parser.add_argument("--learners", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="threads of the learner, where it is in this process")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--no-evaluation", action="store_true")
+    parser.add_argument("--checkpoint", type=Path, help="a folder to save to, and to go on from")
+    parser.add_argument("--output", type=Path, help="also write the report to this file")
+    options = parser.parse_args()
+    algorithm = configure(options).build_algo()
+    if options.checkpoint and options.checkpoint.exists():
+        algorithm.restore_from_path(options.checkpoint)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    curve: list[dict[str, Any]] = []
+    learning = 0.0
+    while algorithm.iteration < 100:
+        start = time.perf_counter()
+        result = algorithm.train()
+        learning += result["timers"]["learner_update_timer"]
+        if algorithm.iteration % 10:
+            continue
+        losses = {
+            name: {key: float(value) for key, value in values.items() if key.endswith("_loss")}
+            for name, values in result["learners"].items()
+            if "qf_loss" in values
+        }
+        evaluation = result.get("evaluation", {}).get("env_runners", {})
+        point = {
+            "updates": int(result["num_updates_lifetime"]),
+            "seconds": round(time.perf_counter() - start, 1),
+            "returns": {k: float(v) for k, v in evaluation.get("module_episode_return_mean", {}).items()},
+            "scores": {k: float(v) for k, v in evaluation.get("normalized_score", {}).items()},
+            "score_average": float(evaluation.get("normalized_score_average", float("nan"))),
+            "losses": losses,
+        }
+        curve.append(point)
+        print(json.dumps(point), flush=True)
+        if options.checkpoint:
+            algorithm.save_to_path(options.checkpoint)
+    report = {
+        "files": [file.name for file in options.files],
+        "network": algorithm.config.network_config.to_dict(),
+        "updates": options.updates,
+        "seed": options.seed,
+        "updates_per_second": options.updates / learning,
+        "curve": curve,
+    }
+    algorithm.stop()
+    if options.output:
+        options.output.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

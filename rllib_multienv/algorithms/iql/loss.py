@@ -1,0 +1,77 @@
+"""The losses of implicit Q-learning on one environment's minibatch (Kostrikov et al. 2021, arXiv 2110.06169)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: Bound on the weights exp(beta * advantage) of the policy loss.
+MAX_WEIGHT = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class IQLLoss:
+    """Terms of the loss, and what they were computed from; all scalars."""
+
+    value: Tensor
+    q: Tensor
+    policy: Tensor
+    advantage: Tensor
+    clipped: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Their sum (Algorithm 2 of the paper): no two of them reach the same parameters."""
+        return self.value + self.q + self.policy
+
+
+def iql_loss(
+    *,
+    values: Tensor,
+    next_values: Tensor,
+    q_values: Tensor,
+    target_q_values: Tensor,
+    distribution: Any,
+    actions: Tensor,
+    rewards: Tensor,
+    terminals: Tensor,
+    gamma: float,
+    expectile: float,
+    beta: float,
+) -> IQLLoss:
+    """Expectile regression of V towards Q, of Q towards rewards and V, and advantage-weighted behaviour cloning.
+
+    Args:
+        values: [B], V(s), with gradient.
+        next_values: [B], V(s'), without.
+        q_values: [E, B], all estimates of Q(s, a), with gradient.
+        target_q_values: [E, B], those of the target network, without.
+        distribution: Of the policy at s.
+        actions: [B] or [B, A], those of the data.
+        rewards: [B], in the unit of the values.
+        terminals: [B], true where s' is a terminal state.
+        gamma: Discount factor.
+        expectile: Which expectile of Q over actions V is to be, in (0, 1), usually above 0.5 (equation 3 of the paper).
+        beta: Inverse temperature of the policy's weights (equation 5), in the unit of the values.
+
+    Returns:
+        The terms; ``advantage`` is the mean, ``clipped`` the share of weights at their bound.
+    """
+    advantages = target_q_values.min(0).values - values
+    weight = torch.where(advantages > 0, expectile, 1.0 - expectile)
+    value = (weight * advantages.square()).mean()
+    bellman = rewards + gamma * torch.where(terminals, 0.0, next_values)
+    q = (q_values - bellman).square().mean(1).sum()
+    advantages = advantages.detach()
+    weights = torch.exp(beta * advantages).clamp(max=MAX_WEIGHT)
+    policy = -(weights * distribution.logp(actions)).mean()
+    return IQLLoss(
+        value=value,
+        q=q,
+        policy=policy,
+        advantage=advantages.mean(),
+        clipped=(weights >= MAX_WEIGHT).float().mean(),
+    )

@@ -1,0 +1,77 @@
+"""The shared module of IQL: the agent's network, and the action values that only learners need."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rllib_multienv.modules import SharedModule
+from rllib_multienv.nets import ActionValues, build_action_values, net_config_from_dict
+
+QF_PREDS = "qf_preds"
+QF_TARGET = "qf_target"
+VF_PREDS_NEXT = "vf_preds_next"
+
+
+class IQLSharedModule(SharedModule):
+    """Policy and V of all environments (``network``), twin Q (``action_values``) and their slow copy (``targets``)."""
+
+    action_values: ActionValues
+    targets: ActionValues
+
+    def setup(self) -> None:
+        """Build the networks; for inference the policy alone."""
+        super().setup()
+        if not self.inference_only:
+            config = net_config_from_dict(self.model_config["network"])
+            self.action_values = build_action_values(config, self.model_config["interfaces"])
+            self.targets = copy.deepcopy(self.action_values).requires_grad_(False)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What only learning uses."""
+        return [*super().get_non_inference_attributes(), "action_values", "targets"]
+
+    def action_value_parameters(self) -> list[nn.Parameter]:
+        """Those of twin Q."""
+        return list(self.action_values.parameters())
+
+    @torch.no_grad()
+    def move_targets(self, tau: float) -> None:
+        """Move the slow copy towards the action values by the share ``tau`` (Polyak averaging)."""
+        torch._foreach_lerp_(list(self.targets.parameters()), list(self.action_values.parameters()), tau)
+
+    def _forward_train(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """All that the losses need.
+
+        Returns:
+            ``{env_id: {...}}`` with ``"action_dist_inputs"``, ``"vf_preds"`` [B], ``"qf_preds"`` [2, B], and without
+            gradients ``"vf_preds_next"`` [B] and ``"qf_target"`` [2, B].
+        """
+        obs = _column(batch, Columns.OBS)
+        actions = _column(batch, Columns.ACTIONS)
+        policies, values = self.network(obs)
+        q_values = self.action_values(obs, actions)
+        next_values = self.compute_values(
+            {env_id: {Columns.OBS: columns[Columns.NEXT_OBS]} for env_id, columns in batch.items()}
+        )
+        with torch.no_grad():
+            targets = self.targets(obs, actions)
+        return {
+            env_id: {
+                Columns.ACTION_DIST_INPUTS: policies[env_id],
+                Columns.VF_PREDS: values[env_id],
+                QF_PREDS: q_values[env_id],
+                VF_PREDS_NEXT: next_values[env_id],
+                QF_TARGET: targets[env_id],
+            }
+            for env_id in batch
+        }
+
+
+def _column(batch: Mapping[str, Any], key: str) -> dict[str, Tensor]:
+    return {env_id: columns[key] for env_id, columns in batch.items()}

@@ -1,0 +1,155 @@
+"""Transitions (s, a, r, s') of one data set, without storing any observation twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from mmap import mmap
+from typing import Any
+
+import numpy as np
+
+from rllib_multienv.offline.blocks import IN_MEMORY, ArrayStore, blocks
+from rllib_multienv.offline.errors import DatasetError
+from rllib_multienv.offline.fit import check_fits
+from rllib_multienv.offline.raw import RawDataset
+from rllib_multienv.space_spec import SpaceSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """Flat arrays over the N steps of a data set.
+
+    The next observation of a step is the observation of the next row, except where an episode ends; those are stored
+    beside the others (E of them). Where an observation after a terminal state is not in the data set, the step's own
+    stands for it: nobody needs it.
+
+    Attributes:
+        observations: ``[N, I]``, float32 (uint8 is kept).
+        finals: ``[E, I]``, observations after the last step of an episode.
+        next_rows: ``[N]``, the row of ``observations`` that follows a step; or ``-1 - e``, the row e of ``finals``.
+        actions: ``[N]`` int64 from 0 (discrete), or ``[N, A]`` float32 in [-1, 1].
+        rewards: ``[N]`` float32.
+        terminals: ``[N]`` bool.
+        ends: ``[N]`` bool, the last step of each episode, whether it ended or was cut.
+        usable: ``[M]``, the steps whose next observation is known or not needed.
+    """
+
+    observations: np.ndarray
+    finals: np.ndarray
+    next_rows: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminals: np.ndarray
+    ends: np.ndarray
+    usable: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of usable steps."""
+        return len(self.usable)
+
+    def next_observations(self, steps: np.ndarray) -> np.ndarray:
+        """Observations after these steps, ``[len(steps), I]``."""
+        rows = self.next_rows[steps]
+        found = self.observations[np.maximum(rows, 0)]
+        (at_end,) = np.nonzero(rows < 0)
+        found[at_end] = self.finals[-1 - rows[at_end]]
+        return found
+
+    def episode_starts(self) -> np.ndarray:
+        """``[N]`` bool, the first step of each episode."""
+        return np.concatenate([[True], self.ends[:-1]])
+
+    def episode_returns(self) -> np.ndarray:
+        """Undiscounted returns of the episodes that have an end, ``[E]``."""
+        sums = np.cumsum(self.rewards.astype(np.float64))[self.ends]
+        return np.diff(sums, prepend=0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays that are mapped from files travel as the files' names, the others as they are."""
+        return {field.name: _portable(getattr(self, field.name)) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Map the files again.
+
+        Raises:
+            FileNotFoundError: This machine does not see the folder.
+        """
+        for name, array in state.items():
+            object.__setattr__(self, name, np.load(array, mmap_mode="r") if isinstance(array, str) else array)
+
+
+def _portable(array: np.ndarray) -> np.ndarray | str:
+    # A part of a mapped file has the file's name too, but the file is not it.
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap) and str(array.filename).endswith(".npy"):
+        return str(array.filename)
+    return array
+
+
+def build_transitions(
+    raw: RawDataset, spec: SpaceSpec, *, episode_limit: int | None = None, store: ArrayStore = IN_MEMORY
+) -> Transitions:
+    """Build the transitions right at the borders of episodes.
+
+    A time limit is no terminal state, and the observation after it is never the first of the next episode: it is taken
+    from ``next_observations``, and without these the step is left out, as in D4RL's own reader.
+
+    Args:
+        raw: The arrays as they were read.
+        spec: The environment's spaces.
+        episode_limit: Steps after which the environment cuts an episode, for data sets that do not say where.
+        store: Where arrays are made.
+
+    Raises:
+        DatasetError: The data set does not fit the environment, or it cannot be known where its episodes end.
+    """
+    check_fits(raw, spec)
+    count = len(raw)
+    terminals = raw.terminals.astype(bool)
+    ends = terminals | raw.with_timeouts(episode_limit)
+    last = np.flatnonzero(ends) if ends[-1] else np.append(np.flatnonzero(ends), count - 1)
+    next_rows = np.arange(1, count + 1)
+    usable = np.ones(count, bool)
+    if raw.next_observations is not None:
+        next_rows[last] = -1 - np.arange(len(last))
+        finals = _flat(raw.next_observations[last], spec)
+    else:
+        next_rows[last] = last
+        usable[last] = terminals[last]
+        finals = np.empty((0, spec.obs_size), np.float32)
+    if not usable.any():
+        raise DatasetError(raw.source, "has no step of which the next observation is known", key="observations")
+    return Transitions(
+        observations=_flat_all(raw.observations, spec, store),
+        finals=finals,
+        next_rows=next_rows,
+        actions=_actions(raw.actions, spec, store),
+        rewards=raw.rewards.astype(np.float32),
+        terminals=terminals,
+        ends=ends,
+        usable=np.flatnonzero(usable),
+    )
+
+
+def _flat_all(observations: np.ndarray, spec: SpaceSpec, store: ArrayStore) -> np.ndarray:
+    """All observations flat; the same array if they are so already."""
+    first = _flat(observations[:1], spec)
+    if observations.shape[1:] == first.shape[1:] and observations.dtype == first.dtype:
+        return observations
+    flat = store.empty("flat_observations", (len(observations), *first.shape[1:]), first.dtype)
+    for block in blocks(observations):
+        flat[block] = _flat(observations[block], spec)
+    return flat
+
+
+def _flat(observations: np.ndarray, spec: SpaceSpec) -> np.ndarray:
+    if observations.dtype == np.uint8:
+        return observations.reshape(len(observations), -1)
+    return spec.flatten_obs(observations)
+
+
+def _actions(actions: np.ndarray, spec: SpaceSpec, store: ArrayStore) -> np.ndarray:
+    shape, dtype = ((len(actions),), np.int64) if spec.discrete else ((len(actions), spec.action_size), np.float32)
+    converted = store.empty("converted_actions", shape, dtype)
+    for block in blocks(actions):
+        converted[block] = spec.action_from_env(actions[block])
+    return converted

@@ -1,0 +1,54 @@
+"""IQL's losses against the equations, and what each of them trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_multienv.algorithms.iql.loss import MAX_WEIGHT, iql_loss
+from rllib_multienv.nets import Categorical
+
+TERMS = {
+    "values": torch.tensor([1.0, 2.0, 3.0, 0.0]),
+    "next_values": torch.tensor([2.0, 4.0, 6.0, 8.0]),
+    "q_values": torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, 0.0, 2.0]]),
+    "target_q_values": torch.tensor([[2.0, 1.0, 3.5, 5.0], [3.0, 4.0, 3.0, 9.0]]),
+    "distribution": Categorical(torch.zeros(4, 2)),
+    "actions": torch.tensor([0, 1, 0, 1]),
+    "rewards": torch.tensor([1.0, 0.0, 0.0, 1.0]),
+    "terminals": torch.tensor([False, False, False, True]),
+    "gamma": 0.5,
+    "expectile": 0.7,
+    "beta": 2.0,
+}
+
+
+def test_terms_are_those_of_the_equations() -> None:
+    loss = iql_loss(**TERMS)
+    # The smaller target is 2, 1, 3, 5; so advantages are 1, -1, 0, 5.
+    assert loss.value.item() == pytest.approx((0.7 * 1 + 0.3 * 1 + 0.0 + 0.7 * 25) / 4)
+    # Targets of Q are 1 + 0.5 * 2, 0.5 * 4, 0.5 * 6 and, after a terminal state, the reward alone.
+    assert loss.q.item() == pytest.approx((1 + 1 + 4 + 0) / 4 + (4 + 0 + 9 + 1) / 4)
+    weights = [np.exp(2.0), np.exp(-2.0), 1.0, MAX_WEIGHT]
+    assert loss.policy.item() == pytest.approx(np.mean(weights) * np.log(2), rel=1e-6)
+    assert loss.clipped.item() == 0.25
+    assert loss.advantage.item() == pytest.approx(5 / 4)
+    assert loss.total.item() == pytest.approx((loss.value + loss.q + loss.policy).item())
+
+
+def test_expectile_one_half_is_least_squares() -> None:
+    error = TERMS["target_q_values"].min(0).values - TERMS["values"]
+    loss = iql_loss(**{**TERMS, "expectile": 0.5})
+    assert loss.value.item() == pytest.approx(0.5 * error.square().mean().item())
+
+
+def test_no_two_terms_reach_the_same_tensor() -> None:
+    leaves = {name: TERMS[name].clone().requires_grad_() for name in ("values", "q_values")}
+    logits = torch.zeros(4, 2, requires_grad=True)
+    loss = iql_loss(**{**TERMS, **leaves, "distribution": Categorical(logits)})
+    everything = [leaves["values"], leaves["q_values"], logits]
+    for term, own in ((loss.value, 0), (loss.q, 1), (loss.policy, 2)):
+        gradients = torch.autograd.grad(term, everything, retain_graph=True, allow_unused=True)
+        reached = [g is not None and bool(g.abs().sum() > 0) for g in gradients]
+        assert reached == [place == own for place in range(3)]

@@ -1,0 +1,130 @@
+"""What learners draw from a data set: normalised as asked, the same for the same seed, in memory or mapped."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from iql_runs import noise
+
+from rllib_multienv.algorithms.iql.minibatches import draw_minibatches
+from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
+from rllib_multienv.learners.shares import share_environments
+from rllib_multienv.normalization import RewardNormalizer
+from rllib_multienv.offline.blocks import ArrayStore
+from rllib_multienv.offline.fit import inferred_spaces
+from rllib_multienv.offline.loading import LoadedDataset, load_dataset
+from rllib_multienv.offline.reward_normalization import discounted_returns
+from rllib_multienv.offline.sources import read_source
+
+
+def load(source: Any, **changes: Any) -> LoadedDataset:
+    settings: dict[str, Any] = {
+        "gamma": 0.9,
+        "reward_normalization_name": "none",
+        "scale_values": False,
+        "normalize_obs": True,
+    }
+    return load_dataset(source, inferred_spaces("env", read_source(source)), **(settings | changes))
+
+
+ALL = np.arange(200)
+
+
+def test_observations_are_standardised_by_their_data_set() -> None:
+    columns = load(noise(4, 2)).replay.columns(ALL)
+    np.testing.assert_allclose(columns["obs"].mean(0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(columns["obs"].std(0), 1.0, atol=1e-4)
+    raw = load(noise(4, 2), normalize_obs=False).replay.columns(ALL)
+    np.testing.assert_array_equal(raw["obs"], noise(4, 2)()["observations"])
+
+
+def test_reward_normalizations() -> None:
+    source = noise(4, 2)
+    rewards = source()["rewards"]
+    returns = rewards.reshape(10, 20).sum(1)
+    found = {
+        name: load(source, reward_normalization_name=name).replay.columns(ALL)["rewards"]
+        for name in ("none", "standardize", "return_range", "minus_one")
+    }
+    np.testing.assert_array_equal(found["none"], rewards)
+    np.testing.assert_allclose(found["standardize"], (rewards - rewards.mean()) / rewards.std(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["return_range"], rewards * 1000 / np.ptp(returns), rtol=1e-5)
+    np.testing.assert_allclose(found["minus_one"], rewards - 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["none", "return_range"])
+def test_values_are_learned_in_units_of_the_discounted_return(name: str) -> None:
+    plain = load(noise(4, 2), reward_normalization_name=name).replay
+    scaled = load(noise(4, 2), reward_normalization_name=name, scale_values=True).replay
+    assert plain.value_scale == 1.0
+    rewards = scaled.columns(ALL)["rewards"]
+    assert discounted_returns(rewards, scaled.transitions.ends, 0.9).std() == pytest.approx(1.0, rel=1e-4)
+    np.testing.assert_allclose(rewards * scaled.value_scale, plain.columns(ALL)["rewards"], rtol=1e-5)
+
+
+def test_discounted_returns_are_those_that_online_training_scales_by() -> None:
+    data = load(noise(4, 2))
+    transitions = data.replay.transitions
+    online = RewardNormalizer(1, 0.9)
+    online.observe(transitions.rewards[:, None], transitions.ends[:, None], np.ones((200, 1), bool))
+    np.testing.assert_allclose(data.return_moments.mean, online.moments.total().mean)
+    np.testing.assert_allclose(data.return_moments.variance, online.moments.total().variance)
+
+
+def rows(minibatches: Any) -> list[dict[str, np.ndarray]]:
+    return [{env_id: c["obs"].numpy().copy() for env_id, c in m.columns.items()} for m in minibatches]
+
+
+def test_minibatches_do_not_depend_on_the_number_of_learners() -> None:
+    replays = {"a": load(noise(4, 2)).replay, "b": load(noise(7, 3)).replay, "c": load(noise(2, 2)).replay}
+    whole = OfflineTrainingData(
+        replays=replays, batch_sizes={"a": 5, "b": 6, "c": 7}, costs={"a": 1.0, "b": 2.0, "c": 1.5}
+    )
+    draw = {"num_updates": 4, "seed": 3, "first_update": 10}
+    expected = rows(draw_minibatches(replays, whole, **draw))
+    assert [m["b"].shape for m in expected] == [(6, 7)] * 4
+    assert not np.array_equal(expected[0]["a"], expected[1]["a"])
+    for learners in (1, 2, 3, 5):
+        parts = []
+        for data, _ in whole.shard(learners):
+            own = {env_id: replays[env_id] for env_id in data.replays}
+            parts.append(list(draw_minibatches(own, data, **draw)))
+        for number, minibatch in enumerate(expected):
+            for env_id, observations in minibatch.items():
+                pieces = [p[number].columns[env_id]["obs"] for p in parts if env_id in p[number].columns]
+                np.testing.assert_array_equal(np.concatenate(pieces), observations)
+                weights = [p[number].weights[env_id] for p in parts if env_id in p[number].weights]
+                assert sum(weights) == pytest.approx(1.0)
+    assert len(share_environments(whole.costs, 5)) == 5
+
+
+def test_every_usable_step_is_drawn_and_no_other() -> None:
+    arrays = noise(4, 2)()
+    del arrays["next_observations"]  # so that cut steps cannot be used
+    replay = load(lambda: arrays).replay
+    unusable = set(np.flatnonzero(arrays["timeouts"]))
+    drawn = set(replay.draw([0], 20_000).tolist())
+    assert drawn == set(range(200)) - unusable
+
+
+def test_mapped_arrays_give_the_same_minibatches(tmp_path: Path) -> None:
+    in_memory = load(noise(4, 2)).replay
+    mapped = load(noise(4, 2), store=ArrayStore(folder=tmp_path)).replay
+    again = pickle.loads(pickle.dumps(mapped))
+    steps = in_memory.draw([1, 2], 50)
+    for replay in (mapped, again):
+        for key, column in in_memory.columns(steps).items():
+            np.testing.assert_array_equal(replay.columns(steps)[key], column)
+
+
+def test_bytes_stay_bytes_until_they_are_drawn() -> None:
+    arrays = {**noise(4, 2)(), "observations": np.tile(np.arange(200, dtype=np.uint8)[:, None], (1, 4))}
+    arrays["next_observations"] = arrays["observations"][::-1].copy()
+    data = load(lambda: arrays)
+    assert data.replay.transitions.observations.dtype == np.uint8
+    assert data.replay.columns(ALL)["obs"].dtype == np.float32
+    assert data.obs_moments.mean[0] == pytest.approx(99.5)
