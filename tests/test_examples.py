@@ -28,3 +28,22 @@ def test_the_example_trains_saves_and_acts_in_all_its_environments(tmp_path: Pat
     shown = {line.split(":")[0]: float(line.split(":")[1]) for line in lines if line[-1].isdigit() and "-v" in line}
     assert 0 < shown["CartPole-v1"] <= 500 and -500 <= shown["Acrobot-v1"] < 0
     assert 0 < shown["InvertedPendulum-v4"] <= 1000 and -100 < shown["Reacher-v4"] < 0
+
+
+def test_what_was_learned_offline_goes_on_online(tmp_path: Path) -> None:
+    program = ROOT / "examples" / "offline_then_online.py"
+    done = subprocess.run(
+        [sys.executable, str(program), "150", "2"],
+        cwd=tmp_path,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    offline = next(float(line.split(": ")[1].rstrip("}")) for line in lines if line.startswith("offline"))
+    score = next(float(line.split()[1]) for line in lines if line.startswith("score"))
+    assert 9 <= offline <= 500 and abs(score - 100 * (offline - 22) / 478) < 0.1
+    assert [line.split()[0] for line in lines[-2:]] == ["1", "2"]
+    assert all("'CartPole-v1'" in line and "'InvertedPendulum-v4'" in line for line in lines[-2:])

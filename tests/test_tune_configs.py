@@ -31,7 +31,11 @@ def env_ids(name: str) -> list[str]:
     return [spec.id for spec in build_config(read(name)).env_specs]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+# The data sets of Table 1 are not at hand; see test_offline_configs.py.
+AT_HAND = [path for path in sorted(CONFIGS.glob("*.yaml")) if path.stem != "offline_d4rl_eight"]
+
+
+@pytest.mark.parametrize("path", AT_HAND, ids=lambda path: path.stem)
 def test_every_file_is_valid(path: Path, tmp_path: Path) -> None:
     file = load_config_file(path)
     build_config(file, examples=True).validate()

@@ -18,6 +18,9 @@ import gymnasium as gym
 import h5py
 import numpy as np
 import torch
+from turns import serve
+
+QUIET = {"logger_adapter": d3rlpy.logging.NoopAdapterFactory(), "show_progress": False}
 
 
 def load(path: Path) -> d3rlpy.dataset.ReplayBuffer:
@@ -67,27 +70,42 @@ def evaluate(algorithm: d3rlpy.algos.IQL, env_id: str, episodes: int) -> list[fl
     return returns
 
 
+def compete(algorithm: d3rlpy.algos.IQL, dataset: d3rlpy.dataset.ReplayBuffer) -> None:
+    """Make updates when the referee says so."""
+    # Builds the networks and fits the scalers.
+    algorithm.fit(dataset, n_steps=10, n_steps_per_epoch=10, **QUIET)
+
+    def step(updates: int) -> None:
+        for _ in range(updates):
+            algorithm.update(dataset.sample_transition_batch(256))
+
+    serve(step, {"d3rlpy": d3rlpy.__version__})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--env", required=True)
+    parser.add_argument("--env")
     parser.add_argument("--updates", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--serve", action="store_true", help="make updates when told to (benchmarks/iql.py)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     d3rlpy.seed(options.seed)
     dataset = load(options.file)
     algorithm = build()
+    if options.serve:
+        compete(algorithm, dataset)
+        return
     start = time.perf_counter()
     algorithm.fit(
         dataset,
         n_steps=options.updates,
         n_steps_per_epoch=options.updates,
-        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
-        show_progress=False,
+        **QUIET,
     )
     seconds = time.perf_counter() - start
     returns = evaluate(algorithm, options.env, options.episodes)

@@ -31,6 +31,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any value of the file, as in training.gamma=0.9; repeatable."),
 ]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the files of offline data sets are (d4rl:NAME).", show_default=False),
+]
 Episodes = Annotated[int, typer.Option(help="Episodes per environment in the final evaluation; 0 leaves it out.")]
 
 
@@ -43,6 +47,7 @@ def train(
     stop_steps: StopSteps = None,
     stop_time: StopTime = None,
     env_runners: EnvRunners = None,
+    data_dir: DataDir = None,
     settings: Settings = None,
     episodes: Episodes = 20,
 ) -> None:
@@ -54,7 +59,7 @@ def train(
         if (file is None) == (resume is None):
             raise ValueError("give a FILE.yaml to train, or --resume DIR to go on with an earlier run")
         if resume is not None:
-            if any(option is not None for option in (seed, name, env_runners)) or settings:
+            if any(option is not None for option in (seed, name, env_runners, data_dir)) or settings:
                 raise ValueError("a run is resumed as it was; only --stop-steps and --stop-time can be changed")
             folder = RunFolder.existing(resume)
             config = resumed(folder, stop_steps=stop_steps, stop_time=stop_time)
@@ -68,6 +73,7 @@ def train(
             stop_steps=stop_steps,
             stop_time=stop_time,
             env_runners=env_runners,
+            data_dir=data_dir,
             settings=settings,
         )
         run_training(config, results=results, resume=None, episodes=episodes)

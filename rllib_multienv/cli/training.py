@@ -36,6 +36,7 @@ def with_options(
     stop_steps: float | None = None,
     stop_time: float | None = None,
     env_runners: int | None = None,
+    data_dir: Path | None = None,
     settings: list[str] | None = None,
 ) -> ConfigFile:
     """The file with what the command line changes in it.
@@ -49,6 +50,7 @@ def with_options(
         f"stop.{OFFLINE.total if file.algorithm == 'MultiEnvIQL' else ONLINE.total}": stop_steps,
         "stop.time_total_s": stop_time,
         "env_runners.num_env_runners": env_runners,
+        "offline_data.data_dir": None if data_dir is None else str(data_dir.absolute()),
     }
     for setting in settings or []:
         key, equals, value = setting.partition("=")

@@ -62,6 +62,18 @@ def read_source(source: Source, *, data_dir: str | Path | None = None, store: Ar
     return read_d4rl(path, store=store) if path.suffix in HDF5 else _read_parquet(path, store)
 
 
+def absolute(source: Any, *, data_dir: str | Path | None = None) -> Any:
+    """The same source wherever it is read: workers have working directories of their own."""
+    if isinstance(source, Mapping) and isinstance(source.get("path"), str | Path):
+        return {**source, "path": str(Path(source["path"]).expanduser().absolute())}
+    is_path = isinstance(source, Path) or (isinstance(source, str) and not source.startswith((MINARI, D4RL)))
+    if not is_path or not str(source) or _is_function(source):
+        return source
+    if data_dir is not None and (Path(data_dir).expanduser() / source).exists():
+        return str(source)
+    return str(Path(source).expanduser().absolute())
+
+
 def check_source(source: Source, *, data_dir: str | Path | None = None) -> None:
     """Check that a data set is there and of a known kind, without reading it.
 

@@ -14,7 +14,7 @@ from rllib_multienv.algorithms.iql.module import IQLSharedModule
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin, is_search_space
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.offline.reward_normalization import REWARD_NORMALIZATIONS
-from rllib_multienv.offline.sources import check_source, peek_spaces
+from rllib_multienv.offline.sources import absolute, check_source, peek_spaces
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
 #: Straight pieces that a cosine is drawn with.
@@ -106,7 +106,9 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             self.reference_scores = {key: (float(low), float(high)) for key, (low, high) in reference_scores.items()}
         for name, value in (("data_dir", data_dir), ("memory_map_dir", memory_map_dir)):
             if value is not NotProvided:
-                setattr(self, name, None if value is None else str(value))
+                setattr(self, name, None if value is None else str(Path(value).expanduser().absolute()))
+        if not is_search_space(self.datasets):
+            self.datasets = {key: absolute(source, data_dir=self.data_dir) for key, source in self.datasets.items()}
         return self
 
     def training(

@@ -130,13 +130,15 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             reward_moments=self._return_moments,
         )
 
+    def training_data(self) -> OfflineTrainingData:
+        """What learners draw from."""
+        return OfflineTrainingData(replays=self._replays, batch_sizes=self._batch_sizes, costs=self._costs)
+
     def training_step(self) -> None:
         """Update on minibatches that the learners draw; no experience passes through the driver."""
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
-                training_data=OfflineTrainingData(
-                    replays=self._replays, batch_sizes=self._batch_sizes, costs=self._costs
-                ),
+                training_data=self.training_data(),
                 num_updates=self.config.num_updates_per_iteration,
             )
             self.metrics.aggregate(results, key=LEARNER_RESULTS)

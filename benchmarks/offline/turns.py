@@ -1,0 +1,60 @@
+"""The two ends of a race in which competitors, each in a process of its own, run in turn.
+
+A competitor builds its trainer and calls :func:`serve`; the referee calls :meth:`Competitor.run`. Nothing but the
+standard library is needed, so that a competitor can live in another virtual environment.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+
+def serve(step: Callable[[int], None], versions: dict[str, str]) -> None:
+    """Make as many updates as each line of the standard input asks for, and answer with the seconds that it took."""
+    print(json.dumps({"ready": versions}), flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        step(int(line))
+        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+
+
+class Competitor:
+    """A process that makes updates when it is told to, and waits in between."""
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.versions: dict[str, str] = self._answer("ready")
+
+    def run(self, updates: int) -> float:
+        """Updates per second over ``updates`` of them."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{updates}\n")
+        self._process.stdin.flush()
+        return updates / self._answer("seconds")
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _answer(self, key: str):
+        assert self._process.stdout is not None
+        for line in self._process.stdout:  # libraries may print between answers
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(answer, dict) and key in answer:
+                return answer[key]
+        raise RuntimeError(f"{self.name} ended with status {self._process.wait()}; run its command alone to see why")
