@@ -39,8 +39,7 @@ def module_state(learner: Any) -> dict[str, np.ndarray]:
     return {name: p.detach().numpy().copy() for name, p in learner.module.shared.state_dict().items()}
 
 
-@pytest.mark.parametrize("num_learners", [1, 2, 3])
-@pytest.mark.parametrize("num_datasets", [1, 7])
+@pytest.mark.parametrize(("num_learners", "num_datasets"), [(1, 7), (2, 7), (3, 7), (3, 1)])
 def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(num_learners: int, num_datasets: int) -> None:
     datasets = dict(list(SEVEN.items())[:num_datasets])
     with running_iql(config(datasets, 0)) as algo:
