@@ -21,7 +21,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -52,7 +54,6 @@ def write_data(folder: Path) -> Path:
 def run_ours(path: Path) -> None:
     import torch
 
-    import rllib_multienv
     from rllib_multienv import MLPNetConfig, MultiEnvIQLConfig
 
     algorithm = (
@@ -69,7 +70,22 @@ def run_ours(path: Path) -> None:
         algorithm.learner_group.update(training_data=algorithm.training_data(), timesteps={}, num_updates=updates)
 
     step(10)
-    serve(step, {"rllib_multienv": getattr(rllib_multienv, "__version__", ""), "torch": torch.__version__})
+    share = drawing_share(algorithm, step)
+    serve(step, {"torch": torch.__version__, "drawing_share": f"{share:.4f}"})
+
+
+def drawing_share(algorithm: Any, step: Callable[[int], None], updates: int = 200) -> float:
+    """CPU time of drawing minibatches over that of whole updates."""
+    from rllib_multienv.algorithms.iql.minibatches import draw_minibatches
+
+    data = algorithm.training_data()
+    start = time.process_time()
+    step(updates)
+    whole = time.process_time() - start
+    start = time.process_time()
+    for _ in draw_minibatches(data.replays, data, num_updates=updates, seed=0, first_update=0):
+        pass
+    return (time.process_time() - start) / whole
 
 
 def run_rllib(path: Path) -> None:
@@ -137,6 +153,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--updates", type=int, default=300, help="of each turn")
     parser.add_argument("--rllib-updates", type=int, default=40, help="of each of RLlib's turns")
+    parser.add_argument("--without-rllib", action="store_true", help="leave out RLlib, which takes longest to start")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     parser.add_argument("--worker", choices=("ours", "rllib"), help=argparse.SUPPRESS)
@@ -152,7 +169,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = write_data(Path(folder))
         itself = [sys.executable, str(Path(__file__).resolve()), "--data", str(data), "--worker"]
-        commands = {"rllib_multienv": [*itself, "ours"], "RLlib": [*itself, "rllib"]}
+        commands = {"rllib_multienv": [*itself, "ours"]}
+        if not options.without_rllib:
+            commands["RLlib"] = [*itself, "rllib"]
         if options.d3rlpy_python:
             script = str(HERE / "offline" / "d3rlpy_iql.py")
             commands["d3rlpy"] = [str(options.d3rlpy_python), script, str(data), "--serve"]
@@ -166,7 +185,8 @@ def main() -> None:
         for competitor in competitors:
             competitor.close()
     ours = statistics.median(rates["rllib_multienv"])
-    versions = {name: version for competitor in competitors for name, version in competitor.versions.items() if version}
+    versions = {name: version for competitor in competitors for name, version in competitor.versions.items()}
+    share = float(versions.pop("drawing_share"))
     lines = [
         f"{machine()}; {', '.join(f'{name} {version}' for name, version in versions.items())}; load before the start "
         f"{load:.1f}; {options.repeats} turns of {options.updates} updates ({options.rllib_updates} of RLlib).",
@@ -177,6 +197,7 @@ def main() -> None:
     for name, found in rates.items():
         median = statistics.median(found)
         lines.append(f"| {name} | {median:.4g} | {min(found):.4g} to {max(found):.4g} | {ours / median:.2f} |")
+    lines += ["", f"Drawing and batching: {share:.1%} of an update's CPU time in rllib_multienv."]
     text = "\n".join(lines)
     print(text)
     if options.output:

@@ -3,6 +3,8 @@
     python benchmarks/offline/train.py hopper.hdf5 --network mlp --updates 50000 --output hopper_mlp.json
     python benchmarks/offline/train.py hopper.hdf5 walker2d.hdf5 halfcheetah.hdf5 --d-model 32 --updates 50000
 
+Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
+
 With one file the network may be a plain MLP of 256, 256 (the one of d3rlpy_iql.py beside this file); with several it is
 the agnostic one. The other settings are the defaults, which are those of IQL's paper. Scores are normalised by the
 reference scores in the files. After every tenth of the updates there is an evaluation and, with --checkpoint, a
@@ -17,16 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
+from environments import spec_of
 
 from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvIQLConfig
-
-
-def environment_of(file: Path) -> str:
-    """The environment that a file says it is of."""
-    with h5py.File(file) as opened:
-        return str(opened["metadata"].attrs["env_id"])
 
 
 def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
@@ -34,10 +30,10 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
     network: Any = AgnosticNetConfig(d_model=options.d_model)
     if options.network == "mlp":
         network = MLPNetConfig(hidden=(256, 256), activation="relu")
-    live = {} if options.no_evaluation else {name: environment_of(file) for name, file in datasets.items()}
+    live = [] if options.no_evaluation else [spec_of(name, file, 10) for name, file in datasets.items()]
     config = (
         MultiEnvIQLConfig()
-        .environment(envs=[{"id": name, "make": env, "num_envs": 10} for name, env in live.items()])
+        .environment(envs=live)
         .offline_data(datasets={name: str(file) for name, file in datasets.items()})
         .rl_module(model_config=network)
         .training(num_updates_per_iteration=options.updates // 100, lr=options.lr)

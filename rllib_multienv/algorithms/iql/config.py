@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -214,9 +214,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         from rllib_multienv.algorithms.iql.learner import MultiEnvIQLLearner
 
         return MultiEnvIQLLearner
-
-    def _forget_settings_of_others(self, env_ids: Container[str]) -> None:
-        self.env_loss_weights = {key: value for key, value in self.env_loss_weights.items() if key in env_ids}
 
     # Checks
 
