@@ -78,7 +78,7 @@ def test_spaces_come_from_the_data_where_there_is_no_environment() -> None:
     config.validate()
     assert (config.space_specs["CartPole-v1"].action_size, config.space_specs["CartPole-v1"].discrete) == (2, True)
     assert (config.space_specs["other"].obs_size, config.space_specs["other"].action_size) == (9, 2)
-    config.offline_data(datasets={"other": noise(5, 2)})
+    config.environment(envs=[]).offline_data(datasets={"other": noise(5, 2)})
     config.validate()
     assert {env_id: spec.obs_size for env_id, spec in config.space_specs.items()} == {"other": 5}
 

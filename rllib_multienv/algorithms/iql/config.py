@@ -65,6 +65,17 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
 
     # Methods that users call
 
+    def environment(self, envs: Any = NotProvided, **kwargs: Any) -> Self:
+        """Set the environments to evaluate on; there may be none.
+
+        Args:
+            envs: See :meth:`MultiEnvConfigMixin.environment`.
+            kwargs: See there.
+        """
+        if isinstance(envs, list | tuple) and not envs:
+            self.envs, envs = (), NotProvided
+        return super().environment(envs, **kwargs)
+
     def offline_data(
         self,
         *,
