@@ -40,12 +40,9 @@ class MultiEnvAgent:
         self._network = checkpoint.network.build(self.space_specs)
         self._network.load_state_dict(dict(checkpoint.weights or {}))
         self._network.to(self.device).eval()
-        self._normalizers: dict[str, ObservationNormalizer] = {}
-        for env_id, moments in checkpoint.obs_moments.items():
-            normalizer = ObservationNormalizer(len(moments.mean))
-            normalizer.moments.base = moments
-            normalizer.freeze()
-            self._normalizers[env_id] = normalizer
+        self._normalizers = {
+            env_id: ObservationNormalizer.of(moments) for env_id, moments in checkpoint.obs_moments.items()
+        }
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Self:

@@ -59,6 +59,14 @@ class AgentCheckpoint:
     versions: Mapping[str, str] = field(default_factory=dict)
     environments_changed: bool = False
 
+    def known_among(self, space_specs: Mapping[str, SpaceSpec]) -> set[str]:
+        """Ids of the environments that are also in ``space_specs``, with observations of the same size."""
+        return {
+            env_id
+            for env_id, spec in self.space_specs.items()
+            if env_id in space_specs and space_specs[env_id].obs_size == spec.obs_size
+        }
+
     def write(self, folder: Path, *, training: Mapping[str, float]) -> None:
         """Write these files into a folder on this machine, which holds all other files of the checkpoint already.
 

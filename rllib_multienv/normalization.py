@@ -118,6 +118,14 @@ class ObservationNormalizer:
         self.moments = SharedMoments.empty(size)
         self.freeze()
 
+    @classmethod
+    def of(cls, moments: Moments) -> ObservationNormalizer:
+        """One that applies these statistics."""
+        normalizer = cls(len(moments.mean))
+        normalizer.moments.base = moments
+        normalizer.freeze()
+        return normalizer
+
     def freeze(self) -> None:
         """Apply the statistics collected so far from now on."""
         total = self.moments.total()

@@ -9,18 +9,22 @@ from pathlib import Path
 from cli_helpers import ROOT, environment
 
 
-def test_the_example_trains_saves_and_acts_in_all_its_environments(tmp_path: Path) -> None:
-    program = ROOT / "examples" / "train_heterogeneous.py"
+def run_example(name: str, *arguments: str, cwd: Path) -> list[str]:
+    """Run a program of `examples/` to its end; returns the lines that it printed."""
     done = subprocess.run(
-        [sys.executable, str(program), "2"],
-        cwd=tmp_path,
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        cwd=cwd,
         env={**environment(), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def test_the_example_trains_saves_and_acts_in_all_its_environments(tmp_path: Path) -> None:
+    lines = run_example("train_heterogeneous.py", "2", cwd=tmp_path)
     assert [line.split()[0] for line in lines[:2]] == ["1", "2"]
     assert "'CartPole-v1'" in lines[1]
     checkpoint = next(line.removeprefix("saved to ") for line in lines if line.startswith("saved to"))
@@ -31,17 +35,7 @@ def test_the_example_trains_saves_and_acts_in_all_its_environments(tmp_path: Pat
 
 
 def test_what_was_learned_offline_goes_on_online(tmp_path: Path) -> None:
-    program = ROOT / "examples" / "offline_then_online.py"
-    done = subprocess.run(
-        [sys.executable, str(program), "150", "2"],
-        cwd=tmp_path,
-        env={**environment(), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
+    lines = run_example("offline_then_online.py", "150", "2", cwd=tmp_path)
     offline = next(float(line.split(": ")[1].rstrip("}")) for line in lines if line.startswith("offline"))
     score = next(float(line.split()[1]) for line in lines if line.startswith("score"))
     assert 9 <= offline <= 500 and abs(score - 100 * (offline - 22) / 478) < 0.1

@@ -6,33 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from first_gradient import RecordsFirstGradient, of_learners
 from iql_runs import SEVEN, iql_config, running_iql
 from tiny_runs import assert_same, weights
 
-from rllib_multienv.algorithms.iql import MultiEnvIQL, MultiEnvIQLLearner
+from rllib_multienv.algorithms.iql import MultiEnvIQLLearner
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-class Recording(MultiEnvIQLLearner):
-    """Keeps the first reduced gradient."""
-
-    first_gradient: np.ndarray | None = None
-
-    def postprocess_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
-        result = super().postprocess_gradients(gradients_dict)
-        if self.first_gradient is None:
-            self.first_gradient = torch.cat([g.flatten() for g in result.values()]).numpy().copy()
-        return result
+class Recording(RecordsFirstGradient, MultiEnvIQLLearner):
+    """Keeps its first gradient."""
 
 
 def config(datasets: Any, num_learners: int) -> Any:
     return iql_config(datasets).learners(num_learners=num_learners, learner_class=Recording)
-
-
-def of_learners(algo: MultiEnvIQL, what: Any) -> list[Any]:
-    return [result.get() for result in algo.learner_group.foreach_learner(what)]
 
 
 def module_state(learner: Any) -> dict[str, np.ndarray]:
@@ -45,18 +33,18 @@ def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(num_lea
     with running_iql(config(datasets, 0)) as algo:
         initial = weights(algo)
         algo.train()
-        (expected,) = of_learners(algo, lambda learner: learner.first_gradient)
+        (expected,) = of_learners(algo.learner_group, lambda learner: learner.first_gradient)
     with running_iql(config(datasets, num_learners)) as algo:
         start = {"shared": {name.removeprefix("shared/"): array for name, array in initial.items()}}
         algo.learner_group.set_weights(start)
         for iteration in (1, 2, 3):
             result = algo.train()
             assert result["num_updates_lifetime"] == 4 * iteration
-        first, *others = of_learners(algo, module_state)
+        first, *others = of_learners(algo.learner_group, module_state)
         assert len(others) == num_learners - 1
         for other in others:
             assert_same(other, first)
-        for found in of_learners(algo, lambda learner: learner.first_gradient):
+        for found in of_learners(algo.learner_group, lambda learner: learner.first_gradient):
             assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
         for env_id in datasets:
             assert result["learners"][env_id]["num_module_steps_trained_lifetime"] == 3 * 4 * 6
@@ -64,7 +52,7 @@ def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(num_lea
 
 def test_learners_agree_on_action_values_without_being_told() -> None:
     with running_iql(config(dict(list(SEVEN.items())[:2]), 2).debugging(seed=None)) as algo:
-        first, second = of_learners(algo, module_state)
+        first, second = of_learners(algo.learner_group, module_state)
         assert_same(first, second)
         for name, array in first.items():
             if name.startswith("targets."):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from first_gradient import RecordsFirstGradient, of_learners
 from tiny_runs import TINY_NET, assert_same, make_runner, running, tiny_config
 
 from rllib_multienv import EnvSpec
@@ -31,16 +32,8 @@ SEVEN = (
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-class Recording(MultiEnvPPOLearner):
-    """Keeps the first reduced gradient, which is not clipped in these tests."""
-
-    first_gradient: np.ndarray | None = None
-
-    def postprocess_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
-        result = super().postprocess_gradients(gradients_dict)
-        if self.first_gradient is None:
-            self.first_gradient = torch.cat([g.flatten() for g in result.values()]).numpy().copy()
-        return result
+class Recording(RecordsFirstGradient, MultiEnvPPOLearner):
+    """Keeps its first gradient."""
 
 
 def config(envs: Any, num_learners: int) -> Any:
@@ -48,10 +41,6 @@ def config(envs: Any, num_learners: int) -> Any:
     made = made.learners(num_learners=num_learners, learner_class=Recording)
     made.validate()
     return made
-
-
-def of_learners(group: Any, what: Any) -> list[Any]:
-    return [result.get() for result in group.foreach_learner(what)]
 
 
 def parameters(learner: Any) -> Mapping[str, np.ndarray]:

@@ -157,11 +157,10 @@ class MultiEnvAlgorithm(Algorithm):
         """Take over weights and statistics; the configuration has checked already that they fit."""
         checkpoint = read_checkpoint(path)
         self.learner_group.set_weights({SHARED_MODULE: self._initial_weights(checkpoint)})
-        for connector in _statistics(self.env_runner):
-            moments = checkpoint.obs_moments
-            if isinstance(connector, RewardScale):
-                moments = checkpoint.reward_moments
-            connector.set_state(_as_base(moments, self.config.space_specs, checkpoint.space_specs))
+        known = checkpoint.known_among(self.config.space_specs)
+        for piece in statistics_of(self.env_runner):
+            moments = checkpoint.reward_moments if isinstance(piece, RewardScale) else checkpoint.obs_moments
+            piece.start_from({env_id: m for env_id, m in moments.items() if env_id in known})
         self._send_to_runners()
 
     def _initial_weights(self, checkpoint: AgentCheckpoint) -> dict[str, np.ndarray]:
@@ -183,7 +182,7 @@ class MultiEnvAlgorithm(Algorithm):
         if self.env_runner_group.num_remote_env_runners() == 0:
             self.env_runner.set_state(weights)
             return
-        statistics = [piece.merge_states([piece.get_state()]) for piece in _statistics(self.env_runner)]
+        statistics = [piece.merge_states([piece.get_state()]) for piece in statistics_of(self.env_runner)]
         reference = ray.put((self.config, weights, statistics))
 
         def take_over(runner: Any) -> None:
@@ -191,7 +190,7 @@ class MultiEnvAlgorithm(Algorithm):
             if runner.config.env_specs != config.env_specs:
                 runner.change_environments(config)
             runner.set_state(weights)
-            for piece, state in zip(_statistics(runner), statistics, strict=True):
+            for piece, state in zip(statistics_of(runner), statistics, strict=True):
                 piece.set_state(state)
 
         self.env_runner_group.foreach_env_runner(
@@ -207,8 +206,12 @@ class MultiEnvAlgorithm(Algorithm):
 
     def agent_checkpoint(self) -> AgentCheckpoint:
         """The agent as it stands."""
+        return self._describe(self._module_state())
+
+    def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
+        """The agent whose shared module has this state dict."""
         moments: dict[type, dict[str, Moments]] = {NormalizeObservations: {}, RewardScale: {}}
-        for piece in _statistics(self.env_runner):
+        for piece in statistics_of(self.env_runner):
             moments[type(piece)] = {env_id: shared.total() for env_id, shared in piece.moments().items()}
         return AgentCheckpoint(
             space_specs=self.config.space_specs,
@@ -216,7 +219,7 @@ class MultiEnvAlgorithm(Algorithm):
             network=self.config.network_config,
             obs_moments=moments[NormalizeObservations],
             reward_moments=moments[RewardScale],
-            weights=part_of(self._module_state(), "network"),
+            weights=part_of(state, "network"),
             environments_changed=self._environments_changed,
         )
 
@@ -380,16 +383,7 @@ def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:
     return str(path), filesystem
 
 
-def _statistics(runner: Any) -> list[Any]:
+def statistics_of(runner: Any) -> list[Any]:
     """The pieces of a runner that keep statistics."""
     kinds = (NormalizeObservations, RewardScale)
     return [piece for piece in runner._env_to_module.connectors if isinstance(piece, kinds)]
-
-
-def _as_base(moments: Any, own: Any, theirs: Any) -> dict[str, Any]:
-    """Connector state with ``moments`` as base, for environments known by id whose sizes are the same."""
-    return {
-        env_id: {"base": m.to_dict(), "delta": Moments.empty(len(m.mean)).to_dict()}
-        for env_id, m in moments.items()
-        if env_id in own and own[env_id].obs_size == theirs[env_id].obs_size
-    }

@@ -198,6 +198,12 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             self.worker_startup_timeout_s = worker_startup_timeout_s
         return self
 
+    def _set_given(self, **settings: Any) -> None:
+        """Set those that the caller of a method has given."""
+        for name, value in settings.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+
     # What RLlib and this package read
 
     @property

@@ -32,6 +32,13 @@ class SharedStatistics(ConnectorV2):
                 shared.base = Moments.from_dict(state[env_id]["base"])
                 shared.delta = Moments.from_dict(state[env_id]["delta"])
 
+    def start_from(self, moments: Mapping[str, Moments]) -> None:
+        """Go on from statistics that were collected elsewhere; environments that are not in them keep theirs."""
+        for env_id, shared in self.moments().items():
+            if env_id in moments:
+                shared.base = moments[env_id]
+                shared.delta = Moments.empty(len(shared.base.mean))
+
     def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         """This piece's base with the deltas of all ``states``: the exact statistics of all runners together."""
         merged = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rllib_multienv.offline.blocks import IN_MEMORY, ArrayStore, blocks
-from rllib_multienv.offline.d4rl_file import OPTIONAL, REQUIRED, memory_dtype
+from rllib_multienv.offline.d4rl_file import OPTIONAL, REQUIRED, as_column, memory_dtype
 from rllib_multienv.offline.errors import DatasetError
 from rllib_multienv.offline.raw import RawDataset
 
@@ -56,8 +56,7 @@ def _array(source: str, key: str, values: Any, store: ArrayStore) -> np.ndarray:
         raise DatasetError(source, f"is no array: {error}", key=key) from error
     if array.dtype.kind not in "biuf":
         raise DatasetError(source, f"has values of type {array.dtype}; numbers are expected", key=key)
-    if array.ndim == 2 and array.shape[1] == 1 and key in ("rewards", "terminals", "timeouts"):
-        array = array[:, 0]
+    array = as_column(key, array)
     dtype = memory_dtype(array.dtype)
     if array.ndim == 0 or (array.dtype == dtype and (store.folder is None or isinstance(array, np.memmap))):
         return array

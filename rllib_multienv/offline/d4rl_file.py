@@ -103,6 +103,12 @@ def memory_dtype(stored: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if stored == np.float64 else stored
 
 
+def as_column(key: str, array: np.ndarray) -> np.ndarray:
+    """One number for each step as ``[N]``, also where it is stored as ``[N, 1]``; other arrays as they are."""
+    single = key in ("rewards", "terminals", "timeouts") and array.ndim == 2 and array.shape[1] == 1
+    return array[:, 0] if single else array
+
+
 def _numbers(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     """The array ``key`` as it lies in the file, which is one of numbers."""
     stored = file[key]
@@ -121,9 +127,7 @@ def _read(file: h5py.File, key: str, path: Path, store: ArrayStore) -> np.ndarra
             array[block] = stored[block]
     except OSError as error:
         raise DatasetError(str(path), f"cannot be read, the file is damaged ({error})", key=key) from error
-    if array.ndim == 2 and array.shape[1] == 1 and key in ("rewards", "terminals", "timeouts"):
-        array = array[:, 0]
-    return array
+    return as_column(key, array)
 
 
 def _metadata(file: h5py.File) -> dict[str, Any]:

@@ -53,7 +53,4 @@ class Replay:
         observations = observations.astype(np.float32, copy=False)
         if self.obs_moments is None:
             return observations
-        normalizer = ObservationNormalizer(observations.shape[1])
-        normalizer.moments.base = self.obs_moments
-        normalizer.freeze()
-        return normalizer(observations)
+        return ObservationNormalizer.of(self.obs_moments)(observations)

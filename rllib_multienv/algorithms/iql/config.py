@@ -175,24 +175,22 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         super().training(**kwargs)
         if lr is not NotProvided:
             self.actor_lr = self.critic_lr = self.value_lr = self.lr = lr
-        for name, value in (
-            ("num_updates_per_iteration", num_updates_per_iteration),
-            ("batch_size", batch_size),
-            ("expectile", expectile),
-            ("beta", beta),
-            ("tau", tau),
-            ("actor_lr", actor_lr),
-            ("critic_lr", critic_lr),
-            ("value_lr", value_lr),
-            ("actor_lr_cosine_updates", actor_lr_cosine_updates),
-            ("adam_epsilon", adam_epsilon),
-            ("env_loss_weights", env_loss_weights),
-            ("normalize_obs", normalize_obs),
-            ("reward_normalization", reward_normalization),
-            ("scale_values", scale_values),
-        ):
-            if value is not NotProvided:
-                setattr(self, name, value)
+        self._set_given(
+            num_updates_per_iteration=num_updates_per_iteration,
+            batch_size=batch_size,
+            expectile=expectile,
+            beta=beta,
+            tau=tau,
+            actor_lr=actor_lr,
+            critic_lr=critic_lr,
+            value_lr=value_lr,
+            actor_lr_cosine_updates=actor_lr_cosine_updates,
+            adam_epsilon=adam_epsilon,
+            env_loss_weights=env_loss_weights,
+            normalize_obs=normalize_obs,
+            reward_normalization=reward_normalization,
+            scale_values=scale_values,
+        )
         return self
 
     # What RLlib and this package read

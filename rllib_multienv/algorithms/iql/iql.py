@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +19,8 @@ from ray.rllib.utils.metrics import (
 
 from rllib_multienv.algorithms.iql.config import MultiEnvIQLConfig
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
-from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of
+from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of, statistics_of
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
-from rllib_multienv.connectors import NormalizeObservations
 from rllib_multienv.env_runners import environment_cost
 from rllib_multienv.env_runners.episode_metrics import MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.envs.make import episode_limit
@@ -69,7 +69,8 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             env_id: environment_cost(self.config.space_specs[env_id], size)
             for env_id, size in self._batch_sizes.items()
         }
-        self._set_statistics({env_id: dataset.obs_moments for env_id, dataset in loaded.items()})
+        for piece in statistics_of(self.env_runner):  # from where evaluation and checkpoints take them
+            piece.start_from({env_id: dataset.obs_moments for env_id, dataset in loaded.items()})
         if self.config.num_learners > 1:
             print(describe_shares(share_environments(self._costs, self.config.num_learners), self._costs), flush=True)
 
@@ -78,11 +79,8 @@ class MultiEnvIQL(MultiEnvAlgorithm):
         if config.initial_checkpoint is not None:
             # The network knows these environments by the statistics that it was trained with.
             checkpoint = read_checkpoint(config.initial_checkpoint, weights=False)
-            known = {
-                env_id: moments
-                for env_id, moments in checkpoint.obs_moments.items()
-                if env_id in config.space_specs and config.space_specs[env_id].obs_size == len(moments.mean)
-            }
+            ids = checkpoint.known_among(config.space_specs)
+            known = {env_id: moments for env_id, moments in checkpoint.obs_moments.items() if env_id in ids}
         limits = {spec.id: episode_limit(spec) for spec in config.env_specs}
         loaded = {}
         for env_id, source in config.datasets.items():
@@ -105,16 +103,6 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             logger.info("Data set of %r: %d transitions.", env_id, len(loaded[env_id].replay))
         return loaded
 
-    def _set_statistics(self, moments: dict[str, Moments]) -> None:
-        """Evaluation and checkpoints take the statistics from the local runner."""
-        state = {
-            env_id: {"base": m.to_dict(), "delta": Moments.empty(len(m.mean)).to_dict()}
-            for env_id, m in moments.items()
-        }
-        for piece in self.env_runner._env_to_module.connectors:
-            if isinstance(piece, NormalizeObservations):
-                piece.set_state(state)
-
     def _initial_weights(self, checkpoint: AgentCheckpoint) -> dict[str, np.ndarray]:
         """Policy and V, and Q if the agent was trained offline too; from an online one, Q begins anew."""
         weights = super()._initial_weights(checkpoint)
@@ -122,11 +110,11 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             weights[f"action_values.{name}"] = weights[f"targets.{name}"] = tensor.numpy()
         return weights
 
-    def agent_checkpoint(self) -> AgentCheckpoint:
-        """The agent as it stands, with Q, and with the scale that PPO would give its rewards."""
+    def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
+        """With Q, and with the scale that PPO would give the rewards."""
         return replace(
-            super().agent_checkpoint(),
-            action_values=part_of(self._module_state(), "action_values"),
+            super()._describe(state),
+            action_values=part_of(state, "action_values"),
             reward_moments=self._return_moments,
         )
 

@@ -101,19 +101,17 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         super().training(**kwargs)
         if lr is not NotProvided:
             self.actor_lr = self.critic_lr = self.lr = lr
-        for name, value in (
-            ("actor_lr", actor_lr),
-            ("critic_lr", critic_lr),
-            ("lr_anneal_steps", lr_anneal_steps),
-            ("num_minibatches", num_minibatches),
-            ("adam_epsilon", adam_epsilon),
-            ("env_loss_weights", env_loss_weights),
-            ("min_advantage_std", min_advantage_std),
-            ("normalize_obs", normalize_obs),
-            ("normalize_rewards", normalize_rewards),
-        ):
-            if value is not NotProvided:
-                setattr(self, name, value)
+        self._set_given(
+            actor_lr=actor_lr,
+            critic_lr=critic_lr,
+            lr_anneal_steps=lr_anneal_steps,
+            num_minibatches=num_minibatches,
+            adam_epsilon=adam_epsilon,
+            env_loss_weights=env_loss_weights,
+            min_advantage_std=min_advantage_std,
+            normalize_obs=normalize_obs,
+            normalize_rewards=normalize_rewards,
+        )
         return self
 
     def get_default_learner_class(self) -> type:

@@ -1,0 +1,27 @@
+"""What tests of several learners look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from rllib_multienv.learners import MultiEnvLearner
+
+
+class RecordsFirstGradient(MultiEnvLearner):
+    """Keeps the first reduced gradient, which is not clipped in these tests."""
+
+    first_gradient: np.ndarray | None = None
+
+    def postprocess_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
+        result = super().postprocess_gradients(gradients_dict)
+        if self.first_gradient is None:
+            self.first_gradient = torch.cat([g.flatten() for g in result.values()]).numpy().copy()
+        return result
+
+
+def of_learners(group: Any, what: Any) -> list[Any]:
+    """What ``what`` says of each learner of a group."""
+    return [result.get() for result in group.foreach_learner(what)]
