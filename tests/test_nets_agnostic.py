@@ -177,6 +177,18 @@ def test_start_is_a_nearly_uniform_policy_and_a_value_near_zero() -> None:
     assert all(v.abs().max() < 0.5 for v in value.values())
 
 
+def test_squashing_touches_the_means_alone() -> None:
+    obs = observations(FOUR)
+    for env_id, squashed in build(squash_mean=True).policy(obs).items():
+        plain = build().policy(obs)[env_id]
+        if FOUR[env_id].discrete:
+            assert torch.equal(squashed, plain)
+            continue
+        (mean, log_std), (squashed_mean, squashed_log_std) = plain.chunk(2, 1), squashed.chunk(2, 1)
+        assert torch.equal(squashed_mean, torch.tanh(mean))
+        assert torch.equal(squashed_log_std, log_std)
+
+
 def test_wrong_observations_are_named() -> None:
     net = build()
     with pytest.raises(KeyError, match="Nope"):

@@ -34,6 +34,16 @@ def test_log_std_does_not_depend_on_the_observation() -> None:
     assert torch.equal(log_std, torch.zeros(5, 2))
 
 
+def test_squashed_means_stay_within_the_bounds() -> None:
+    for squash in (True, False):
+        torch.manual_seed(0)
+        net = MLPNetConfig(squash_mean=squash).build({"env": _interface(False)})
+        torch.nn.init.constant_(net.actor[-1].bias, 3.0)
+        mean, log_std = net.policy({"env": torch.randn(5, 3)})["env"].chunk(2, 1)
+        assert (mean.abs() < 1).all() == squash
+        assert torch.equal(log_std, torch.zeros(5, 2))
+
+
 def test_several_environments_are_refused() -> None:
     with pytest.raises(ValueError, match="exactly one environment, got 2"):
         MLPNetConfig().build({"a": _interface(True), "b": _interface(True)})

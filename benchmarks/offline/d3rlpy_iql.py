@@ -2,8 +2,8 @@
 
     python benchmarks/offline/d3rlpy_iql.py hopper.hdf5 --env Hopper-v4 --updates 50000 --output hopper_d3rlpy.json
 
-d3rlpy is no dependency of this package: install it in an environment of its own, with the same PyTorch,
-``pip install d3rlpy==2.8.1 "torch>=2.13,<2.14" mujoco==3.3.0 imageio``.
+After every tenth of the updates there is an evaluation. d3rlpy is no dependency of this package: install it in an
+environment of its own, with the same PyTorch, ``pip install d3rlpy==2.8.1 "torch>=2.13,<2.14" mujoco==3.3.0 imageio``.
 """
 
 from __future__ import annotations
@@ -100,15 +100,26 @@ def main() -> None:
     if options.serve:
         compete(algorithm, dataset)
         return
+    curve: list[dict[str, float]] = []
+    evaluating = 0.0
+
+    def add_point(algorithm: d3rlpy.algos.IQL, epoch: int, updates: int) -> None:
+        nonlocal evaluating
+        start = time.perf_counter()
+        returns = evaluate(algorithm, options.env, options.episodes)
+        curve.append({"updates": updates, "return_mean": np.mean(returns), "return_std": np.std(returns)})
+        evaluating += time.perf_counter() - start
+        print(json.dumps(curve[-1]), flush=True)
+
     start = time.perf_counter()
     algorithm.fit(
         dataset,
         n_steps=options.updates,
-        n_steps_per_epoch=options.updates,
+        n_steps_per_epoch=options.updates // 10,
+        epoch_callback=add_point,
         **QUIET,
     )
-    seconds = time.perf_counter() - start
-    returns = evaluate(algorithm, options.env, options.episodes)
+    seconds = time.perf_counter() - start - evaluating
     report = {
         "file": options.file.name,
         "env": options.env,
@@ -116,10 +127,8 @@ def main() -> None:
         "updates": options.updates,
         "seed": options.seed,
         "updates_per_second": options.updates / seconds,
-        "return_mean": float(np.mean(returns)),
-        "return_std": float(np.std(returns)),
+        "curve": curve,
     }
-    print(json.dumps(report))
     if options.output:
         options.output.write_text(json.dumps(report, indent=1))
 

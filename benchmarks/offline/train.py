@@ -6,9 +6,9 @@
 Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
 
 With one file the network may be a plain MLP of 256, 256 (the one of d3rlpy_iql.py beside this file); with several it is
-the agnostic one. The other settings are the defaults, which are those of IQL's paper. Scores are normalised by the
-reference scores in the files. After every tenth of the updates there is an evaluation and, with --checkpoint, a
-checkpoint, from which the same command goes on.
+the agnostic one. The means of the policy are squashed by tanh, as d3rlpy's are. The other settings are the defaults,
+which are those of IQL's paper. Scores are normalised by the reference scores in the files. After every tenth of the
+updates there is an evaluation and, with --checkpoint, a checkpoint, from which the same command goes on.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvIQLConfig
 
 def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
     datasets = {file.stem.removesuffix("-regen"): file for file in options.files}
-    network: Any = AgnosticNetConfig(d_model=options.d_model)
+    network: Any = AgnosticNetConfig(d_model=options.d_model, squash_mean=True)
     if options.network == "mlp":
-        network = MLPNetConfig(hidden=(256, 256), activation="relu")
+        network = MLPNetConfig(hidden=(256, 256), activation="relu", squash_mean=True)
     live = [] if options.no_evaluation else [spec_of(name, file, 10) for name, file in datasets.items()]
     config = (
         MultiEnvIQLConfig()
         .environment(envs=live)
         .offline_data(datasets={name: str(file) for name, file in datasets.items()})
         .rl_module(model_config=network)
-        .training(num_updates_per_iteration=options.updates // 100, lr=options.lr)
+        .training(num_updates_per_iteration=options.updates // 100, lr=options.lr, beta=options.beta)
         .learners(num_learners=options.learners)
         .debugging(seed=options.seed)
     )
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--d-model", type=int, default=32)
     parser.add_argument("--updates", type=int, default=50_000)
     parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--beta", type=float, default=3.0, help="0 is behaviour cloning")
     parser.add_argument("--cosine", action="store_true", help="let the policy's learning rate fall to zero")
     parser.add_argument("--learners", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of the learner, where it is in this process")
@@ -99,6 +100,7 @@ def main() -> None:
         "network": algorithm.config.network_config.to_dict(),
         "updates": options.updates,
         "seed": options.seed,
+        "beta": options.beta,
         "updates_per_second": options.updates / learning,
         "curve": curve,
     }

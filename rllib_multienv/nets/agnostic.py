@@ -45,6 +45,8 @@ class AgnosticNetConfig(NetConfig):
         encoder_positions: whether the encoder sees the position of each observation component.
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
+        squash_mean: whether tanh keeps the means of continuous actions in (-1, 1); without it actions beyond the
+            bounds are clipped. For data whose actions often lie at the bounds.
     """
 
     type: ClassVar[str] = "agnostic"
@@ -66,6 +68,7 @@ class AgnosticNetConfig(NetConfig):
     encoder_positions: bool = True
     output_gain: float = 2.0
     init_scale: float = 0.1
+    squash_mean: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -269,7 +272,7 @@ class AgnosticActorCritic(ActorCritic):
             if layout.logits is not None:
                 outputs |= layout.logits.split(self.actor.decode("logits", rows, layout.logits))
             if layout.gaussian is not None:
-                mean = layout.gaussian.split(self.actor.decode("mean", rows, layout.gaussian))
+                mean = self._means(rows, layout.gaussian)
                 raw = self.actor.decode("log_std", rows, layout.gaussian)
                 log_std = layout.gaussian.split(squash(raw, _LOG_STD_LOW, _LOG_STD_HIGH, _LOG_STD_START))
                 outputs |= {env_id: torch.cat([mean[env_id], log_std[env_id]], 1) for env_id in mean}
@@ -278,6 +281,10 @@ class AgnosticActorCritic(ActorCritic):
             width = interface.action_size * (1 if interface.discrete else 2)
             outputs[env_id] = layout.positions.new_zeros(0, width)
         return outputs
+
+    def _means(self, rows: Tensor, layout: DecoderLayout) -> dict[str, Tensor]:
+        flat = self.actor.decode("mean", rows, layout)
+        return layout.split(torch.tanh(flat) if self.config.squash_mean else flat)
 
     def _value_outputs(self, encoded: Tensor | None, layout: Layout) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}

@@ -26,12 +26,14 @@ class MLPNetConfig(NetConfig):
     Attributes:
         hidden: sizes of the hidden layers.
         activation: ``"tanh"``, ``"relu"`` or ``"gelu"``.
+        squash_mean: whether tanh keeps the means of continuous actions in (-1, 1).
     """
 
     type: ClassVar[str] = "mlp"
 
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu", "gelu"] = "tanh"
+    squash_mean: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -107,7 +109,10 @@ class MLPActorCritic(ActorCritic):
         outputs = {}
         for env_id, value in self._checked(obs).items():
             out = self.actor(value)
-            outputs[env_id] = out if self.log_std is None else torch.cat([out, self.log_std.expand_as(out)], 1)
+            if self.log_std is not None:
+                mean = torch.tanh(out) if self.config.squash_mean else out
+                out = torch.cat([mean, self.log_std.expand_as(mean)], 1)
+            outputs[env_id] = out
         return outputs
 
     def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
