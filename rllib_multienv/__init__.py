@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rllib_multienv.agent import MultiEnvAgent
     from rllib_multienv.algorithms.iql import MultiEnvIQL, MultiEnvIQLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO, MultiEnvPPOConfig
-    from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig
+    from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, SingleNetConfig, SpecificNetConfig
     from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 __all__ = [
@@ -27,7 +27,9 @@ __all__ = [
     "MultiEnvIQLConfig",
     "MultiEnvPPO",
     "MultiEnvPPOConfig",
+    "SingleNetConfig",
     "SpaceSpec",
+    "SpecificNetConfig",
 ]
 
 _HOMES = {
@@ -39,7 +41,9 @@ _HOMES = {
     "MultiEnvIQLConfig": "rllib_multienv.algorithms.iql",
     "MultiEnvPPO": "rllib_multienv.algorithms.ppo",
     "MultiEnvPPOConfig": "rllib_multienv.algorithms.ppo",
+    "SingleNetConfig": "rllib_multienv.nets",
     "SpaceSpec": "rllib_multienv.spec",
+    "SpecificNetConfig": "rllib_multienv.nets",
 }
 
 

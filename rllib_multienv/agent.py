@@ -14,7 +14,7 @@ from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.errors import check_finite
 from rllib_multienv.envs.make import make_env, probe_spaces
 from rllib_multienv.envs.vector import EnvCopies
-from rllib_multienv.nets import distribution_for
+from rllib_multienv.nets import distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
@@ -23,7 +23,8 @@ class MultiEnvAgent:
     """An agent from a checkpoint: the network, and each environment's spaces and observation statistics.
 
     It acts in the environments that it was trained on and, if its network is an agnostic one, in any other environment
-    of a supported kind. There it has no statistics of observations, and takes them as they are.
+    of a supported kind. There it has no statistics of observations, and takes them as they are. A network with
+    parameters of its own for each environment has none for others.
 
     Attributes:
         checkpoint: What was read.
@@ -65,7 +66,8 @@ class MultiEnvAgent:
         because the checkpoint could not hold the function that makes it); its spaces must be the same.
 
         Raises:
-            ValueError: It does not exist, its spaces are not supported, or they are not those of this id.
+            ValueError: It does not exist, its spaces are not supported, or they are not those of this id; or it is a
+                new one, and the network has parameters of its own for each environment.
         """
         if isinstance(env, str) and env in self.space_specs:
             return env
@@ -76,6 +78,7 @@ class MultiEnvAgent:
         spaces = probe_spaces(spec)
         known = self.space_specs.get(spec.id)
         if known is None:
+            self._check_for_any(spec.id)
             self._network.add_env(spec.id, spaces)
             self.space_specs[spec.id] = spaces
         elif known.to_dict() != spaces.to_dict():
@@ -86,6 +89,15 @@ class MultiEnvAgent:
             )
         self.env_specs[spec.id] = spec
         return spec.id
+
+    def _check_for_any(self, env_id: str) -> None:
+        """Raise a ValueError if the network has parameters that belong to single environments."""
+        if owning_environments(self._network.state_dict()):
+            raise ValueError(
+                f"{env_id}: this agent's network (type {self.checkpoint.network.type!r}) has parameters of its own for "
+                f"each environment, and none for this one; it would act at random. It knows "
+                f"{', '.join(self.checkpoint.space_specs)}. To train it on others: config.initialize_from(path)."
+            )
 
     def act(
         self,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from rllib_multienv.atomic_folder import beside
-from rllib_multienv.nets import ActorCritic, NetConfig, net_config_from_dict
+from rllib_multienv.nets import NetConfig, net_config_from_dict, with_named_rows
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
@@ -122,25 +122,6 @@ def check_network_config(checkpoint: AgentCheckpoint, mine: NetConfig, path: str
             )
 
 
-def check_weights_fit(checkpoint: AgentCheckpoint, network: ActorCritic, path: str | Path) -> None:
-    """Raise a ValueError if the checkpoint's weights cannot be loaded strictly into ``network``."""
-    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    theirs = {name: tuple(tensor.shape) for name, tensor in (checkpoint.weights or {}).items()}
-    differing = sorted(name for name in own.keys() | theirs.keys() if own.get(name) != theirs.get(name))
-    if differing:
-        raise ValueError(
-            f"Checkpoint {str(path)!r}: the network there does not fit, for instance at {differing[0]!r} (there "
-            f"{theirs.get(differing[0])}, here {own.get(differing[0])})."
-        )
-    table = getattr(checkpoint.network, "context", None) == "embedding"
-    if table and [*network.interfaces] != [*checkpoint.space_specs]:
-        # The rows of the table belong to environments by their order, so that sizes alone could fit.
-        raise ValueError(
-            f'Checkpoint {str(path)!r}: with context="embedding" the network has parameters of its own for each of '
-            f"{', '.join(checkpoint.space_specs)}, which cannot be carried over to {', '.join(network.interfaces)}."
-        )
-
-
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that results depend on, of those that are installed."""
     versions = {}
@@ -177,21 +158,22 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         if has_action_values:
             _check_file(path, ACTION_VALUES_FILE, description, filesystem)
     environments = description["environments"]
+    env_ids = [environment["id"] for environment in environments]
     return AgentCheckpoint(
         space_specs={e["id"]: SpaceSpec.from_dict(e["spaces"]) for e in environments},
         env_specs={e["id"]: EnvSpec.from_dict(e["spec"]) for e in environments if e["spec"]},
         network=net_config_from_dict(description["network"]),
         obs_moments={e["id"]: Moments.from_dict(e["obs_moments"]) for e in environments if e["obs_moments"]},
         reward_moments={e["id"]: Moments.from_dict(e["reward_moments"]) for e in environments if e["reward_moments"]},
-        weights=_load_tensors(path, NETWORK_FILE) if weights else None,
-        action_values=_load_tensors(path, ACTION_VALUES_FILE) if weights and has_action_values else None,
+        weights=_load_tensors(path, NETWORK_FILE, env_ids) if weights else None,
+        action_values=_load_tensors(path, ACTION_VALUES_FILE, env_ids) if weights and has_action_values else None,
         versions=description["versions"],
         environments_changed=description.get("environments_changed", False),
     )
 
 
-def _load_tensors(path: str | Path, name: str) -> dict[str, torch.Tensor]:
-    return torch.load(Path(path) / name, map_location="cpu", weights_only=True)
+def _load_tensors(path: str | Path, name: str, env_ids: Sequence[str]) -> dict[str, torch.Tensor]:
+    return with_named_rows(torch.load(Path(path) / name, map_location="cpu", weights_only=True), env_ids)
 
 
 def check_complete(path: str | Path, filesystem: Any = None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_multienv.cli.run_folder import RunFolder, find_checkpoint
+from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:

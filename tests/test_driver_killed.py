@@ -17,8 +17,8 @@ from processes import below, kill_all, wait_until_gone
 
 from rllib_multienv import MultiEnvAgent
 from rllib_multienv.checkpoints import check_complete, training_progress
-from rllib_multienv.cli.recovery import checkpoint_folders, newest_complete, newest_saved_iteration
 from rllib_multienv.evaluation.progress import read_progress
+from rllib_multienv.runs.recovery import checkpoint_folders, newest_complete, newest_saved_iteration
 
 KILLS = 10
 

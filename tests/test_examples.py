@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,30 @@ def test_what_was_learned_offline_goes_on_online(tmp_path: Path) -> None:
     assert 9 <= offline <= 500 and abs(score - 100 * (offline - 22) / 478) < 0.1
     assert [line.split()[0] for line in lines[-2:]] == ["1", "2"]
     assert all("'CartPole-v1'" in line and "'InvertedPendulum-v4'" in line for line in lines[-2:])
+
+
+def test_an_agent_is_carried_over_and_compared_with_a_new_one(tmp_path: Path) -> None:
+    lines = run_example("transfer.py", "2", cwd=tmp_path)
+    assert any(line.startswith("pretrained {'CartPole-v1'") for line in lines)
+    table = [line.split() for line in lines[-2:]]
+    assert [row[0] for row in table] == ["1", "2"]
+    assert all(0 < float(value) < 10_000 for row in table for value in row[1:])
+
+
+def test_environments_of_ones_own_train_beside_others(tmp_path: Path) -> None:
+    lines = run_example("custom_environment.py", "2", cwd=tmp_path)
+    returns = ast.literal_eval(lines[-1].partition(" ")[2])
+    assert returns.keys() == {"short-corridor", "long-corridor", "CartPole-v1"}
+    assert -200 <= returns["long-corridor"] <= -15 and -200 <= returns["short-corridor"] <= -5
+
+
+def test_a_network_of_ones_own_trains(tmp_path: Path) -> None:
+    lines = run_example("custom_network.py", "2", cwd=tmp_path)
+    returns = ast.literal_eval(lines[-1].partition(" ")[2])
+    assert 9 <= returns["CartPole-v1"] <= 500 and -2000 < returns["Pendulum-v1"] < 0
+
+
+def test_a_search_reports_every_sample_best_first(tmp_path: Path) -> None:
+    lines = run_example("tune_search.py", "2", "1", cwd=tmp_path)
+    scores = [float(line.split()[1].rstrip(":")) for line in lines if line.startswith("score")]
+    assert len(scores) == 2 and scores == sorted(scores, reverse=True)

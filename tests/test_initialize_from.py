@@ -168,14 +168,6 @@ def test_another_network_is_an_error_before_any_worker_starts(
         config.build_algo()
 
 
-def test_parameters_of_single_environments_cannot_be_carried_over(tmp_path: Path) -> None:
-    net = AgnosticNetConfig(d_model=8, d_state=4, context="embedding")
-    with running(tiny_config(OLD).rl_module(model_config=net)) as algo:
-        algo.save_to_path(tmp_path)
-    with pytest.raises(ValueError, match=r"parameters of its own for each of CartPole-v1, Reacher-v4"):
-        tiny_config(NEW).rl_module(model_config=net).initialize_from(tmp_path).validate()
-
-
 def test_dropout_may_differ(trained: dict[str, Any]) -> None:
     net = AgnosticNetConfig(**{**TINY_NET.__dict__, "dropout": 0.1})
     tiny_config(NEW).initialize_from(trained["path"]).rl_module(model_config=net).validate()

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, NetConfig, build_action_values
+from rllib_multienv.nets import (
+    AgnosticNetConfig,
+    MLPNetConfig,
+    NetConfig,
+    SingleNetConfig,
+    SpecificNetConfig,
+    build_action_values,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ def test_no_parameter_belongs_to_an_environment() -> None:
     assert {name: p.shape for name, p in many.state_dict().items()} == {name: p.shape for name, p in few.items()}
 
 
-@pytest.mark.parametrize("config", [TINY, MLPNetConfig(hidden=(16, 16))], ids=["agnostic", "mlp"])
+@pytest.mark.parametrize(
+    "config", [TINY, MLPNetConfig(hidden=(16, 16)), SingleNetConfig(width=8)], ids=["agnostic", "mlp", "single"]
+)
 @pytest.mark.parametrize("env_id", ["acrobot", "reacher"])
 def test_every_estimate_depends_on_observation_and_action(config: NetConfig, env_id: str) -> None:
     torch.manual_seed(0)
@@ -107,3 +116,17 @@ def test_mlp_estimates_are_plain_mlps() -> None:
         for number, (weight, bias) in enumerate(zip(values.weights, values.biases, strict=True)):
             hidden = (hidden if number == 0 else nn.functional.relu(hidden)) @ weight[estimate] + bias[estimate]
         torch.testing.assert_close(found[estimate], hidden[:, 0])
+
+
+def test_single_estimates_have_no_dropout() -> None:
+    values = build_action_values(SingleNetConfig(width=8, dropout=0.5), {"reacher": INTERFACES["reacher"]})
+    obs, actions = batch(torch.Generator().manual_seed(1), "reacher", 7)
+    found = [values({"reacher": obs}, {"reacher": actions})["reacher"] for _ in range(2)]
+    assert torch.equal(*found)
+
+
+def test_there_are_none_for_specific_networks() -> None:
+    with pytest.raises(
+        ValueError, match="no action values for networks of type 'specific'; only for 'agnostic', 'mlp'"
+    ):
+        build_action_values(SpecificNetConfig(width=8), INTERFACES)

@@ -5,11 +5,24 @@ from typing import Any
 
 import pytest
 
-from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, net_config_from_dict
+from rllib_multienv.nets import (
+    AgnosticNetConfig,
+    MLPNetConfig,
+    SingleNetConfig,
+    SpecificNetConfig,
+    net_config_from_dict,
+)
 
 
 @pytest.mark.parametrize(
-    "config", [AgnosticNetConfig(), AgnosticNetConfig.paper(), MLPNetConfig(hidden=(8, 4), activation="relu")]
+    "config",
+    [
+        AgnosticNetConfig(),
+        AgnosticNetConfig.paper(),
+        MLPNetConfig(hidden=(8, 4), activation="relu"),
+        SingleNetConfig.paper(depth=3),
+        SpecificNetConfig.paper(decoder_depth=2, squash_mean=True),
+    ],
 )
 def test_round_trip_through_json(config: Any) -> None:
     assert net_config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -44,10 +57,25 @@ def test_bad_mlp_fields_are_named() -> None:
         MLPNetConfig(activation="swish")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("config", [SingleNetConfig, SpecificNetConfig])
+@pytest.mark.parametrize(("field", "value"), [("width", 0), ("width", 6.5), ("dropout", 1.0)])
+def test_bad_baseline_fields_are_named(config: Any, field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{field}="):
+        config(**{field: value})
+
+
+def test_bad_depths_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^depth="):
+        SingleNetConfig(depth=0)
+    for field in ("encoder_depth", "middle_depth", "decoder_depth"):
+        with pytest.raises(ValueError, match=f"^{field}="):
+            SpecificNetConfig(**{field: 0})
+
+
 def test_unknown_names_offer_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'd_model'"):
         net_config_from_dict({"type": "agnostic", "d_modle": 8})
     with pytest.raises(ValueError, match="did you mean 'agnostic'"):
         net_config_from_dict({"type": "agnostc"})
-    with pytest.raises(ValueError, match="known: agnostic, mlp"):
+    with pytest.raises(ValueError, match="known: agnostic, mlp, single, specific"):
         net_config_from_dict({})

@@ -5,9 +5,10 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
-from rllib_multienv.nets.context import CONTEXT_SIZE, TaskContext, describe
+from rllib_multienv.nets.context import CONTEXT_SIZE, TaskContext, describe, with_named_rows
 
 torch.set_num_threads(1)
 
@@ -58,10 +59,30 @@ def test_huge_and_infinite_sizes_stay_moderate() -> None:
 
 def test_embedding_rows_of_remaining_environments_stay() -> None:
     context = TaskContext("embedding", 4)
-    for name in ("a", "b", "c"):
+    for name in ("c", "b.1", "a"):
         context.add_env(name, _interface())
-    row = context.rows[2]
-    context.remove_env("b")
+    row = context.rows["env:c"]
+    context.remove_env("b.1")
+    context.add_env("c", _interface())
     out = context(torch.zeros(1, 4), ("c",), torch.ones(1, 1))
     assert torch.equal(out[0], row)
-    assert context.rows[1] is row
+    assert list(context.state_dict()) == ["rows.env:a", "rows.env:c"]
+    assert context.rows["env:c"] is row
+
+
+def test_rows_of_earlier_versions_get_the_names_of_their_environments() -> None:
+    numbered = {f"actor.context.rows.{i}": torch.full((4,), float(i)) for i in range(11)}
+    numbered |= {"critic.context.rows.1": torch.ones(4), "actor.res_mlp.blocks.0": torch.zeros(4)}
+    named = with_named_rows(numbered, ["one", *(f"{i}.x" for i in range(1, 11))])
+    assert named["actor.context.rows.env:one"][0] == 0
+    assert named["actor.context.rows.env:10%2Ex"][0] == 10
+    assert named["critic.context.rows.env:1%2Ex"][0] == 1
+    assert "actor.res_mlp.blocks.0" in named and len(named) == len(numbered)
+    assert with_named_rows(named, []) == named
+
+
+def test_numbered_rows_are_refused_even_where_names_may_differ() -> None:
+    context = TaskContext("embedding", 4)
+    context.add_env("a", _interface())
+    with pytest.raises(ValueError, match=r"earlier version.*initialize_from"):
+        context.load_state_dict({"rows.0": torch.zeros(4)}, strict=False)

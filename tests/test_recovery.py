@@ -17,14 +17,14 @@ from ray.tune.experiment import Trial
 
 from rllib_multienv import AgnosticNetConfig
 from rllib_multienv.checkpoints import AgentCheckpoint, check_complete, read_checkpoint, training_progress
-from rllib_multienv.cli import tune_record
-from rllib_multienv.cli.recovery import newest_complete, newest_saved_iteration, recover, resumable_trials
-from rllib_multienv.cli.run_folder import RunFolder, find_checkpoint
 from rllib_multienv.cli.session import Session
 from rllib_multienv.cli.training import resumed
-from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import load_config_file
+from rllib_multienv.runs import tune_record
+from rllib_multienv.runs.recovery import newest_complete, newest_saved_iteration, recover, resumable_trials
+from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
+from rllib_multienv.runs.tune_record import TuneRecord
 
 
 def make_checkpoint(folder: Path, iteration: int) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,18 +10,27 @@ import torch
 from rllib_multienv import AgnosticNetConfig, EnvSpec
 from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.envs.make import probe_spaces
+from rllib_multienv.nets import NetConfig
+
+TINY_NET = AgnosticNetConfig(d_model=8, d_state=4)
 
 
-def save_untrained(folder: Path, env_ids: Sequence[str]) -> Path:
-    """Write the checkpoint into a new folder, and return that."""
+def save_untrained(
+    folder: Path,
+    env_ids: Sequence[str],
+    network: NetConfig = TINY_NET,
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
+) -> Path:
+    """Write the checkpoint into a new folder, and return that; ``change`` may change the weights first."""
     specs = {env_id: EnvSpec(env_id) for env_id in env_ids}
     spaces = {env_id: probe_spaces(spec) for env_id, spec in specs.items()}
-    config = AgnosticNetConfig(d_model=8, d_state=4)
     torch.manual_seed(0)
-    weights = config.build(spaces).state_dict()
+    weights = network.build(spaces).state_dict()
+    if change is not None:
+        weights = change(weights)
     folder.mkdir(parents=True)
     checkpoint = AgentCheckpoint(
-        space_specs=spaces, env_specs=specs, network=config, obs_moments={}, reward_moments={}, weights=weights
+        space_specs=spaces, env_specs=specs, network=network, obs_moments={}, reward_moments={}, weights=weights
     )
     checkpoint.write(folder, training={"training_iteration": 0, "time_total_s": 0.0})
     return folder

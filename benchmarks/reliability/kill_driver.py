@@ -22,9 +22,9 @@ import ray  # noqa: F401
 import psutil  # isort: skip  # the copy that Ray brings along, which is found once Ray is imported
 
 from rllib_multienv.checkpoints import training_progress
-from rllib_multienv.cli.recovery import checkpoint_folders, incomplete_reason, newest_complete
-from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.evaluation.progress import read_progress
+from rllib_multienv.runs.recovery import checkpoint_folders, incomplete_reason, newest_complete
+from rllib_multienv.runs.tune_record import TuneRecord
 
 CONFIG = """\
 algorithm: MultiEnvPPO

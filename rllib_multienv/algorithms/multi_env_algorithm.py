@@ -27,6 +27,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIG
 from rllib_multienv.algorithms.resources import wait_for_resources
 from rllib_multienv.algorithms.results import add_aggregates, drop_departed
 from rllib_multienv.atomic_folder import upload_sealed, written_whole
+from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import (
     DESCRIPTION_FILE,
     AgentCheckpoint,
@@ -156,16 +157,19 @@ class MultiEnvAlgorithm(Algorithm):
     def _initialize_from(self, path: str) -> None:
         """Take over weights and statistics; the configuration has checked already that they fit."""
         checkpoint = read_checkpoint(path)
-        self.learner_group.set_weights({SHARED_MODULE: self._initial_weights(checkpoint)})
+        weights = self._initial_weights(checkpoint, self._module_state())
+        self.learner_group.set_weights({SHARED_MODULE: weights})
         known = checkpoint.known_among(self.config.space_specs)
         for piece in statistics_of(self.env_runner):
             moments = checkpoint.reward_moments if isinstance(piece, RewardScale) else checkpoint.obs_moments
             piece.start_from({env_id: m for env_id, m in moments.items() if env_id in known})
         self._send_to_runners()
 
-    def _initial_weights(self, checkpoint: AgentCheckpoint) -> dict[str, np.ndarray]:
-        """What of a checkpoint this algorithm starts with, by the shared module's names."""
-        return {f"network.{name}": tensor.numpy() for name, tensor in (checkpoint.weights or {}).items()}
+    def _initial_weights(self, checkpoint: AgentCheckpoint, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What of a checkpoint this algorithm starts with, by the names of the shared module, whose state is given."""
+        specs, path = self.config.space_specs, self.config.initial_checkpoint
+        carried = carried_over_state(checkpoint, part_of(state, "network"), specs, path)
+        return {f"network.{name}": tensor.numpy() for name, tensor in carried.items()}
 
     def _send_to_runners(self, workers: list[int] | None = None) -> None:
         """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.

@@ -14,7 +14,8 @@ from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.utils.from_config import _NotProvided
 from ray.tune.search.sample import Domain
 
-from rllib_multienv.checkpoints import check_network_config, check_weights_fit, read_checkpoint
+from rllib_multienv.carry_over import carried_over_state
+from rllib_multienv.checkpoints import check_network_config, read_checkpoint
 from rllib_multienv.connectors import (
     ActionsToEnv,
     FlattenObservations,
@@ -30,7 +31,14 @@ from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.modules import SharedModule, frozen_parameters, multi_env_module_spec
-from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
+from rllib_multienv.nets import (
+    AgnosticNetConfig,
+    NetConfig,
+    SpecificNetConfig,
+    env_key,
+    net_config_from_dict,
+    owning_environments,
+)
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
 INPUT_ENV_SINGLE_SPACES = "__env_single__"
@@ -59,7 +67,8 @@ def network_config(value: Any) -> NetConfig:
     if isinstance(value, Mapping):
         return net_config_from_dict({"type": AgnosticNetConfig.type, **value})
     raise TypeError(
-        f"model_config must be an AgnosticNetConfig, an MLPNetConfig or a mapping of their fields, not {value!r}."
+        "model_config must be an AgnosticNetConfig, SpecificNetConfig, SingleNetConfig or MLPNetConfig, or a mapping "
+        f"of their fields, not {value!r}."
     )
 
 
@@ -87,6 +96,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.learner_timeout_s = 1800.0
         self.worker_startup_timeout_s = 120.0
         self.sample_timeout_s = 300.0
+        self.gradient_cosine_interval: int | None = None
         self.num_envs_per_env_runner = 8
         self.rollout_fragment_length = 128
         # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
@@ -134,9 +144,11 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         """Set the network.
 
         Args:
-            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig`, an
-                :class:`~rllib_multienv.nets.MLPNetConfig`, or a mapping of their fields with ``type`` ``"agnostic"``
-                (the default) or ``"mlp"``.
+            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig`, for several environments also a
+                :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a
+                :class:`~rllib_multienv.nets.SingleNetConfig` or :class:`~rllib_multienv.nets.MLPNetConfig`; or a
+                mapping of their fields with ``type`` ``"agnostic"`` (the default), ``"specific"``, ``"single"`` or
+                ``"mlp"``.
             kwargs: See ``AlgorithmConfig.rl_module``.
         """
         if "rl_module_spec" in kwargs:
@@ -154,14 +166,15 @@ class MultiEnvConfigMixin(AlgorithmConfig):
     def initialize_from(self, path: str | Path, freeze: Sequence[str] = ()) -> Self:
         """Start from an agent that was trained on other environments.
 
-        The network's weights are loaded strictly; the optimiser starts fresh; observation and reward statistics are
+        The network's shared weights are loaded strictly; the optimiser starts fresh. Observation and reward statistics,
+        and parameters that belong to one environment (of ``SpecificNetConfig``, and with ``context="embedding"``), are
         kept for environments known by id and are fresh for new ones. Whether the checkpoint's network is the one of
         this configuration, and has the parts to be frozen, is checked by :meth:`validate`, before any worker starts.
 
         Args:
             path: A checkpoint of an algorithm of this package.
-            freeze: Names of parts of the network that are not trained, such as ``"encoder"`` (both encoders) or
-                ``"actor"``.
+            freeze: Names of parts of the network that are not trained, such as ``"encoder"`` (all encoders) or
+                ``"actor"``. Parameters of new environments cannot be frozen: nothing of them was learned yet.
 
         Raises:
             FileNotFoundError: There is no such checkpoint.
@@ -196,6 +209,19 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         super().resources(**kwargs)
         if worker_startup_timeout_s is not NotProvided:
             self.worker_startup_timeout_s = worker_startup_timeout_s
+        return self
+
+    def reporting(self, *, gradient_cosine_interval: int | _NotProvided | None = NotProvided, **kwargs: Any) -> Self:
+        """Set what is reported.
+
+        Args:
+            gradient_cosine_interval: Every so many updates, report the cosines between the environments' gradients as
+                ``result["learners"][env_a]["gradient_cosine"][env_b]``. They show interference, and cost one more
+                backward for each environment in the update's first step. None: never.
+            kwargs: See ``AlgorithmConfig.reporting``.
+        """
+        super().reporting(**kwargs)
+        self._set_given(gradient_cosine_interval=gradient_cosine_interval)
         return self
 
     def _set_given(self, **settings: Any) -> None:
@@ -358,6 +384,9 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and value > 0):
                 self._value_error(f"{name}={value!r}: must be a positive number of seconds.")
+        interval = self.gradient_cosine_interval
+        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int) or interval < 1):
+            self._value_error(f"gradient_cosine_interval={interval!r}: must be a whole number of at least 1, or None.")
         for name in ("env_to_module", "module_to_env", "learner"):
             if getattr(self, f"add_default_connectors_to_{name}_pipeline"):
                 self._value_error(
@@ -376,15 +405,22 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
 
     def _validate_network(self) -> None:
-        agnostic = isinstance(self.network_config, AgnosticNetConfig)
-        if self.in_evaluation or (agnostic and not self.frozen_parts and self.initial_checkpoint is None):
-            return  # a large network takes seconds to build, and an agnostic one fits any environments
+        for_any = isinstance(self.network_config, AgnosticNetConfig | SpecificNetConfig)
+        if self.in_evaluation or (for_any and not self.frozen_parts and self.initial_checkpoint is None):
+            return  # a large network takes seconds to build, and these fit any environments
         network = self.network_config.build(self.space_specs)
-        frozen_parameters(network, self.frozen_parts)
+        frozen = frozen_parameters(network, self.frozen_parts)
         if self.initial_checkpoint is not None:
             checkpoint = read_checkpoint(self.initial_checkpoint)
             check_network_config(checkpoint, self.network_config, self.initial_checkpoint)
-            check_weights_fit(checkpoint, network, self.initial_checkpoint)
+            known = carried_over_state(checkpoint, network.state_dict(), self.space_specs, self.initial_checkpoint)
+            if fresh := owning_environments(frozen - known.keys()):
+                self._value_error(
+                    f"freeze={list(self.frozen_parts)!r} would freeze parameters of {', '.join(sorted(fresh))}, which "
+                    "are not in the checkpoint: they would stay as they are at random. Freeze parts that all "
+                    "environments share, or those of known ones (such as "
+                    f"{env_key(next(iter(checkpoint.space_specs)))!r})."
+                )
 
     def _validate_choice(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)

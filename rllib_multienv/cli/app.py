@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rllib_multienv.cli import envs, evaluate, record, train, transfer
+from rllib_multienv.cli import envs, evaluate, experiment, record, report, train, transfer
 
 app = typer.Typer(
     name="multienv",
@@ -20,7 +20,9 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transfer")(transfer.transfer)
+app.command("experiment")(experiment.experiment)
 app.command("record")(record.record)
+app.command("report")(report.report)
 app.command("envs")(envs.envs)
 
 

@@ -11,8 +11,8 @@ from rich.text import Text
 from rllib_multienv.cli.display import make_console
 from rllib_multienv.cli.errors import user_errors
 from rllib_multienv.cli.evaluation import evaluate_checkpoint, evaluation_table
-from rllib_multienv.cli.run_folder import find_checkpoint
 from rllib_multienv.cli.training import shown
+from rllib_multienv.runs.run_folder import find_checkpoint
 
 
 def evaluate(

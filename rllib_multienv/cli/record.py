@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rllib_multienv.cli.display import make_console, number
 from rllib_multienv.cli.errors import user_errors
-from rllib_multienv.cli.run_folder import find_checkpoint
+from rllib_multienv.runs.run_folder import find_checkpoint
 
 if TYPE_CHECKING:
     from rllib_multienv.offline import RawDataset

@@ -30,12 +30,12 @@ from rllib_multienv.checkpoints import training_progress
 from rllib_multienv.cli.display import Display
 from rllib_multienv.cli.errors import failure_reason
 from rllib_multienv.cli.monitor import TrialStatus
-from rllib_multienv.cli.recovery import recover, resumable_trials
-from rllib_multienv.cli.run_folder import RunFolder
-from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
 from rllib_multienv.config_files.build import algorithm_class
 from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, read_progress
+from rllib_multienv.runs.recovery import recover, resumable_trials
+from rllib_multienv.runs.run_folder import RunFolder
+from rllib_multienv.runs.tune_record import TuneRecord
 
 logger = logging.getLogger(__name__)
 

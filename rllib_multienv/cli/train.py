@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from rllib_multienv.cli.errors import user_errors
-from rllib_multienv.cli.run_folder import RunFolder
 from rllib_multienv.cli.training import resumed, run_training, with_options
 from rllib_multienv.config_files.file import load_config_file
+from rllib_multienv.runs.run_folder import RunFolder
 
 File = Annotated[Path | None, typer.Argument(metavar="[FILE.yaml]", help="What to train.", show_default=False)]
 Seed = Annotated[int | None, typer.Option(help="Random seed, in the place of the file's.", show_default=False)]

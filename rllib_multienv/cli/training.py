@@ -15,15 +15,15 @@ from rllib_multienv.cli.display import Display, environment_table, make_console,
 from rllib_multienv.cli.evaluation import evaluate_checkpoint, evaluation_table
 from rllib_multienv.cli.monitor import TrialStatus
 from rllib_multienv.cli.quiet import QuietOutput, quiet_output
-from rllib_multienv.cli.recovery import newest_saved_iteration
 from rllib_multienv.cli.resources import check_gpus
-from rllib_multienv.cli.run_folder import RunFolder
-from rllib_multienv.cli.tune_record import TuneRecord
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import parse_scalar
 from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, read_progress
 from rllib_multienv.evaluation.table import write_evaluation
+from rllib_multienv.runs.recovery import newest_saved_iteration
+from rllib_multienv.runs.run_folder import RunFolder
+from rllib_multienv.runs.tune_record import TuneRecord
 
 INTERRUPTED = 130  # The exit status of a command that Ctrl-C has ended.
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from rllib_multienv.cli.errors import user_errors
-from rllib_multienv.cli.run_folder import find_checkpoint
 from rllib_multienv.cli.train import EnvRunners, Episodes, Name, Results, Seed, Settings, StopSteps, StopTime
 from rllib_multienv.cli.training import run_training, with_options
 from rllib_multienv.config_files.file import load_config_file
+from rllib_multienv.runs.run_folder import find_checkpoint
 
 
 def transfer(

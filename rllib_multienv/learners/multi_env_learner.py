@@ -27,7 +27,9 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
 from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
+from rllib_multienv.learners.gradient_cosines import GRADIENT_COSINE, cosines, environment_gradients
 from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first, clip_by_global_norm
+from rllib_multienv.learners.learning_rates import learning_rate_schedule
 from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule, frozen_parameters
@@ -69,6 +71,7 @@ class MultiEnvLearner(TorchLearner):
         self._loss_sums: dict[tuple[str, str], Tensor] = {}
         self._loss_counts: dict[tuple[str, str], float] = {}
         self._row_weights: dict[str, float] = {}
+        self._cosines_wanted, self._next_cosines = False, 0
         self._group: Any = None
         super().build()
         seed = torch.tensor([secrets.randbits(31) if self.config.seed is None else self.config.seed])
@@ -96,8 +99,9 @@ class MultiEnvLearner(TorchLearner):
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Name, parameters and learning rate (a number or a schedule) of each group of the optimiser."""
-        yield "actor", self.network.actor_parameters(), self._annealed(self.config.actor_lr)
-        yield "critic", self.network.critic_parameters(), self._annealed(self.config.critic_lr)
+        steps = {"warmup_steps": self.config.lr_warmup_steps, "anneal_steps": self.config.lr_anneal_steps}
+        yield "actor", self.network.actor_parameters(), learning_rate_schedule(self.config.actor_lr, **steps)
+        yield "critic", self.network.critic_parameters(), learning_rate_schedule(self.config.critic_lr, **steps)
 
     def configure_optimizers(self) -> None:
         """Register one optimiser for the shared parameters, without those that are frozen."""
@@ -153,12 +157,6 @@ class MultiEnvLearner(TorchLearner):
             new.state.update({p: old.state[p] for p in group["params"] if p in old.state})
         self._lr_schedules = schedules
 
-    def _annealed(self, lr: Any) -> Any:
-        """The schedule of a learning rate: as given, or linearly to zero over ``lr_anneal_steps``."""
-        if self.config.lr_anneal_steps is None or not isinstance(lr, int | float):
-            return lr
-        return [[0, float(lr)], [self.config.lr_anneal_steps, 0.0]]
-
     def _make_modules_ddp_if_necessary(self) -> None:
         """Leave the module unwrapped: the gradient is reduced explicitly (see :mod:`~.gradients`)."""
 
@@ -187,6 +185,10 @@ class MultiEnvLearner(TorchLearner):
         timesteps = timesteps or {}
         self.before_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += 1
+        interval = self.config.gradient_cosine_interval
+        if interval is not None and self._num_updates >= self._next_cosines:
+            self._cosines_wanted = True
+            self._next_cosines = self._num_updates + interval
         rows: dict[str, int] = {}
         for steps in self.passes(training_data, **kwargs):
             # Report the means over the last pass, and count each step of experience once.
@@ -270,9 +272,25 @@ class MultiEnvLearner(TorchLearner):
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         forward = self.module.forward_train(batch) if batch else {}
         losses = self.compute_losses(fwd_out=forward, batch=batch)
+        if self._cosines_wanted:
+            self._log_gradient_cosines(losses)
         gradients = self.postprocess_gradients(self.compute_gradients(losses))
         self.apply_gradients(gradients)
         return forward, losses, {}
+
+    def _log_gradient_cosines(self, losses: dict[str, Tensor]) -> None:
+        """Log how much the environments' gradients agree in this step; the next step of the update does not ask."""
+        self._cosines_wanted = False
+        env_ids = [*self.config.space_specs]
+        gradients = environment_gradients(
+            {env_id: loss * self._row_weights.get(env_id, 1.0) for env_id, loss in losses.items()},
+            env_ids,
+            list(self._params.values()),
+            self.reduce_gradients if self.distributed else lambda gradients: None,
+        )
+        if self._is_first:
+            for env_a, env_b, cosine in cosines(gradients, env_ids):
+                self.metrics.log_value((env_a, GRADIENT_COSINE, env_b), cosine, reduce="mean")
 
     def combine_losses(self, losses: dict[str, Tensor]) -> Tensor | None:
         """Total loss over environments: the sum of Algorithm 1, weighted by ``env_loss_weights``.

@@ -11,6 +11,8 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from rllib_multienv.nets import ActorCritic, net_config_from_dict
 
+VF_LOGITS = "vf_logits"
+
 
 class SharedModule(TorchRLModule, InferenceOnlyAPI):
     """Holds the network of all environments and runs it once for all of them.
@@ -27,6 +29,8 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         """Build the network, for inference alone without what only the value function uses."""
         config = net_config_from_dict(self.model_config["network"])
         self.network = config.build(self.model_config["interfaces"])
+        #: Mean and deviation of the values of environments that have their own unit; the network gives values in it.
+        self.value_moments: dict[str, tuple[float, float]] = {}
         self._has_dropout = getattr(config, "dropout", 0.0) > 0.0
         if self.inference_only:
             # RLlib 2.60 deletes nested attributes from the wrong object, so it is done here.
@@ -43,20 +47,37 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         return {env_id: {Columns.ACTION_DIST_INPUTS: inputs} for env_id, inputs in policies.items()}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """As :meth:`_forward`, with the value predictions ``"vf_preds"`` [B_e]."""
-        policies, values = self.network({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
-        return {
+        """As :meth:`_forward`, with value predictions ``"vf_preds"`` [B_e], and ``"vf_logits"`` [B_e, K] over bins."""
+        policies, outputs = self.network({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
+        values = self._in_common_unit(self.network.read_values(outputs))
+        result = {
             env_id: {Columns.ACTION_DIST_INPUTS: policies[env_id], Columns.VF_PREDS: values[env_id]} for env_id in batch
         }
+        if self.network.value_bins is not None:
+            for env_id, columns in result.items():
+                columns[VF_LOGITS] = outputs[env_id]
+        return result
+
+    def _in_common_unit(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The network's values in the unit of rewards."""
+        if not self.value_moments:
+            return values
+        result = {}
+        for env_id, value in values.items():
+            mean, std = self.value_moments.get(env_id, (0.0, 1.0))
+            result[env_id] = value * std + mean
+        return result
 
     @torch.no_grad()
     def compute_values(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Values of every environment's observations, without gradients or dropout: ``{env_id: [B_e]}``."""
         obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
-        if not (self.training and self._has_dropout):
-            return self.network.value(obs)  # changing the mode of every layer takes as long as a small network
-        self.eval()
+        # Changing the mode of every layer takes as long as a small network.
+        with_dropout = self.training and self._has_dropout
+        if with_dropout:
+            self.eval()
         try:
-            return self.network.value(obs)
+            return self._in_common_unit(self.network.value(obs))
         finally:
-            self.train()
+            if with_dropout:
+                self.train()

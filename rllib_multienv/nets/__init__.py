@@ -4,8 +4,12 @@ from .action_values import ActionValues, build_action_values
 from .actor_critic import ActorCritic, Interface
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
+from .context import with_named_rows
 from .distributions import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
+from .env_parts import env_key, environment_of, owning_environments
 from .mlp import MLPActorCritic, MLPNetConfig
+from .single import SingleActorCritic, SingleNetConfig
+from .specific import SpecificActorCritic, SpecificNetConfig
 
 __all__ = [
     "ActionDistribution",
@@ -20,7 +24,15 @@ __all__ = [
     "MLPActorCritic",
     "MLPNetConfig",
     "NetConfig",
+    "SingleActorCritic",
+    "SingleNetConfig",
+    "SpecificActorCritic",
+    "SpecificNetConfig",
     "build_action_values",
     "distribution_for",
+    "env_key",
+    "environment_of",
     "net_config_from_dict",
+    "owning_environments",
+    "with_named_rows",
 ]

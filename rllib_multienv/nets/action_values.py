@@ -16,8 +16,9 @@ from .config import NetConfig
 from .layout import Layout, LayoutCache, build_layout
 from .mlp import ACTIVATIONS, MLPNetConfig, mlp
 from .positions import position_features
+from .single import SingleNetConfig, SingleTower
 
-__all__ = ["ActionValues", "AgnosticActionValues", "MLPActionValues", "build_action_values"]
+__all__ = ["ActionValues", "AgnosticActionValues", "MLPActionValues", "SingleActionValues", "build_action_values"]
 
 
 class ActionValues(nn.Module, ABC):
@@ -169,20 +170,43 @@ class AgnosticActionValues(ActionValues):
         return replace(layout, positions=torch.cat(pieces))
 
 
-class MLPActionValues(ActionValues):
-    """Q of one environment by plain MLPs: of observation and action, or with one output per discrete action.
+class _OneEnvironmentValues(ActionValues):
+    """Q of one environment: of observation and action, or with one output per discrete action."""
+
+    def __init__(self, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__()
+        ((env_id, interface),) = interfaces.items()
+        super().add_env(env_id, interface)
+        self.inputs, self.outputs = interface.obs_size + interface.action_size, 1
+        if interface.discrete:
+            self.inputs, self.outputs = interface.obs_size, interface.action_size
+
+    def forward(self, obs: Mapping[str, Tensor], actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActionValues.forward`."""
+        values = {}
+        for env_id, value in obs.items():
+            if self.interfaces[env_id].discrete:
+                estimates = self._estimates(value)
+                taken = actions[env_id].long().expand(len(estimates), -1).unsqueeze(2)
+                values[env_id] = estimates.gather(2, taken).squeeze(2)
+            else:
+                values[env_id] = self._estimates(torch.cat([value, actions[env_id]], 1)).squeeze(2)
+        return values
+
+    @abstractmethod
+    def _estimates(self, inputs: Tensor) -> Tensor:
+        """``[num_estimates, B, outputs]`` of ``[B, inputs]``."""
+
+
+class MLPActionValues(_OneEnvironmentValues):
+    """Q of one environment by plain MLPs.
 
     The estimates have the same sizes, so each of their layers is one batched matrix product.
     """
 
     def __init__(self, config: MLPNetConfig, interfaces: Mapping[str, Interface], *, num_estimates: int) -> None:
-        super().__init__()
-        ((env_id, interface),) = interfaces.items()
-        super().add_env(env_id, interface)
-        inputs, outputs = interface.obs_size + interface.action_size, 1
-        if interface.discrete:
-            inputs, outputs = interface.obs_size, interface.action_size
-        sizes = [inputs, *config.hidden, outputs]
+        super().__init__(interfaces)
+        sizes = [self.inputs, *config.hidden, self.outputs]
         nets = [mlp(sizes, ACTIVATIONS[config.activation], 1.0) for _ in range(num_estimates)]
         linears = [[layer for layer in net if isinstance(layer, nn.Linear)] for net in nets]
         self.activation = ACTIVATIONS[config.activation]()
@@ -193,26 +217,27 @@ class MLPActionValues(ActionValues):
             torch.stack([layer.bias.detach()[None] for layer in layers]) for layers in zip(*linears, strict=True)
         )  # each [num_estimates, 1, fan_out]
 
-    def forward(self, obs: Mapping[str, Tensor], actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActionValues.forward`."""
-        values = {}
-        for env_id, value in obs.items():
-            if self.interfaces[env_id].discrete:
-                taken = actions[env_id].long().expand(len(self.weights[0]), -1).unsqueeze(2)
-                values[env_id] = self._estimates(value).gather(2, taken).squeeze(2)
-            else:
-                values[env_id] = self._estimates(torch.cat([value, actions[env_id]], 1)).squeeze(2)
-        return values
-
     def _estimates(self, inputs: Tensor) -> Tensor:
-        """``[num_estimates, B, outputs]``."""
         hidden = inputs.expand(len(self.weights[0]), -1, -1)
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = torch.baddbmm(bias, hidden if number == 0 else self.activation(hidden), weight)
         return hidden
 
 
+class SingleActionValues(_OneEnvironmentValues):
+    """Q of one environment by residual MLPs, one for each estimate."""
+
+    def __init__(self, config: SingleNetConfig, interfaces: Mapping[str, Interface], *, num_estimates: int) -> None:
+        super().__init__(interfaces)
+        config = replace(config, dropout=0.0)  # dropout in Q would make the targets of V noisy
+        self.towers = nn.ModuleList(SingleTower(config, self.inputs, self.outputs, 1.0) for _ in range(num_estimates))
+
+    def _estimates(self, inputs: Tensor) -> Tensor:
+        return torch.stack([tower(inputs) for tower in self.towers])
+
+
 _KINDS: tuple[tuple[type[NetConfig], Any], ...] = (
     (AgnosticNetConfig, AgnosticActionValues),
     (MLPNetConfig, MLPActionValues),
+    (SingleNetConfig, SingleActionValues),
 )

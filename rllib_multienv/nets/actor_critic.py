@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from .value_bins import ValueBins
+
 __all__ = ["ActorCritic", "Interface"]
 
 
@@ -44,6 +46,7 @@ class ActorCritic(nn.Module, ABC):
 
     Attributes:
         interfaces: the known environments by id; not part of the state dict.
+        value_bins: the bins over which values are a distribution; None where they are numbers.
         critic_only: names of the children that only `value` uses. They may be deleted where just the policy is needed.
     """
 
@@ -52,6 +55,7 @@ class ActorCritic(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.interfaces: dict[str, Interface] = {}
+        self.value_bins: ValueBins | None = None
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment known.
@@ -74,6 +78,20 @@ class ActorCritic(nn.Module, ABC):
             raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
         del self.interfaces[env_id]
 
+    def check_observations(self, obs: Mapping[str, Tensor]) -> None:
+        """Check that observations are of known environments and of their sizes.
+
+        Raises:
+            KeyError: an environment is not known.
+            ValueError: observations have another shape than ``[B, I]``.
+        """
+        for env_id, value in obs.items():
+            if env_id not in self.interfaces:
+                raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+            size = self.interfaces[env_id].obs_size
+            if value.ndim != 2 or value.shape[1] != size:
+                raise ValueError(f"{env_id}: observations have shape {tuple(value.shape)}, expected [B, {size}]")
+
     @abstractmethod
     def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Distribution inputs of every environment in ``obs``."""
@@ -83,8 +101,14 @@ class ActorCritic(nn.Module, ABC):
         """Values ``[B]`` of every environment in ``obs``."""
 
     def forward(self, obs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Distribution inputs and values."""
+        """Distribution inputs and values, or what values are read from where there are `value_bins`."""
         return self.policy(obs), self.value(obs)
+
+    def read_values(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values ``[B]`` from the second result of `forward`: ``[B]``, or logits ``[B, K]`` over `value_bins`."""
+        if self.value_bins is None:
+            return dict(outputs)
+        return {env_id: self.value_bins.read(logits) for env_id, logits in outputs.items()}
 
     @abstractmethod
     def actor_parameters(self) -> list[nn.Parameter]:

@@ -10,16 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from .actor_critic import ActorCritic, Interface
-from .blocks import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, squash
+from .blocks import DecoderBlock, EncoderBlock, SequenceTrunk
 from .config import NetConfig, require
 from .context import TaskContext
 from .layout import DecoderLayout, Layout, LayoutCache, build_layout
+from .log_std import bounded_log_std
+from .residual_mlp import ResidualMLP
 from .sequence import SEQUENCE_EMBEDDINGS
+from .value_bins import VALUE_HEADS, ValueBins
 
 __all__ = ["AgnosticActorCritic", "AgnosticNetConfig", "Tower"]
 
-_LOG_STD_LOW, _LOG_STD_HIGH, _LOG_STD_START = -5.0, 2.0, -0.5
 _POSITION_SIZE = 17
+_OUTPUT_INITS = ("default", "orthogonal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,11 @@ class AgnosticNetConfig(NetConfig):
         init_scale: start of the decoders' residual branches relative to the usual.
         squash_mean: whether tanh keeps the means of continuous actions in (-1, 1); without it actions beyond the
             bounds are clipped. For data whose actions often lie at the bounds.
+        output_init: start of the linear layers in the decoders: PyTorch's ``"default"`` or ``"orthogonal"``.
+        value_head: ``"scalar"``, or a distribution over bins trained by cross-entropy, with targets ``"two_hot"`` or
+            ``"hl_gauss"`` (see `ValueBins`); for algorithms that know how, PPO.
+        num_value_bins: number of bins.
+        value_limit: largest value that bins stand for, in the unit that values are learned in.
     """
 
     type: ClassVar[str] = "agnostic"
@@ -69,6 +77,10 @@ class AgnosticNetConfig(NetConfig):
     output_gain: float = 2.0
     init_scale: float = 0.1
     squash_mean: bool = False
+    output_init: Literal["default", "orthogonal"] = "default"
+    value_head: Literal["scalar", "two_hot", "hl_gauss"] = "scalar"
+    num_value_bins: int = 101
+    value_limit: float = 100.0
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -104,6 +116,15 @@ class AgnosticNetConfig(NetConfig):
             self.num_heads,
             f"a divisor of d_model={self.d_model}",
         )
+        require(self.output_init in _OUTPUT_INITS, "output_init", self.output_init, f"in {list(_OUTPUT_INITS)}")
+        require(self.value_head in VALUE_HEADS, "value_head", self.value_head, f"in {list(VALUE_HEADS)}")
+        require(
+            isinstance(self.num_value_bins, int) and self.num_value_bins >= 3,
+            "num_value_bins",
+            self.num_value_bins,
+            "a whole number >= 3",
+        )
+        require(self.value_limit > 0, "value_limit", self.value_limit, "> 0")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
         require(self.output_gain > 0, "output_gain", self.output_gain, "> 0")
         require(
@@ -141,6 +162,7 @@ class Tower(nn.Module):
         decoders: their names.
         with_encoder: whether it has an encoder of its own.
         position_size: position features of the encoder; None for those of the config.
+        bins: number of bins that each decoder gives logits for; None where it gives numbers.
     """
 
     def __init__(
@@ -150,6 +172,7 @@ class Tower(nn.Module):
         *,
         with_encoder: bool,
         position_size: int | None = None,
+        bins: int | None = None,
     ) -> None:
         super().__init__()
         d_model = config.d_model
@@ -175,7 +198,17 @@ class Tower(nn.Module):
             else nn.Identity()
         )
         self.decoders = nn.ModuleDict(
-            {name: DecoderBlock(d_model, trunk(), config.output_gain, config.init_scale) for name in decoders}
+            {
+                name: DecoderBlock(
+                    d_model,
+                    trunk(),
+                    config.output_gain,
+                    config.init_scale,
+                    orthogonal=config.output_init == "orthogonal",
+                    bins=bins,
+                )
+                for name in decoders
+            }
         )
 
     def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
@@ -190,7 +223,7 @@ class Tower(nn.Module):
         return rows
 
     def decode(self, name: str, rows: Tensor, layout: DecoderLayout) -> Tensor:
-        """``[num_tokens]`` of the decoder ``name``."""
+        """``[num_tokens]`` (or logits ``[num_tokens, K]``) of the decoder ``name``."""
         decoded: Tensor = self.decoders[name](rows, layout.positions, layout.sources, layout.segments)
         return decoded
 
@@ -210,7 +243,10 @@ class AgnosticActorCritic(ActorCritic):
         super().__init__()
         self.config = config
         self.actor = Tower(config, ("logits", "mean", "log_std"), with_encoder=True)
-        self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder)
+        if config.value_head != "scalar":
+            self.value_bins = ValueBins(config.value_head, config.num_value_bins, config.value_limit)
+        bins = None if self.value_bins is None else config.num_value_bins
+        self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder, bins=bins)
         self._layouts = LayoutCache()
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
@@ -243,9 +279,9 @@ class AgnosticActorCritic(ActorCritic):
         """See `ActorCritic.value`."""
         layout = self._layout(obs)
         if not layout.order:
-            return self._value_outputs(None, layout)
+            return self.read_values(self._value_outputs(None, layout))
         encoder = self.actor if self.config.share_encoder else self.critic
-        return self._value_outputs(encoder.encode(layout.pack(obs), layout), layout)
+        return self.read_values(self._value_outputs(encoder.encode(layout.pack(obs), layout), layout))
 
     def forward(self, obs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """See `ActorCritic.forward`."""
@@ -274,7 +310,7 @@ class AgnosticActorCritic(ActorCritic):
             if layout.gaussian is not None:
                 mean = self._means(rows, layout.gaussian)
                 raw = self.actor.decode("log_std", rows, layout.gaussian)
-                log_std = layout.gaussian.split(squash(raw, _LOG_STD_LOW, _LOG_STD_HIGH, _LOG_STD_START))
+                log_std = layout.gaussian.split(bounded_log_std(raw))
                 outputs |= {env_id: torch.cat([mean[env_id], log_std[env_id]], 1) for env_id in mean}
         for env_id in layout.empty:
             interface = self.interfaces[env_id]
@@ -291,15 +327,11 @@ class AgnosticActorCritic(ActorCritic):
         if encoded is not None and layout.value is not None:
             values = layout.value.split(self.critic.decode("value", self.critic.middle(encoded, layout), layout.value))
             outputs = {env_id: value.squeeze(1) for env_id, value in values.items()}
-        return outputs | {env_id: layout.positions.new_zeros(0) for env_id in layout.empty}
+        shape = (0,) if self.value_bins is None else (0, self.config.num_value_bins)
+        return outputs | {env_id: layout.positions.new_zeros(shape) for env_id in layout.empty}
 
     def _layout(self, obs: Mapping[str, Tensor]) -> Layout:
-        for env_id, value in obs.items():
-            if env_id not in self.interfaces:
-                raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
-            size = self.interfaces[env_id].obs_size
-            if value.ndim != 2 or value.shape[1] != size:
-                raise ValueError(f"{env_id}: observations have shape {tuple(value.shape)}, expected [B, {size}]")
+        self.check_observations(obs)
         like = next(self.actor.parameters())
         counts = {env_id: value.shape[0] for env_id, value in obs.items()}
         return self._layouts.get(

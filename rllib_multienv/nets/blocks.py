@@ -1,4 +1,4 @@
-"""The building blocks of the paper's Figure 1a: encoder block, residual MLP, decoder block."""
+"""The building blocks of the paper's Figure 1a: encoder block and decoder block; `ResidualMLP` stands between them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .packed_ops import repeat_rows, segment_mean
@@ -14,7 +13,7 @@ from .segments import Segments
 from .sequence import SEQUENCE_EMBEDDINGS
 from .transformer import TransformerLayer
 
-__all__ = ["DecoderBlock", "EncoderBlock", "ResidualMLP", "SequenceTrunk"]
+__all__ = ["DecoderBlock", "EncoderBlock", "SequenceTrunk"]
 
 
 class SequenceTrunk(nn.Module):
@@ -91,43 +90,46 @@ class EncoderBlock(nn.Module):
         return pooled
 
 
-class ResidualMLP(nn.Module):
-    """``depth`` blocks ``x + W2 GELU(W1 LayerNorm(x))`` of hidden size ``width``."""
-
-    def __init__(self, d_model: int, depth: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(d_model),
-                nn.Linear(d_model, width),
-                nn.GELU(),
-                nn.Dropout(dropout),
-                nn.Linear(width, d_model),
-            )
-            for _ in range(depth)
-        )
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """``[R, H]`` to ``[R, H]``."""
-        for block in self.blocks:
-            rows = rows + block(rows)
-        return rows
-
-
 class DecoderBlock(nn.Module):
     """A vector to a sequence of any length: repeat, add positions, trunk, mean over the features.
 
     The mean over H features is multiplied by ``gain``. At the start the residual branches of the trunk are
     scaled down by ``init_scale``, and the repeated vector is normalised and hence has no mean, so the outputs
     start near 0 while the gradient reaches every layer (docs/deviations.md, 3).
+
+    Args:
+        d_model: features H.
+        trunk: the sequence layers.
+        gain: factor of the mean.
+        init_scale: start of the trunk's residual branches relative to the usual.
+        orthogonal: whether the trunk's linear layers start orthogonal, with gain sqrt(2) and without biases.
+        bins: K, where each output is logits over so many bins, from a linear layer in the place of the mean.
     """
 
-    def __init__(self, d_model: int, trunk: SequenceTrunk, gain: float, init_scale: float) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        trunk: SequenceTrunk,
+        gain: float,
+        init_scale: float,
+        *,
+        orthogonal: bool = False,
+        bins: int | None = None,
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model)
         self.trunk = trunk
         self.gain = gain
+        if orthogonal:
+            for module in trunk.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.orthogonal_(module.weight, math.sqrt(2))
+                    nn.init.zeros_(module.bias)
         trunk.scale_output(init_scale)
+        self.head = None if bins is None else nn.Linear(d_model, bins)
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=0.01)  # nearly uniform, and a gradient for the layers below
+            nn.init.zeros_(self.head.bias)
 
     def forward(
         self, rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int], ...], segments: Segments
@@ -141,13 +143,10 @@ class DecoderBlock(nn.Module):
             segments: layout of the outputs.
 
         Returns:
-            ``[segments.num_tokens]``.
+            ``[segments.num_tokens]``, or logits ``[segments.num_tokens, K]``.
         """
-        tokens = repeat_rows(self.norm(rows), positions, sources, segments)
-        return self.trunk(tokens, segments).mean(1) * self.gain
-
-
-def squash(x: Tensor, low: float, high: float, start: float) -> Tensor:
-    """Map the real line smoothly onto ``(low, high)`` with 0 going to ``start`` (docs/deviations.md, 5)."""
-    offset = math.log((start - low) / (high - start))
-    return low + (high - low) * F.sigmoid(x + offset)
+        tokens = self.trunk(repeat_rows(self.norm(rows), positions, sources, segments), segments)
+        if self.head is None:
+            return tokens.mean(1) * self.gain
+        logits: Tensor = self.head(tokens)
+        return logits

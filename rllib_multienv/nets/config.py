@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from .actor_critic import ActorCritic, Interface
 
-__all__ = ["NetConfig", "net_config_from_dict", "require"]
+__all__ = ["NetConfig", "net_config_from_dict", "require", "require_sizes"]
 
 _TYPES: dict[str, type[NetConfig]] = {}
 
@@ -18,6 +18,13 @@ def require(condition: bool, field: str, value: object, expected: str) -> None:
     """Raise a ValueError that names the config field unless ``condition`` holds."""
     if not condition:
         raise ValueError(f"{field}={value!r}: must be {expected}")
+
+
+def require_sizes(config: NetConfig, *fields: str) -> None:
+    """Raise a ValueError that names the first of these fields that is no whole number >= 1."""
+    for field in fields:
+        value = getattr(config, field)
+        require(isinstance(value, int) and value >= 1, field, value, "a whole number >= 1")
 
 
 def _nearest(name: object, known: list[str]) -> str:

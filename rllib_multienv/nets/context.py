@@ -8,14 +8,18 @@ alike names or spaces have alike contexts (docs/deviations.md, 4).
 from __future__ import annotations
 
 import math
+import re
 import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .actor_critic import Interface
+from .env_parts import env_key, insert_part
 
-__all__ = ["CONTEXT_SIZE", "TaskContext", "describe"]
+__all__ = ["CONTEXT_SIZE", "TaskContext", "describe", "with_named_rows"]
 
 _NAME_SIZE = 48
 _BOUND_SIZE = 6
@@ -65,13 +69,22 @@ def describe(env_id: str, interface: Interface) -> Tensor:
     return torch.cat([_name_features(env_id), sizes, bounds]).float()
 
 
+def with_named_rows(state: Mapping[str, Tensor], env_ids: Sequence[str]) -> dict[str, Tensor]:
+    """A state dict of an earlier version, in which the rows of the table are numbered in the order of ``env_ids``."""
+
+    def named(name: str) -> str:
+        return re.sub(r"\bcontext\.rows\.(\d+)$", lambda m: f"context.rows.{env_key(env_ids[int(m[1])])}", name)
+
+    return {named(name): tensor for name, tensor in state.items()}
+
+
 class TaskContext(nn.Module):
     """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and
     sum it").
 
     Args:
         mode: ``"computed"``: a shared linear map of `describe`; ``"embedding"``: a learned row per
-            environment, in the order in which they were added; ``"none"``: nothing.
+            environment, under its `env_key`; ``"none"``: nothing.
         d_model: features H.
     """
 
@@ -83,33 +96,43 @@ class TaskContext(nn.Module):
         if mode == "computed":
             self.linear = nn.Linear(CONTEXT_SIZE, d_model)
         elif mode == "embedding":
-            self._order: list[str] = []
-            self.rows = nn.ParameterList()
+            self.rows = nn.ParameterDict()
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment's context known."""
         if self.mode == "computed":
             self._descriptions[env_id] = describe(env_id, interface)
-        elif self.mode == "embedding" and env_id not in self._order:
-            self._order.append(env_id)
-            reference = next(iter(self.rows), None)
+        elif self.mode == "embedding" and env_key(env_id) not in self.rows:
+            reference = next(iter(self.rows.values()), None)
             row = torch.randn(self.d_model)
-            self.rows.append(nn.Parameter(row if reference is None else row.to(reference)))
+            row = row if reference is None else row.to(reference)
+            insert_part(self.rows, env_id, nn.Parameter(row))
 
     def remove_env(self, env_id: str) -> None:
         """Forget an environment's context."""
         self._descriptions.pop(env_id, None)
         if self.mode == "embedding":
-            index = self._order.index(env_id)
-            del self._order[index]
-            self.rows = nn.ParameterList(row for i, row in enumerate(self.rows) if i != index)
+            del self.rows[env_key(env_id)]
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        """Refuse the rows of earlier versions, which had numbers: RLlib would ignore them and leave these at random.
+
+        Raises:
+            ValueError: they are in ``state_dict``.
+        """
+        if f"{prefix}rows.0" in state_dict:
+            raise ValueError(
+                'These weights are of an earlier version, in which the rows of context="embedding" had no names. Such '
+                "a run cannot be resumed; start a new one from its checkpoint with config.initialize_from(path)."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, rows: Tensor, order: tuple[str, ...], membership: Tensor) -> Tensor:
         """Add to ``rows [R, H]`` the context of each one's environment by ``membership [R, E]`` (one-hot)."""
         if self.mode == "none":
             return rows
         if self.mode == "embedding":
-            table = torch.stack([self.rows[self._order.index(env_id)] for env_id in order])
+            table = torch.stack([self.rows[env_key(env_id)] for env_id in order])
         else:
             table = self.linear(torch.stack([self._descriptions[env_id] for env_id in order]).to(rows))
         return torch.addmm(rows, membership, table)

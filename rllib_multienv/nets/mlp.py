@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from .actor_critic import ActorCritic, Interface
+from .actor_critic import Interface
 from .config import NetConfig, require
+from .one_environment import OneEnvironmentActorCritic, the_only
 
 __all__ = ["ACTIVATIONS", "MLPActorCritic", "MLPNetConfig", "mlp"]
 
@@ -48,13 +49,7 @@ class MLPNetConfig(NetConfig):
 
     def build(self, interfaces: Mapping[str, Interface]) -> MLPActorCritic:
         """Build the network; there must be exactly one environment."""
-        if len(interfaces) != 1:
-            raise ValueError(
-                f"MLPNetConfig is for exactly one environment, got {len(interfaces)}: {sorted(interfaces)}; "
-                "use AgnosticNetConfig for several"
-            )
-        ((env_id, interface),) = interfaces.items()
-        return MLPActorCritic(self, env_id, interface)
+        return MLPActorCritic(self, *the_only(self, interfaces))
 
 
 def mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.Sequential:
@@ -69,40 +64,21 @@ def mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.S
     return nn.Sequential(*layers)
 
 
-class MLPActorCritic(ActorCritic):
+class MLPActorCritic(OneEnvironmentActorCritic):
     """Separate MLPs for policy and value; the log standard deviation is learned, starts at 0.
 
     See docs/deviations.md, 7.
     """
 
+    name = "an MLP network"
+
     def __init__(self, config: MLPNetConfig, env_id: str, interface: Interface) -> None:
-        super().__init__()
+        super().__init__(env_id, interface)
         self.config = config
         activation = ACTIVATIONS[config.activation]
         self.actor = mlp([interface.obs_size, *config.hidden, interface.action_size], activation, 0.01)
         self.critic = mlp([interface.obs_size, *config.hidden, 1], activation, 1.0)
         self.log_std = None if interface.discrete else nn.Parameter(torch.zeros(interface.action_size))
-        super().add_env(env_id, interface)
-
-    def add_env(self, env_id: str, interface: Interface) -> None:
-        """Fails for any environment but the one that the network was built for.
-
-        Raises:
-            ValueError: another environment, or another interface.
-        """
-        if env_id not in self.interfaces:
-            raise ValueError(
-                f"an MLP network has one environment, {next(iter(self.interfaces))!r}; cannot add {env_id!r}"
-            )
-        super().add_env(env_id, interface)
-
-    def remove_env(self, env_id: str) -> None:
-        """Fails: the network has no parameters but that environment's.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(f"an MLP network cannot lose its only environment ({env_id!r})")
 
     def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `ActorCritic.policy`."""
@@ -128,8 +104,6 @@ class MLPActorCritic(ActorCritic):
         return list(self.critic.parameters())
 
     def _checked(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        for env_id in obs:
-            if env_id not in self.interfaces:
-                raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+        self.check_observations(obs)
         dtype = next(self.parameters()).dtype
         return {env_id: value.to(dtype) for env_id, value in obs.items()}

@@ -253,6 +253,9 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         """
         if not self.datasets:
             self._value_error("offline_data(datasets={env_id: source, ...}): no data set was given.")
+        head = getattr(self.network_config, "value_head", "scalar")
+        if head != "scalar":
+            self._value_error(f"value_head={head!r}: V is an expectile here, which bins do not give; set 'scalar'.")
         if not self.in_evaluation:
             for source in self.datasets.values():
                 check_source(source, data_dir=self.data_dir)

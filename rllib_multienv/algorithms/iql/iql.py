@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import (
 from rllib_multienv.algorithms.iql.config import MultiEnvIQLConfig
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of, statistics_of
+from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.env_runners import environment_cost
 from rllib_multienv.env_runners.episode_metrics import MODULE_EPISODE_RETURN_MEAN
@@ -103,10 +104,14 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             logger.info("Data set of %r: %d transitions.", env_id, len(loaded[env_id].replay))
         return loaded
 
-    def _initial_weights(self, checkpoint: AgentCheckpoint) -> dict[str, np.ndarray]:
+    def _initial_weights(self, checkpoint: AgentCheckpoint, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Policy and V, and Q if the agent was trained offline too; from an online one, Q begins anew."""
-        weights = super()._initial_weights(checkpoint)
-        for name, tensor in (checkpoint.action_values or {}).items():
+        weights = super()._initial_weights(checkpoint, state)
+        if checkpoint.action_values is None:
+            return weights
+        specs, path = self.config.space_specs, self.config.initial_checkpoint
+        own = part_of(state, "action_values")
+        for name, tensor in carried_over_state(checkpoint, own, specs, path, part="action_values").items():
             weights[f"action_values.{name}"] = weights[f"targets.{name}"] = tensor.numpy()
         return weights
 

@@ -46,6 +46,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self.actor_lr: Any = 3e-4
         self.critic_lr: Any = 5e-4
         self.lr_anneal_steps: int | None = None
+        self.lr_warmup_steps: int | None = None
+        self.value_normalization = "none"
+        self.value_loss_scaling = "none"
         self.adam_epsilon = 1e-5
         self.env_loss_weights: dict[str, float] = {}
         self.min_advantage_std = 0.05
@@ -58,10 +61,13 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         critic_lr: Any = NotProvided,
         lr: Any = NotProvided,
         lr_anneal_steps: Any = NotProvided,
+        lr_warmup_steps: Any = NotProvided,
         num_minibatches: Any = NotProvided,
         adam_epsilon: Any = NotProvided,
         env_loss_weights: Any = NotProvided,
         min_advantage_std: Any = NotProvided,
+        value_normalization: Any = NotProvided,
+        value_loss_scaling: Any = NotProvided,
         normalize_obs: Any = NotProvided,
         normalize_rewards: Any = NotProvided,
         **kwargs: Any,
@@ -74,12 +80,17 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             critic_lr: Learning rate of the value function.
             lr: Sets both.
             lr_anneal_steps: Let both fall linearly to zero over so many environment steps (of all environments).
+            lr_warmup_steps: Let both rise linearly, from a tenth of themselves, over so many environment steps.
             num_minibatches: Number M of parts that each environment's data is cut into, each epoch.
             adam_epsilon: Adam's epsilon.
             env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
             min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
                 with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
                 what is left of its advantages is noise; blown up to unit size it would undo what was learned.
+            value_normalization: ``"none"``, or ``"running"``: V is learned in units of the running mean and deviation
+                of each environment's value targets (the normalisation of PopArt; docs/deviations.md, 18).
+            value_loss_scaling: ``"none"``, or ``"running"``: each environment's value loss is divided by its running
+                mean, so that all weigh alike in the shared network however well they are known already.
             normalize_obs: Whether observations are normalised by running statistics.
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
             kwargs: See ``PPOConfig.training``; ``vf_clip_param`` here bounds the distance of new value predictions from
@@ -105,10 +116,13 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             actor_lr=actor_lr,
             critic_lr=critic_lr,
             lr_anneal_steps=lr_anneal_steps,
+            lr_warmup_steps=lr_warmup_steps,
             num_minibatches=num_minibatches,
             adam_epsilon=adam_epsilon,
             env_loss_weights=env_loss_weights,
             min_advantage_std=min_advantage_std,
+            value_normalization=value_normalization,
+            value_loss_scaling=value_loss_scaling,
             normalize_obs=normalize_obs,
             normalize_rewards=normalize_rewards,
         )
@@ -146,12 +160,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             Scheduler.validate(
                 fixed_value_or_schedule=getattr(self, name), setting_name=name, description="learning rate"
             )
-        if self.lr_anneal_steps is not None:
-            if not self.lr_anneal_steps > 0:
-                self._value_error(f"lr_anneal_steps={self.lr_anneal_steps!r}: must be a positive number or None.")
-            for name in ("actor_lr", "critic_lr"):
-                if not isinstance(getattr(self, name), int | float):
-                    self._value_error(f"{name} is a schedule of its own; lr_anneal_steps is for fixed rates.")
+        self._validate_learning_rate_steps()
+        for name in ("value_normalization", "value_loss_scaling"):
+            self._validate_choice(name, ("none", "running"))
         self._validate_env_keys("env_loss_weights", self.env_loss_weights)
         if self.use_kl_loss:
             self._value_error("use_kl_loss=True is not supported; the clipped objective bounds the policy's change.")
@@ -159,6 +170,21 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
         if not self.in_evaluation:
             self._validate_minibatches()
+
+    def _validate_learning_rate_steps(self) -> None:
+        for setting in ("lr_anneal_steps", "lr_warmup_steps"):
+            steps = getattr(self, setting)
+            if steps is None:
+                continue
+            if not steps > 0:
+                self._value_error(f"{setting}={steps!r}: must be a positive number or None.")
+            for name in ("actor_lr", "critic_lr"):
+                if not isinstance(getattr(self, name), int | float):
+                    self._value_error(f"{name} is a schedule of its own; {setting} is for fixed rates.")
+        if self.lr_anneal_steps and self.lr_warmup_steps and self.lr_warmup_steps >= self.lr_anneal_steps:
+            self._value_error(
+                f"lr_warmup_steps={self.lr_warmup_steps!r}: must be less than lr_anneal_steps={self.lr_anneal_steps!r}."
+            )
 
     def _validate_minibatches(self) -> None:
         if not (isinstance(self.num_minibatches, int) and self.num_minibatches >= 1):

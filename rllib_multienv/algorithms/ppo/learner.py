@@ -10,12 +10,40 @@ from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
-from rllib_multienv.algorithms.ppo.loss import ppo_loss
+from rllib_multienv.algorithms.ppo.loss import ppo_loss, squared_value_loss
 from rllib_multienv.learners import MultiEnvLearner
+from rllib_multienv.learners.gradients import all_reduce_sum
+from rllib_multienv.learners.value_statistics import ValueStatistics
+from rllib_multienv.modules.shared_module import VF_LOGITS
+
+_COMPONENT_VALUE_STATISTICS = "value_statistics"
+# The value loss of an environment whose values are known better than this (in its own units) is not blown up further.
+_SMALLEST_ERROR = 1e-2
 
 
 class MultiEnvPPOLearner(MultiEnvLearner):
     """PPO's losses for each environment; everything else is :class:`MultiEnvLearner`."""
+
+    def build(self) -> None:
+        """Build as any learner."""
+        if not self._is_built:
+            self._value_statistics = ValueStatistics()
+        super().build()
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """That of any learner, and the statistics of value targets."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(_COMPONENT_VALUE_STATISTICS, components, not_components):
+            state[_COMPONENT_VALUE_STATISTICS] = self._value_statistics.get_state()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over (parts of) a state."""
+        super().set_state(state)
+        if _COMPONENT_VALUE_STATISTICS in state:
+            self._value_statistics.set_state(state[_COMPONENT_VALUE_STATISTICS])
+            if self.config.value_normalization == "running":
+                self._set_value_moments()
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
@@ -28,12 +56,9 @@ class MultiEnvPPOLearner(MultiEnvLearner):
             actions=batch[Columns.ACTIONS],
             old_logp=batch[Columns.ACTION_LOGP],
             advantages=batch[Postprocessing.ADVANTAGES],
-            values=fwd_out[Columns.VF_PREDS],
-            old_values=batch[Columns.VF_PREDS],
-            value_targets=batch[Postprocessing.VALUE_TARGETS],
+            value_loss=self._value_loss(module_id, config, batch, fwd_out),
             clip_param=config.clip_param,
-            vf_clip_param=config.vf_clip_param,
-            vf_loss_coeff=config.vf_loss_coeff,
+            vf_loss_coeff=config.vf_loss_coeff / self._value_loss_scale(module_id),
             entropy_coeff=config.entropy_coeff,
         )
         for key, value in (
@@ -45,10 +70,55 @@ class MultiEnvPPOLearner(MultiEnvLearner):
             self.log_loss(module_id, key, value)
         return loss.total
 
+    def _value_loss(self, env_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]) -> Tensor:
+        """The value loss in the environment's own unit: a cross-entropy, or half the mean squared error."""
+        mean, std = self.module.shared.value_moments.get(env_id, (0.0, 1.0))
+        targets = (batch[Postprocessing.VALUE_TARGETS] - mean) / std
+        bins = self.network.value_bins
+        if bins is not None:
+            return bins.loss(fwd_out[VF_LOGITS], targets).mean()
+        return squared_value_loss(
+            values=(fwd_out[Columns.VF_PREDS] - mean) / std,
+            old_values=(batch[Columns.VF_PREDS] - mean) / std,
+            value_targets=targets,
+            vf_clip_param=config.vf_clip_param,
+        )
+
+    def _value_loss_scale(self, env_id: str) -> float:
+        """What the environment's value loss is divided by."""
+        if self.config.value_loss_scaling == "none":
+            return 1.0
+        std = self.module.shared.value_moments.get(env_id, (0.0, 1.0))[1]
+        return max(self._value_statistics.error(env_id) / std**2, _SMALLEST_ERROR)
+
     def before_steps(self, batch: dict[str, dict[str, Tensor]]) -> None:
-        """Log how much of the value targets' variance the values explained before this update."""
+        """Log how much of the value targets' variance the values explained before this update; renew statistics."""
         for env_id, columns in batch.items():
             targets = columns[Postprocessing.VALUE_TARGETS]
             residual = (targets - columns[Columns.VF_PREDS]).var(correction=0)
             explained = 1.0 - residual / targets.var(correction=0).clamp(min=1e-8)
             self.metrics.log_value((env_id, LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY), explained, window=1)
+        if "running" in (self.config.value_normalization, self.config.value_loss_scaling):
+            self._renew_value_statistics(batch)
+
+    def _renew_value_statistics(self, batch: dict[str, dict[str, Tensor]]) -> None:
+        self._value_statistics.update(
+            {env_id: columns[Postprocessing.VALUE_TARGETS] for env_id, columns in batch.items()},
+            {env_id: columns[Columns.VF_PREDS] for env_id, columns in batch.items()},
+            [*self.config.space_specs],
+            (lambda sums: all_reduce_sum([sums], self._group)) if self.distributed else lambda sums: None,
+        )
+        if self.config.value_normalization == "none":
+            return
+        before = dict(self.module.shared.value_moments)
+        self._set_value_moments()
+        for env_id, columns in batch.items():
+            # The old predictions of the network, read with the new moments: clipping compares what it gives out.
+            mean, std = before.get(env_id, (0.0, 1.0))
+            new_mean, new_std = self.module.shared.value_moments[env_id]
+            columns[Columns.VF_PREDS] = (columns[Columns.VF_PREDS] - mean) / std * new_std + new_mean
+
+    def _set_value_moments(self) -> None:
+        self.module.shared.value_moments = {
+            env_id: self._value_statistics.moments(env_id) for env_id in self.config.space_specs
+        }

@@ -20,6 +20,24 @@ class PPOLoss:
     total: Tensor
 
 
+def squared_value_loss(
+    *, values: Tensor, old_values: Tensor, value_targets: Tensor, vf_clip_param: float | None
+) -> Tensor:
+    """Half the mean squared error of the values, clipped as in the original implementation of PPO; a scalar.
+
+    Args:
+        values: [N], current predictions.
+        old_values: [N], predictions before the update.
+        value_targets: [N].
+        vf_clip_param: Bound on the predictions' distance from ``old_values``; None for none.
+    """
+    squared_error = (values - value_targets).square()
+    if vf_clip_param is not None:
+        clipped_values = old_values + (values - old_values).clamp(-vf_clip_param, vf_clip_param)
+        squared_error = torch.maximum(squared_error, (clipped_values - value_targets).square())
+    return 0.5 * squared_error.mean()
+
+
 def ppo_loss(
     *,
     distribution: Any,
@@ -27,15 +45,12 @@ def ppo_loss(
     actions: Tensor,
     old_logp: Tensor,
     advantages: Tensor,
-    values: Tensor,
-    old_values: Tensor,
-    value_targets: Tensor,
+    value_loss: Tensor,
     clip_param: float,
-    vf_clip_param: float | None,
     vf_loss_coeff: float,
     entropy_coeff: float,
 ) -> PPOLoss:
-    """Clipped policy loss (equation 2 of the paper), clipped value loss and entropy bonus.
+    """Clipped policy loss (equation 2 of the paper), value loss and entropy bonus.
 
     Args:
         distribution: Of the current policy, over N rows.
@@ -43,26 +58,18 @@ def ppo_loss(
         actions: [N] or [N, A].
         old_logp: [N], log probability of the actions when sampled.
         advantages: [N].
-        values: [N], current predictions.
-        old_values: [N], predictions before the update.
-        value_targets: [N].
+        value_loss: A scalar.
         clip_param: Bound epsilon on the probability ratio's distance from one.
-        vf_clip_param: Bound on the predictions' distance from ``old_values``; None for none.
-        vf_loss_coeff: Weight of the value loss, which is half the mean squared error.
+        vf_loss_coeff: Weight of the value loss.
         entropy_coeff: Weight of the entropy bonus.
     """
     ratio = torch.exp(distribution.logp(actions) - old_logp)
     clipped_ratio = ratio.clamp(1.0 - clip_param, 1.0 + clip_param)
     policy = -torch.minimum(ratio * advantages, clipped_ratio * advantages).mean()
-    squared_error = (values - value_targets).square()
-    if vf_clip_param is not None:
-        clipped_values = old_values + (values - old_values).clamp(-vf_clip_param, vf_clip_param)
-        squared_error = torch.maximum(squared_error, (clipped_values - value_targets).square())
-    value = 0.5 * squared_error.mean()
     entropy = distribution.entropy().mean()
-    total = policy + vf_loss_coeff * value
+    total = policy + vf_loss_coeff * value_loss
     if entropy_coeff:
         total = total - entropy_coeff * entropy
     with torch.no_grad():
         kl = old_distribution.kl(distribution).mean()
-    return PPOLoss(policy=policy, value=value, entropy=entropy, kl=kl, total=total)
+    return PPOLoss(policy=policy, value=value_loss, entropy=entropy, kl=kl, total=total)

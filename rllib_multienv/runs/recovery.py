@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_multienv.checkpoints import check_complete, training_progress
-from rllib_multienv.cli.tune_record import TuneRecord
+from rllib_multienv.runs.tune_record import TuneRecord
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rllib_multienv.cli.recovery import newest_complete
+from rllib_multienv.runs.recovery import newest_complete
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""`multienv experiment`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rllib_multienv.cli.errors import user_errors
+
+if TYPE_CHECKING:
+    from rllib_multienv.experiments.plan import Run
+
+INTERRUPTED = 130
+
+
+def experiment(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The experiment.")],
+    results: Annotated[Path, typer.Option(help="Folder in which the experiment gets a folder of its own.")] = Path(
+        "results"
+    ),
+    name: Annotated[str | None, typer.Option(help="Name of that folder; default: the file's name.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PHASE[/VARIANT[/...]]",
+            help="Run only these, and what they start from; * stands for any. Repeatable.",
+        ),
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time; default: one for each CPU.", show_default=False)
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Show how far the runs are, and end.")] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+) -> None:
+    """Run variants x seeds x phases, each run in a folder of its own, and write the report.
+
+    The same command again goes on: what is done stays, what was interrupted resumes, what has failed is tried again.
+    """
+    with user_errors():
+        from rllib_multienv.cli.experiment_display import ExperimentDisplay
+        from rllib_multienv.experiments.execution import Execution
+        from rllib_multienv.experiments.file import load_experiment_file
+        from rllib_multienv.experiments.plan import check_runs, plan, selected
+
+        plan_of_file = plan(load_experiment_file(file))
+        runs = selected(plan_of_file, only or [])
+        root = (results / (name or load_experiment_file(file).name)).resolve()
+        with ExperimentDisplay(root, runs, live=not status) as display:
+            if status:
+                return
+            display.message("checking the configurations")
+            check_runs(runs)
+            execution = Execution(
+                root,
+                runs,
+                parallel=parallel or os.cpu_count() or 1,
+                episodes=load_experiment_file(file).episodes,
+                on_change=display.changed,
+            )
+            execution.check()
+            _write_description(root, file)
+            before = {number: signal.signal(number, lambda *_: execution.interrupt()) for number in _SIGNALS}
+            try:
+                done = execution.run()
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+        if execution.interrupted:
+            typer.echo("Interrupted. The same command goes on.")
+            raise typer.Exit(INTERRUPTED)
+        if report:
+            _report(root, runs)
+        if not done:
+            raise typer.Exit(1)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _write_description(root: Path, file: Path) -> None:
+    """Keep the experiment's file, and how it was run, with its results."""
+    from rllib_multienv.experiments.machine import describe_machine
+    from rllib_multienv.experiments.places import EXPERIMENT_FILE, INVOCATION_FILE
+
+    root.mkdir(parents=True, exist_ok=True)
+    if file.resolve() != root / EXPERIMENT_FILE:
+        (root / EXPERIMENT_FILE).write_bytes(file.read_bytes())
+    command = shlex.join(["multienv", "experiment", *sys.argv[2:]])
+    invocation = {"command": command, "machine": describe_machine()}
+    (root / INVOCATION_FILE).write_text(json.dumps(invocation, indent=2) + "\n", encoding="utf-8")
+
+
+def _report(root: Path, runs: list[Run]) -> None:
+    from rllib_multienv.evaluation.report import write_report
+    from rllib_multienv.experiments.collect import collect
+
+    collect(root)
+    typer.echo(f"report          {write_report(root)}")

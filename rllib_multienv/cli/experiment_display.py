@@ -1,0 +1,109 @@
+"""Shows how far the runs of an experiment are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from rllib_multienv.cli.display import make_console
+from rllib_multienv.experiments.places import Place, State
+from rllib_multienv.experiments.plan import Run
+
+_STYLES = {State.DONE: "green", State.FAILED: "bold red", State.BLOCKED: "red", State.RUNNING: "cyan"}
+
+
+class ExperimentDisplay:
+    """One table, a row for each variant of a phase and a column for each seed; a context manager.
+
+    On a terminal it is kept up to date in its place; elsewhere a line is printed for every run that starts or ends, and
+    the table at the end.
+
+    Args:
+        root: The experiment's folder.
+        runs: What to show.
+        live: Whether the runs are under way; otherwise the table is printed once.
+    """
+
+    def __init__(self, root: Path, runs: Sequence[Run], *, live: bool = True) -> None:
+        self.console = make_console()
+        self._places = {run.name: Place(root, run) for run in runs}
+        self._running: dict[str, float] = {}
+        self._message = ""
+        self._blocked: set[str] = set()
+        self._live = (
+            Live(get_renderable=self.render, console=self.console, refresh_per_second=1)
+            if live and self.console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> ExperimentDisplay:
+        """Starts the live table, where there is a terminal."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leaves the last state on the screen."""
+        self._message = ""
+        if self._live is not None:
+            self._live.stop()
+        elif kind is None:
+            self.console.print(self.render())
+
+    def message(self, text: str) -> None:
+        """Says what happens now."""
+        self._message = text
+        if self._live is None:
+            self.console.print(Text(text), soft_wrap=True)
+
+    def changed(self, run: Run, state: State) -> None:
+        """A run has begun or ended."""
+        self._message = ""
+        if state is State.RUNNING:
+            self._running[run.name] = time.monotonic()
+            line = f"started   {run.name}"
+        else:
+            seconds = time.monotonic() - self._running.pop(run.name, time.monotonic())
+            line = f"{state:<9} {run.name} after {seconds:.0f} s"
+            if state is State.FAILED:
+                line += f": {self._places[run.name].failure.read_text(encoding='utf-8').strip()}"
+        if self._live is None:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def render(self) -> RenderableType:
+        """The table."""
+        seeds = list(dict.fromkeys(place.run.seed for place in self._places.values()))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("phase")
+        table.add_column("variant")
+        for seed in seeds:
+            table.add_column(f"seed {seed}", justify="right", no_wrap=True)
+        rows: dict[tuple[str, str], dict[int, Text]] = {}
+        for place in self._places.values():
+            run = place.run
+            label = f"{run.variant.name} / {run.env_id}" if run.env_id else run.variant.name
+            rows.setdefault((run.phase.name, label), {})[run.seed] = self._cell(place)
+        before = None
+        for (phase, label), cells in rows.items():
+            table.add_row(phase if phase != before else "", label, *(cells.get(seed, Text("-")) for seed in seeds))
+            before = phase
+        done = sum(place.state is State.DONE for place in self._places.values())
+        summary = f"{done} of {len(self._places)} runs done, {len(self._running)} running"
+        return Group(table, Text(f"{self._message or summary}"))
+
+    def _cell(self, place: Place) -> Text:
+        state = State.RUNNING if place.run.name in self._running else place.state
+        text = str(state)
+        if state in (State.RUNNING, State.UNFINISHED):
+            text = f"{text} {place.progress:.0%}"
+        return Text(text, style=_STYLES.get(state, ""))

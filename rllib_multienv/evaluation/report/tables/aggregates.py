@@ -1,0 +1,73 @@
+"""The main table: every variant's normalised scores in one phase, in a few numbers."""
+
+from __future__ import annotations
+
+from rllib_multienv.evaluation.aggregate import aggregate
+from rllib_multienv.evaluation.experiment_scores import ExperimentScores
+from rllib_multienv.evaluation.raw_metrics import PhaseInfo, RunRow
+from rllib_multienv.evaluation.report.tables.table import Cell, Column, Table
+
+
+def aggregate_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
+    """Average, median, worst and interquartile mean of the normalised score, size and speed, by variant.
+
+    Args:
+        scores: The experiment's scores.
+        phase: The phase.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for variant in scores.variants(phase):
+        total = aggregate(scores.scores(phase, variant.name))
+        runs = [run for run in scores.runs(phase.name, variant.name) if run.status == "done"]
+        missing = {seed for seed, _ in scores.missing(phase, variant.name)}
+        seeds = len(scores.experiment.seeds)
+        rows.append(
+            (
+                variant,
+                total.average if total else None,
+                total.median if total else None,
+                total.worst if total else None,
+                total.iqm if total else None,
+                total.environments if total else 0,
+                f"{seeds - len(missing)} of {seeds}",
+                _parameters(runs),
+                _speed(runs),
+            )
+        )
+    without = [env_id for env_id in phase.envs if not scores.has_score(env_id)]
+    notes = [
+        "Normalised score: 0 is what random actions get, 100 what the best agent gets that was trained in the "
+        "environment alone. Average, median and worst: over environments, of the means over seeds. IQM: interquartile "
+        "mean over environments and seeds, with a 95% interval by stratified bootstrap (seeds are drawn within each "
+        "environment). Steps/s: environment steps per second of training, mean over runs."
+    ]
+    if without:
+        reasons = "; ".join(f"{env_id} ({scores.references[env_id].problem})" for env_id in without)
+        notes.append(f"Without a normalised score and left out: {reasons}.")
+    return Table(
+        name=f"aggregate_{phase.name}",
+        caption=f"Normalised scores after the phase {phase.name}, over environments and seeds.",
+        columns=(
+            Column(key="variant", title="variant", kind="variant"),
+            Column(key="average", title="average", kind="score", best=True),
+            Column(key="median", title="median", kind="score", best=True),
+            Column(key="worst", title="worst", kind="score", best=True),
+            Column(key="iqm", title="IQM [95% interval]", kind="interval", best=True),
+            Column(key="environments", title="environments", kind="count"),
+            Column(key="complete_seeds", title="complete seeds"),
+            Column(key="parameters", title="parameters", kind="count"),
+            Column(key="steps_per_second", title="steps/s", kind="number"),
+        ),
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+
+
+def _parameters(runs: list[RunRow]) -> int | str | None:
+    sizes = sorted({run.parameters for run in runs if run.parameters is not None})
+    return f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else sizes[0] if sizes else None
+
+
+def _speed(runs: list[RunRow]) -> float | None:
+    speeds = [run.steps_per_second for run in runs if run.steps_per_second is not None]
+    return sum(speeds) / len(speeds) if speeds else None

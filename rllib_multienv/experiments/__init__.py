@@ -1,0 +1,1 @@
+"""Experiments: variants of an agent x seeds x phases, each run a run of `multienv train`."""

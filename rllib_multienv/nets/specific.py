@@ -1,0 +1,168 @@
+"""The paper's multi-environment specific agent: encoders and decoders for each environment, a shared middle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .actor_critic import ActorCritic, Interface
+from .config import NetConfig, require, require_sizes
+from .env_parts import env_key, insert_part
+from .log_std import bounded_log_std
+from .residual_mlp import ResidualMLP, input_layer, output_layer
+
+__all__ = ["SpecificActorCritic", "SpecificNetConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecificNetConfig(NetConfig):
+    """Config of `SpecificActorCritic`. The defaults suit two CPU cores; `paper` gives the paper's sizes.
+
+    Attributes:
+        width: features of all residual MLPs, and their hidden size.
+        encoder_depth: blocks of each environment's encoders.
+        middle_depth: blocks of the shared middle.
+        decoder_depth: blocks of each environment's decoders.
+        dropout: probability in training mode.
+        squash_mean: whether tanh keeps the means of continuous actions in (-1, 1).
+    """
+
+    type: ClassVar[str] = "specific"
+
+    width: int = 64
+    encoder_depth: int = 1
+    middle_depth: int = 2
+    decoder_depth: int = 1
+    dropout: float = 0.0
+    squash_mean: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        require_sizes(self, "width", "encoder_depth", "middle_depth", "decoder_depth")
+        require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
+
+    @classmethod
+    def paper(cls, **changes: Any) -> SpecificNetConfig:
+        """The paper's width, depth and dropout (Table 2b; docs/deviations.md, 20); any field can be changed."""
+        fields: dict[str, Any] = {"width": 256, "dropout": 0.1}
+        return cls(**(fields | changes))
+
+    def build(self, interfaces: Mapping[str, Interface]) -> SpecificActorCritic:
+        """Build the network for these environments; others can be added later, and get parameters of their own."""
+        return SpecificActorCritic(self, interfaces)
+
+
+class _Tower(nn.Module):
+    """Actor or critic: an encoder and decoders for each environment, and what is between for all of them."""
+
+    def __init__(self, config: SpecificNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = nn.ModuleDict()
+        self.middle = self._residual_mlp(config.middle_depth)
+        self.decoders = nn.ModuleDict()
+
+    def _residual_mlp(self, depth: int) -> ResidualMLP:
+        return ResidualMLP(self.config.width, depth, self.config.width, self.config.dropout)
+
+    def add_env(self, env_id: str, inputs: int, outputs: Mapping[str, tuple[int, float]]) -> None:
+        """New parts for an environment: ``outputs`` gives size and gain of each decoder by its name."""
+        width, config, like = self.config.width, self.config, next(self.middle.parameters())
+        encoder = nn.Sequential(input_layer(inputs, width), self._residual_mlp(config.encoder_depth))
+        decoders = nn.ModuleDict(
+            {
+                name: nn.Sequential(self._residual_mlp(config.decoder_depth), output_layer(width, size, gain))
+                for name, (size, gain) in outputs.items()
+            }
+        )
+        insert_part(self.encoder, env_id, encoder.to(like).train(self.training))
+        insert_part(self.decoders, env_id, decoders.to(like).train(self.training))
+
+    def remove_env(self, env_id: str) -> None:
+        """Drop an environment's parts."""
+        del self.encoder[env_key(env_id)]
+        del self.decoders[env_key(env_id)]
+
+    def forward(self, obs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Outputs of every environment's decoders: ``{env_id: {name: [B, size]}}``."""
+        if not obs:
+            return {}
+        like = next(self.middle.parameters())
+        encoded = [self.encoder[env_key(env_id)](value.to(like)) for env_id, value in obs.items()]  # each [B_e, H]
+        rows = self.middle(torch.cat(encoded)).split([len(value) for value in encoded])
+        return {
+            env_id: {name: decoder(own) for name, decoder in self.decoders[env_key(env_id)].items()}  # type: ignore[operator]
+            for env_id, own in zip(obs, rows, strict=True)
+        }
+
+
+class SpecificActorCritic(ActorCritic):
+    """Policy and value of many environments, with parameters of their own for each (paper, section 4.2).
+
+    What is an environment's own runs for its samples alone, the shared middle once for all. An environment that is
+    added begins with fresh parameters; one that is removed leaves nothing behind. There is no task context. Names in
+    the state dict: ``actor.encoder.env:ID``, ``actor.middle``, ``actor.decoders.env:ID.{logits,mean,log_std}``,
+    ``critic.encoder.env:ID``, ``critic.middle``, ``critic.decoders.env:ID.value`` (see `env_key`).
+
+    Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
+    """
+
+    def __init__(self, config: SpecificNetConfig, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__()
+        self.config = config
+        self.actor = _Tower(config)
+        self.critic = _Tower(config)
+        for env_id, interface in interfaces.items():
+            self.add_env(env_id, interface)
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """See `ActorCritic.add_env`; a new environment gets parameters of its own."""
+        is_new = env_id not in self.interfaces
+        super().add_env(env_id, interface)
+        if not is_new:
+            return
+        size = interface.action_size
+        policy = {"logits": (size, 0.01)} if interface.discrete else {"mean": (size, 0.01), "log_std": (size, 0.01)}
+        self.actor.add_env(env_id, interface.obs_size, policy)
+        if self._has_critic:
+            self.critic.add_env(env_id, interface.obs_size, {"value": (1, 1.0)})
+
+    def remove_env(self, env_id: str) -> None:
+        """See `ActorCritic.remove_env`."""
+        super().remove_env(env_id)
+        self.actor.remove_env(env_id)
+        if self._has_critic:
+            self.critic.remove_env(env_id)
+
+    @property
+    def _has_critic(self) -> bool:
+        """False where this network was reduced to its policy."""
+        return hasattr(self, "critic")
+
+    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActorCritic.policy`."""
+        self.check_observations(obs)
+        return {env_id: self._policy_inputs(decoded) for env_id, decoded in self.actor(obs).items()}
+
+    def _policy_inputs(self, decoded: Mapping[str, Tensor]) -> Tensor:
+        if "logits" in decoded:
+            return decoded["logits"]
+        mean = torch.tanh(decoded["mean"]) if self.config.squash_mean else decoded["mean"]
+        return torch.cat([mean, bounded_log_std(decoded["log_std"])], 1)
+
+    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActorCritic.value`."""
+        self.check_observations(obs)
+        return {env_id: decoded["value"].squeeze(1) for env_id, decoded in self.critic(obs).items()}
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """See `ActorCritic.actor_parameters`."""
+        return list(self.actor.parameters())
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """See `ActorCritic.critic_parameters`."""
+        return list(self.critic.parameters())

@@ -1,0 +1,120 @@
+"""`multienv experiment`: every run in a folder of its own, resumed and not repeated, and a report in the end."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from cli_helpers import command, environment, run_cli
+from experiment_files import TINY, written
+
+PRETRAIN = ("--only", "pretrain/agnostic/seed0")
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
+    written(tmp_path, TINY.replace("[0, 1]", "[0]"))
+    selection = ("--only", "transfer", "--only", "alone")
+    first = run_cli("experiment", "tiny.yaml", *selection, "--parallel", "2", cwd=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    root = tmp_path / "results" / "tiny"
+    done = [line.split()[1] for line in first.stdout.splitlines() if line.startswith("done ")]
+    assert sorted(done) == [
+        "alone/single/CartPole-v1/seed0",
+        "alone/single/Pendulum-v1/seed0",
+        "pretrain/agnostic/seed0",
+        "transfer/agnostic/seed0",
+    ]
+    assert done.index("transfer/agnostic/seed0") > done.index("pretrain/agnostic/seed0")
+    transferred = (root / "runs/transfer/agnostic/seed0/config.yaml").read_text(encoding="utf-8")
+    assert f"path: {root}/runs/pretrain/agnostic/seed0/trial_00000/checkpoint_" in transferred
+
+    metrics = root / "metrics"
+    assert [(r["phase"], r["env"], r["status"], r["env_steps"]) for r in rows(metrics / "runs.csv")] == [
+        ("pretrain", "", "done", "512"),
+        ("transfer", "", "done", "256"),
+        ("alone", "CartPole-v1", "done", "256"),
+        ("alone", "Pendulum-v1", "done", "128"),
+    ]
+    assert [(r["phase"], r["env_id"]) for r in rows(metrics / "evaluations.csv")] == [
+        ("pretrain", "CartPole-v1"),
+        ("pretrain", "Pendulum-v1"),
+        ("transfer", "Acrobot-v1"),
+        ("alone", "CartPole-v1"),
+        ("alone", "Pendulum-v1"),
+    ]
+    assert {(r["env_a"], r["env_b"]) for r in rows(metrics / "gradient_cosines.csv")} == {
+        ("CartPole-v1", "Pendulum-v1")
+    }
+    assert (root / "report.html").is_file()
+
+    times = {path: path.stat().st_mtime_ns for path in root.glob("runs/**/evaluation.csv")}
+    again = run_cli("experiment", "tiny.yaml", *selection, cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "started" not in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+    # Other settings are not mixed with what is there.
+    written(tmp_path, TINY.replace("[0, 1]", "[0]").replace("num_epochs: 1", "num_epochs: 2"))
+    changed = run_cli("experiment", "tiny.yaml", *selection, cwd=tmp_path)
+    assert changed.returncode == 1
+    assert "was made with training.num_epochs=1, now it is 2" in changed.stderr
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_a_failed_run_blocks_only_what_starts_from_it_and_is_tried_again(tmp_path: Path) -> None:
+    broken = (
+        "import gymnasium as gym\n\n\nclass Broken(gym.Wrapper):\n    def __init__(self, **kwargs):\n"
+        "        super().__init__(gym.make('CartPole-v1'))\n        self.steps = 0\n\n    def step(self, action):\n"
+        "        import os\n        self.steps += 1\n"
+        "        if self.steps > 20 and not os.path.exists('mended'):\n            raise RuntimeError('it broke')\n"
+        "        return super().step(action)\n"
+    )
+    (tmp_path / "broken_env.py").write_text(broken, encoding="utf-8")
+    text = TINY.replace("[0, 1]", "[0]").replace(
+        "envs: [CartPole-v1, Pendulum-v1]", "envs: [{id: broken, make: 'broken_env:Broken'}]", 1
+    )
+    written(tmp_path, text)
+    first = run_cli("experiment", "tiny.yaml", "--only", "transfer", "--no-report", cwd=tmp_path)
+    assert first.returncode == 1
+    assert "it broke" in first.stdout
+    assert "started   transfer" not in first.stdout
+    (tmp_path / "mended").touch()
+    second = run_cli("experiment", "tiny.yaml", "--only", "transfer", "--no-report", cwd=tmp_path)
+    assert second.returncode == 0, second.stdout + second.stderr
+    status = run_cli("experiment", "tiny.yaml", "--only", "transfer", "--status", cwd=tmp_path)
+    assert "2 of 2 runs done" in status.stdout
+
+
+def test_an_interrupted_run_keeps_its_checkpoint(tmp_path: Path) -> None:
+    written(tmp_path, TINY.replace("steps_per_environment: 256", "steps_per_environment: 2000000", 1))
+    folder = tmp_path / "results/tiny/runs/pretrain/agnostic/seed0"
+    process = subprocess.Popen(
+        command("experiment", "tiny.yaml", *PRETRAIN),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not (folder / "progress.csv").is_file():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 130, output
+    assert "The same command goes on" in output
+    assert list(folder.glob("trial_*/checkpoint_*"))
+    assert not (folder / "evaluation.csv").exists()
+    status = run_cli("experiment", "tiny.yaml", *PRETRAIN, "--status", cwd=tmp_path)
+    assert "unfinished" in status.stdout

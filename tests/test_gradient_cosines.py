@@ -1,0 +1,52 @@
+"""The cosines between the environments' gradients, which are reported on request."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import running, tiny_config
+
+from rllib_multienv.learners.gradient_cosines import cosines, environment_gradients
+
+ENVS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1")
+
+
+def test_gradients_of_each_loss_leave_the_graph_for_the_whole() -> None:
+    shared, unused = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([5.0], requires_grad=True)
+    losses = {"a": shared.sum(), "c": (shared * torch.tensor([1.0, -1.0])).sum()}
+    gradients = environment_gradients(losses, ["a", "b", "c"], [shared, unused])
+    assert gradients.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, -1.0, 0.0]]
+    sum(losses.values(), torch.zeros(())).backward()
+    assert shared.grad is not None and shared.grad.tolist() == [2.0, 0.0]
+
+
+def test_cosines_of_pairs_without_those_of_no_gradient() -> None:
+    gradients = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-2.0, 0.0], [3.0, 3.0]])
+    found = {(a, b): float(value) for a, b, value in cosines(gradients, ["a", "b", "c", "d"])}
+    assert found == pytest.approx({("a", "c"): -1.0, ("a", "d"): 0.5**0.5, ("c", "d"): -(0.5**0.5)})
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_they_are_reported_at_the_interval_and_change_nothing() -> None:
+    histories, reported = [], []
+    for interval in (None, 2):
+        config = tiny_config(ENVS).reporting(gradient_cosine_interval=interval)
+        with running(config) as algo:
+            results = [algo.train() for _ in range(3)]
+            histories.append({k: v.numpy().copy() for k, v in algo.learner_group._learner.network.state_dict().items()})
+        found = [result["learners"][ENVS[0]].get("gradient_cosine", {}).get(ENVS[1]) for result in results]
+        reported.append([value is not None and bool(np.isfinite(value)) for value in found])
+    assert reported == [[False] * 3, [True, False, True]]
+    found = results[2]["learners"]
+    pairs = [found[ENVS[0]]["gradient_cosine"][ENVS[1]], found[ENVS[0]]["gradient_cosine"][ENVS[2]]]
+    pairs.append(found[ENVS[1]]["gradient_cosine"][ENVS[2]])
+    assert all(-1.0 <= pair <= 1.0 and pair != 0.0 for pair in pairs)
+    for name, value in histories[0].items():
+        np.testing.assert_array_equal(value, histories[1][name])
+
+
+@pytest.mark.parametrize("interval", [0, -1, 1.5, True])
+def test_bad_intervals_are_refused(interval: object) -> None:
+    with pytest.raises(ValueError, match="gradient_cosine_interval"):
+        tiny_config(ENVS).reporting(gradient_cosine_interval=interval).validate()
