@@ -179,3 +179,21 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(ValueError, match="is not a checkpoint of rllib_multienv"):
         tiny_config(NEW).initialize_from(tmp_path)
+
+
+def test_parts_that_are_reset_begin_anew(trained: dict[str, Any]) -> None:
+    reset = ("actor.decoders.log_std.", "critic.")
+    with running(tiny_config(NEW).initialize_from(trained["path"], reset=[part[:-1] for part in reset])) as algo:
+        found = weights(algo)
+    same = {name for name, value in trained["weights"].items() if np.array_equal(found[name], value)}
+    kept = {name for name in found if not name.removeprefix("shared/network.").startswith(reset)}
+    assert same >= kept and any("actor.encoder" in name for name in kept)
+    begun_anew = {name for name in found.keys() - kept if name.endswith(("qkv.weight", "lift.weight"))}
+    assert begun_anew and not same & begun_anew
+
+
+def test_a_part_cannot_be_reset_and_frozen_or_unknown(trained: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"'actor.decoders.log_std.* frozen and reset at once"):
+        tiny_config(NEW).initialize_from(trained["path"], freeze="actor", reset="log_std").validate()
+    with pytest.raises(ValueError, match="reset: the network has no part 'logstd'"):
+        tiny_config(NEW).initialize_from(trained["path"], reset=["logstd"]).validate()

@@ -39,7 +39,7 @@ from rllib_multienv.checkpoints import (
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.gym_ids import did_you_mean
-from rllib_multienv.modules import SHARED_MODULE
+from rllib_multienv.modules import SHARED_MODULE, is_in_parts
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import resolve_env_specs
 from rllib_multienv.threads import use_assigned_cpus
@@ -169,7 +169,8 @@ class MultiEnvAlgorithm(Algorithm):
         """What of a checkpoint this algorithm starts with, by the names of the shared module, whose state is given."""
         specs, path = self.config.space_specs, self.config.initial_checkpoint
         carried = carried_over_state(checkpoint, part_of(state, "network"), specs, path)
-        return {f"network.{name}": tensor.numpy() for name, tensor in carried.items()}
+        reset = self.config.reset_parts
+        return {f"network.{name}": tensor.numpy() for name, tensor in carried.items() if not is_in_parts(name, reset)}
 
     def _send_to_runners(self, workers: list[int] | None = None) -> None:
         """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.

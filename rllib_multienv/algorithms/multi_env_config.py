@@ -30,7 +30,7 @@ from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.learners import MultiEnvLearnerGroup
-from rllib_multienv.modules import SharedModule, frozen_parameters, multi_env_module_spec
+from rllib_multienv.modules import SharedModule, frozen_parameters, multi_env_module_spec, parameters_of_parts
 from rllib_multienv.nets import (
     AgnosticNetConfig,
     NetConfig,
@@ -91,6 +91,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.normalize_rewards = True
         self.initial_checkpoint: str | None = None
         self.frozen_parts: tuple[str, ...] = ()
+        self.reset_parts: tuple[str, ...] = ()
         self.env_runner_cls = MultiEnvRunner
         self.num_env_runners = 0
         self.learner_timeout_s = 1800.0
@@ -163,7 +164,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             self._model_config = model_config
         return self
 
-    def initialize_from(self, path: str | Path, freeze: Sequence[str] = ()) -> Self:
+    def initialize_from(self, path: str | Path, freeze: Sequence[str] = (), reset: Sequence[str] = ()) -> Self:
         """Start from an agent that was trained on other environments.
 
         The network's shared weights are loaded strictly; the optimiser starts fresh. Observation and reward statistics,
@@ -175,6 +176,8 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             path: A checkpoint of an algorithm of this package.
             freeze: Names of parts of the network that are not trained, such as ``"encoder"`` (all encoders) or
                 ``"actor"``. Parameters of new environments cannot be frozen: nothing of them was learned yet.
+            reset: Names of parts that begin anew, such as ``"actor.decoders.log_std"``: an agent that has become sure
+                of itself explores little, also where it knows nothing.
 
         Raises:
             FileNotFoundError: There is no such checkpoint.
@@ -183,6 +186,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         read_checkpoint(path, weights=False)
         self.initial_checkpoint = str(Path(path).absolute())
         self.frozen_parts = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+        self.reset_parts = (reset,) if isinstance(reset, str) else tuple(reset)
         return self
 
     def learners(self, *, learner_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
@@ -410,6 +414,8 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             return  # a large network takes seconds to build, and these fit any environments
         network = self.network_config.build(self.space_specs)
         frozen = frozen_parameters(network, self.frozen_parts)
+        if both := frozen & parameters_of_parts(network, self.reset_parts, setting="reset"):
+            self._value_error(f"{min(both)!r} would be frozen and reset at once: it would stay as it is at random.")
         if self.initial_checkpoint is not None:
             checkpoint = read_checkpoint(self.initial_checkpoint)
             check_network_config(checkpoint, self.network_config, self.initial_checkpoint)

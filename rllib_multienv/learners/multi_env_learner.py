@@ -127,8 +127,8 @@ class MultiEnvLearner(TorchLearner):
     def change_environments(self, config: Any) -> None:
         """Let the environments of the run be those of ``config``, which differs in nothing else.
 
-        Parameters and the optimiser's moments stay as they are. Parameters of the new environments alone, which only
-        ``context="embedding"`` has, are learner 0's.
+        Parameters and the optimiser's moments stay as they are. Parameters that belong to a new environment
+        (of the specific network, and of ``context="embedding"``) are learner 0's.
         """
         self.config = config.copy(copy_frozen=False)  # RLlib changes a learner's own copy when it restores
         self._module_spec = config.get_multi_rl_module_spec()
