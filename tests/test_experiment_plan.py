@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cli_helpers import ROOT
 from experiment_files import TINY, loaded
 
 from rllib_multienv.config_files.errors import ConfigFileError
+from rllib_multienv.experiments.file import load_experiment_file
 from rllib_multienv.experiments.plan import check_runs, plan, selected
 
 
@@ -88,3 +90,10 @@ def test_anneal_needs_a_length(tmp_path: Path) -> None:
 def test_mistakes_show_before_anything_is_run(tmp_path: Path, before: str, after: str, message: str) -> None:
     with pytest.raises(ConfigFileError, match=message):
         check_runs(plan(loaded(tmp_path, TINY.replace(before, after, 1))))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tune_configs" / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_experiments_of_this_repository_are_valid(file: Path) -> None:
+    runs = plan(load_experiment_file(file))
+    check_runs(runs)
+    assert all(run.file.stop.any_of for run in runs)
