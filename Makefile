@@ -6,6 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEED   ?= 0
+# Processes that test side by side, each with a Ray of its own; the files with many small tests would otherwise come first
+# and leave the long ones to one process.
+TESTERS ?= 2
 CONFIG ?= tune_configs/quickstart.yaml
 
 .PHONY: run test lint clean help
@@ -18,7 +21,7 @@ run: $(STAMP)  ## train one agent on the environments of CONFIG, with the seed S
 	$(BIN)/multienv train $(CONFIG) --seed $(SEED)
 
 test: lint  ## ruff, mypy and all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## ruff and mypy only
 	$(BIN)/ruff check .

@@ -26,6 +26,8 @@ def ray_cluster() -> Iterator[None]:
     """One Ray for all tests that need it; its workers can import the package and the tests' own modules."""
     import ray
 
+    if ray.is_initialized():  # RLlib starts Ray by itself where a test that needs no cluster builds an algorithm
+        ray.shutdown()
     paths = [str(TESTS.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     ray.init(
         num_cpus=4,
