@@ -20,7 +20,9 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
-    written(tmp_path, TINY.replace("[0, 1]", "[0]"))
+    reset = "from: pretrain\n    initialize_from: {reset: [log_std]}"
+    text = TINY.replace("[0, 1]", "[0]").replace("from: pretrain", reset)
+    written(tmp_path, text)
     selection = ("--only", "transfer", "--only", "alone/single/CartPole-v1", "--parallel", "2")
     first = run_cli("experiment", "tiny.yaml", *selection, cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -34,6 +36,7 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     assert done.index("transfer/agnostic/seed0") > done.index("pretrain/agnostic/seed0")
     transferred = (root / "runs/transfer/agnostic/seed0/config.yaml").read_text(encoding="utf-8")
     assert f"path: {root}/runs/pretrain/agnostic/seed0/trial_00000/checkpoint_" in transferred
+    assert "reset: [log_std]" in transferred
 
     metrics = root / "metrics"
     assert [(r["phase"], r["env"], r["status"], r["env_steps"]) for r in rows(metrics / "runs.csv")] == [
@@ -59,7 +62,7 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
     # Other settings are not mixed with what is there.
-    written(tmp_path, TINY.replace("[0, 1]", "[0]").replace("num_epochs: 1", "num_epochs: 2"))
+    written(tmp_path, text.replace("num_epochs: 1", "num_epochs: 2"))
     changed = run_cli("experiment", "tiny.yaml", *selection, cwd=tmp_path)
     assert changed.returncode == 1
     assert "was made with training.num_epochs=1, now it is 2" in changed.stderr

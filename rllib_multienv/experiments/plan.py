@@ -81,11 +81,24 @@ def check_runs(runs: Sequence[Run]) -> None:
     kinds = {(run.phase.name, run.variant.name, run.env_id): run for run in runs}
     for run in kinds.values():
         try:
-            check_config_file(run.file)
+            check_config_file(run.file if run.start is None else _without_start(run.file))
         except ConfigFileError as error:
             raise ConfigFileError(f"{run.name}: {error.reason}", source=error.source, line=error.line) from error
         except ValueError as error:
             raise ConfigFileError(f"{run.name}: {error}", source=run.file.source) from error
+
+
+def _without_start(file: ConfigFile) -> ConfigFile:
+    """The file as far as it can be checked before there is a checkpoint to start from.
+
+    Raises:
+        ConfigFileError: The checkpoint is given, though it is the one of another phase.
+    """
+    start = file.methods.get("initialize_from", {})
+    if "path" in start:
+        raise ConfigFileError("initialize_from.path is the checkpoint of the phase in 'from'; leave it out")
+    tree = {key: value for key, value in file.tree.items() if key != "initialize_from"}
+    return ConfigFile(tree=tree, source=file.source)
 
 
 def selected(runs: Iterable[Run], patterns: Sequence[str]) -> list[Run]:
