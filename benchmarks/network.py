@@ -1,0 +1,278 @@
+"""How near the agnostic network comes to what the processor can compute: training step and inference.
+
+    python benchmarks/network.py [--threads N] [--repeats 7] [--precision float32|bf16] [--d-model 64 256] [--paper]
+                                 [--sizes 17/6] [--profile] [--short] [--output FILE]
+
+A training step is the forward of policy and value for 256 observations and the backward of both, without an optimiser;
+inference is the policy alone, without gradients, of weights that do not change meanwhile. The network is
+`AgnosticNetConfig` with the given d_model, or the paper's (`--paper`); observations and actions have the sizes of
+CartPole, HalfCheetah, Ant with contact forces, and Humanoid.
+
+**What is counted** is the arithmetic that the network's definition asks for, a multiply-add as two operations, so the
+count stays what it is however a part is computed:
+
+- linear layers, and the matrix products in the S4 kernels (these in double precision, once per training step, 2% of all
+  at most; not in inference, which keeps kernels): as PyTorch's `FlopCounterMode` finds them in forward and backward;
+- attention of a sequence of L > 1 tokens and width H: 4 L^2 H forward, 8 L^2 H backward (no recomputation);
+- a causal convolution: L (L + 1) H forward, twice that backward (gradients of tokens and kernel), which is the
+  definition and neither a Fourier transform nor a filter whose upper half is multiplied by zeros.
+
+Attention and convolution are replaced by stand-ins while counting, as the counter does not see the one on CPUs and
+counts the other as it happens to be computed. Normalisation, activations, dropout, sums and copies count as nothing:
+their time is what is lost.
+
+**The ceiling** is the fastest of three large square matrix products with the same number of threads, in float32 and in
+bfloat16, run in every round in turn with the measurements. "of ceiling" is the median over the rounds of the
+achieved rate over the ceiling of the same round and precision. bf16 is `torch.autocast`.
+
+`--profile` prints, in the place of that table, the operators that one training step spends its time in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import torch
+from timing import Spread, Timing, time_in_turn
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from rllib_multienv import AgnosticNetConfig
+from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.nets.actor_critic import ActorCritic
+from rllib_multienv.nets.segments import Segments
+
+CEILING_SIZES = (768, 1536, 2304)
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """An environment as a network sees it."""
+
+    env_id: str
+    obs_size: int
+    action_size: int
+    discrete: bool
+
+    @property
+    def action_low(self) -> tuple[float, ...]:
+        return () if self.discrete else (-1.0,) * self.action_size
+
+    @property
+    def action_high(self) -> tuple[float, ...]:
+        return () if self.discrete else (1.0,) * self.action_size
+
+
+ENVIRONMENTS = {
+    f"{obs}/{act}": Sizes(f"env-{obs}-{act}", obs, act, discrete)
+    for obs, act, discrete in ((4, 2, True), (17, 6, False), (111, 8, False), (376, 17, False))
+}
+
+
+def observations(environments: Sequence[Sizes], rows: int) -> dict[str, Tensor]:
+    """Noise for each environment."""
+    generator = torch.Generator().manual_seed(0)
+    return {env.env_id: torch.randn(rows, env.obs_size, generator=generator) for env in environments}
+
+
+def build(config: AgnosticNetConfig, environments: Sequence[Sizes]) -> ActorCritic:
+    """The network for these environments, the same at every call."""
+    torch.manual_seed(0)
+    return config.build({env.env_id: env for env in environments})
+
+
+def training_step(model: ActorCritic, obs: dict[str, Tensor], precision: str = "float32") -> None:
+    """Forward and backward of policy and value."""
+    model.zero_grad(set_to_none=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        policy, values = model(obs)
+    outputs = [*policy.values(), *values.values()]
+    torch.stack([output.float().square().sum() for output in outputs]).sum().backward()
+
+
+def inference(model: ActorCritic, obs: dict[str, Tensor], precision: str = "float32") -> dict[str, Tensor]:
+    """The policy without gradients."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        return model.policy(obs)
+
+
+def count_operations(work: Callable[[], object]) -> int:
+    """Floating-point operations of ``work`` as the module's text defines them."""
+    work()  # so that kernels that are kept are there
+    formulas: list[int] = []
+    with _stand_ins(formulas), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() + sum(formulas)
+
+
+@contextmanager
+def _stand_ins(formulas: list[int]) -> Iterator[None]:
+    """Put cheap operations with the same graph in the place of attention and convolution, and note what these need."""
+
+    def note(forward: int, *inputs: Tensor) -> None:
+        trained = torch.is_grad_enabled() and any(value.requires_grad for value in inputs)
+        formulas.append(forward * (3 if trained else 1))
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **_: object) -> Tensor:
+        note(4 * query.numel() * key.shape[-2], query, key, value)
+        return query * key + value
+
+    def convolution(tokens: Tensor, kernel: Tensor, segments: Segments) -> Tensor:
+        pairs = sum(group.count * group.length * (group.length + 1) for group in segments.groups)
+        note(pairs * tokens.shape[1], tokens, kernel)
+        return tokens * kernel.sum(0)
+
+    with (
+        mock.patch("torch.nn.functional.scaled_dot_product_attention", attention),
+        mock.patch("rllib_multienv.nets.sequence.causal_convolution", convolution),
+    ):
+        yield
+
+
+def ceiling_tasks() -> dict[str, Callable[[], object]]:
+    """Large matrix products: ``"float32 768"`` is of two matrices of 768 x 768."""
+    tasks: dict[str, Callable[[], object]] = {}
+    for name, dtype in DTYPES.items():
+        for size in CEILING_SIZES:
+            left, right, out = (torch.randn(size, size).to(dtype) for _ in range(3))
+            tasks[f"{name} {size}"] = lambda a=left, b=right, c=out: torch.mm(a, b, out=c)
+    return tasks
+
+
+def ceilings(found: dict[str, Timing], precision: str) -> list[float]:
+    """Operations per second of the fastest matrix product of each round."""
+    rates = [[2 * size**3 / s for s in found[f"{precision} {size}"].seconds] for size in CEILING_SIZES]
+    return [max(rates_of_round) for rates_of_round in zip(*rates, strict=True)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table, and the ceilings (by precision) of its rounds."""
+
+    text: str
+    ceilings: dict[str, list[float]]
+
+
+def measure(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace) -> list[Row]:
+    """The training step and the inference of one network."""
+    environment = ENVIRONMENTS[sizes]
+    model = build(config, [environment])
+    obs = observations([environment], options.batch)
+    operations = {
+        "training step": count_operations(lambda: training_step(model, obs)),
+        "inference": count_operations(lambda: inference(model, obs)),
+    }
+    found = time_in_turn(
+        {
+            **ceiling_tasks(),
+            "training step": lambda: training_step(model, obs, options.precision),
+            "inference": lambda: inference(model, obs, options.precision),
+        },
+        repeats=options.repeats,
+        min_seconds=options.min_seconds,
+    )
+    of_rounds = {precision: ceilings(found, precision) for precision in DTYPES}
+    rows = []
+    for what, count in operations.items():
+        timing = found[what]
+        share = statistics.median(
+            count / seconds / ceiling
+            for seconds, ceiling in zip(timing.seconds, of_rounds[options.precision], strict=True)
+        )
+        text = (
+            f"| {config.d_model} | {sizes} | {what} | {count / 1e9:.4g} | {timing.wall.text(1e3)} | "
+            f"{count / timing.median / 1e9:.3g} | {share:.3f} |"
+        )
+        rows.append(Row(text, of_rounds))
+    return rows
+
+
+def operators(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace, top: int = 15) -> list[str]:
+    """Table of the operators of one training step, by the time in themselves."""
+    environment = ENVIRONMENTS[sizes]
+    model = build(config, [environment])
+    obs = observations([environment], options.batch)
+    for _ in range(3):
+        training_step(model, obs, options.precision)
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        training_step(model, obs, options.precision)
+    events = sorted(found.key_averages(), key=lambda event: event.self_cpu_time_total, reverse=True)
+    total = sum(event.self_cpu_time_total for event in events)
+    lines = [
+        f"d_model {config.d_model}, {sizes}, {options.precision}: one training step, {total / 1e3:.4g} ms in "
+        f"{sum(event.count for event in events)} operators, under the profiler",
+        "",
+        "| operator | ms in itself | share | calls |",
+        "|---|---:|---:|---:|",
+    ]
+    for event in events[:top]:
+        mine = event.self_cpu_time_total
+        lines.append(f"| {event.key} | {mine / 1e3:.3g} | {mine / total:.1%} | {event.count} |")
+    return lines
+
+
+def table(configs: Sequence[AgnosticNetConfig], options: argparse.Namespace) -> list[str]:
+    """The table of all measurements, with what it was taken on."""
+    load = os.getloadavg()[0]
+    rows = [row for config in configs for sizes in options.sizes for row in measure(config, sizes, options)]
+    lines = [
+        f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, {options.precision}, "
+        f"{'paper' if options.paper else 'default'} sizes otherwise, batch {options.batch}; "
+        f"{options.repeats} repetitions; load before the start {load:.1f}.",
+        "",
+        "| d_model | obs/act | what | GFLOP | ms, median (range) | GFLOP/s | of ceiling |",
+        "|---:|---:|---|---:|---:|---:|---:|",
+        *(row.text for row in rows),
+        "",
+    ]
+    for precision in DTYPES:
+        rates = Spread.of([rate / 1e9 for row in rows for rate in row.ceilings[precision]])
+        lines.append(f"Ceiling in {precision}, over all rounds: {rates.text()} GFLOP/s.")
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, help="of PyTorch; default: as many as it takes by itself")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--precision", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--d-model", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--paper", action="store_true", help="AgnosticNetConfig.paper(), d_model 256 only")
+    parser.add_argument("--sizes", nargs="+", choices=tuple(ENVIRONMENTS), default=list(ENVIRONMENTS))
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--min-seconds", type=float, default=0.2, help="of each task in each repetition, at least")
+    parser.add_argument("--profile", action="store_true", help="the operators of one training step instead")
+    parser.add_argument("--short", action="store_true", help="try the benchmark itself: smaller sizes, few repetitions")
+    parser.add_argument("--output", type=Path, help="also write what is printed to this file")
+    options = parser.parse_args(arguments)
+    if options.short:
+        options.repeats, options.min_seconds = 2, 0.01
+        options.sizes = [sizes for sizes in options.sizes if ENVIRONMENTS[sizes].obs_size < 100]
+        options.d_model = [size for size in options.d_model if size < 100] or [64]
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    configs = (
+        [AgnosticNetConfig.paper()] if options.paper else [AgnosticNetConfig(d_model=size) for size in options.d_model]
+    )
+    if options.profile:
+        blocks = [operators(config, sizes, options) for config in configs for sizes in options.sizes]
+        lines = [line for block in blocks for line in [*block, ""]][:-1]
+    else:
+        lines = table(configs, options)
+    text = "\n".join(lines)
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
