@@ -11,7 +11,7 @@ SEED   ?= 0
 TESTERS ?= 2
 CONFIG ?= tune_configs/quickstart.yaml
 
-.PHONY: run test lint clean help
+.PHONY: run test lint bench clean help
 .DEFAULT_GOAL := help
 
 help:  ## show what there is
@@ -26,6 +26,14 @@ test: lint  ## ruff, mypy and all tests
 lint: $(STAMP)  ## ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(STAMP)  ## the speed benchmarks, about half an hour; tables go to results/bench (nothing else should run)
+	mkdir -p results/bench
+	$(BIN)/python benchmarks/network.py --threads 1 --output results/bench/network.md
+	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md
+	$(BIN)/python benchmarks/sampling.py --threads 1 --repeats 5 --seconds 1 --output results/bench/sampling.md
+	$(BIN)/python benchmarks/online_ppo.py --threads 1 --repeats 5 --seconds 3 --output results/bench/online_ppo.md
+	$(BIN)/python benchmarks/iql.py --repeats 5 --output results/bench/iql.md
 
 clean:  ## remove the virtual environment and the tools' caches (results stay)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

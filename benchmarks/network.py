@@ -22,10 +22,13 @@ counts the other as it happens to be computed. Normalisation, activations, dropo
 their time is what is lost.
 
 **The ceiling** is the fastest of three large square matrix products with the same number of threads, in float32 and in
-bfloat16, run in every round in turn with the measurements. "of ceiling" is the median over the rounds of the
-achieved rate over the ceiling of the same round and precision. bf16 is `torch.autocast`.
+bfloat16, run in every round in turn with the measurements. "Of ceiling" is the median over the rounds of the
+achieved rate over the ceiling of the same round and precision; "by CPU time" is the same with CPU time in the place of
+wall time on both sides, which other programs disturb less (with several threads it takes their waiting for each other
+for work). bf16 is `torch.autocast`.
 
-`--profile` prints, in the place of that table, the operators that one training step spends its time in.
+`--profile` prints, in the place of that table, the operators that a training step spends its time in, and the nodes of
+its graph with the time of all they call: wall time, median over the repetitions for each.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +54,7 @@ from rllib_multienv.nets.actor_critic import ActorCritic
 from rllib_multienv.nets.segments import Segments
 
 CEILING_SIZES = (768, 1536, 2304)
+_AUTOGRAD = "autograd::engine::evaluate_function: "
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -90,9 +94,12 @@ def build(config: AgnosticNetConfig, environments: Sequence[Sizes]) -> ActorCrit
     return config.build({env.env_id: env for env in environments})
 
 
-def training_step(model: ActorCritic, obs: dict[str, Tensor], precision: str = "float32") -> None:
-    """Forward and backward of policy and value."""
-    model.zero_grad(set_to_none=True)
+def training_step(
+    model: ActorCritic, obs: dict[str, Tensor], precision: str = "float32", *, accumulate: bool = False
+) -> None:
+    """Forward and backward of policy and value; the gradients add to those that are there if ``accumulate``."""
+    if not accumulate:
+        model.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         policy, values = model(obs)
     outputs = [*policy.values(), *values.values()]
@@ -138,104 +145,129 @@ def _stand_ins(formulas: list[int]) -> Iterator[None]:
         yield
 
 
-def ceiling_tasks() -> dict[str, Callable[[], object]]:
+def ceiling_tasks(sizes: Sequence[int]) -> dict[str, Callable[[], object]]:
     """Large matrix products: ``"float32 768"`` is of two matrices of 768 x 768."""
     tasks: dict[str, Callable[[], object]] = {}
     for name, dtype in DTYPES.items():
-        for size in CEILING_SIZES:
+        for size in sizes:
             left, right, out = (torch.randn(size, size).to(dtype) for _ in range(3))
             tasks[f"{name} {size}"] = lambda a=left, b=right, c=out: torch.mm(a, b, out=c)
     return tasks
 
 
-def ceilings(found: dict[str, Timing], precision: str) -> list[float]:
-    """Operations per second of the fastest matrix product of each round."""
-    rates = [[2 * size**3 / s for s in found[f"{precision} {size}"].seconds] for size in CEILING_SIZES]
+def ceiling(found: Mapping[str, Timing], precision: str, sizes: Sequence[int], *, cpu: bool = False) -> list[float]:
+    """Operations per second (of wall or CPU time) of the fastest matrix product of each round."""
+    rates = [[2 * size**3 / seconds for seconds in found[f"{precision} {size}"].of(cpu=cpu)] for size in sizes]
     return [max(rates_of_round) for rates_of_round in zip(*rates, strict=True)]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table, and the ceilings (by precision) of its rounds."""
+def share_of_ceiling(count: int, timing: Timing, ceilings: Sequence[float], *, cpu: bool = False) -> float:
+    """Median over the rounds of the achieved rate over the ceiling."""
+    pairs = zip(timing.of(cpu=cpu), ceilings, strict=True)
+    return statistics.median(count / seconds / rate for seconds, rate in pairs)
 
-    text: str
+
+@dataclass(frozen=True)
+class Measured:
+    """Two lines of the table, and the ceilings of their rounds by precision."""
+
+    lines: list[str]
     ceilings: dict[str, list[float]]
 
 
-def measure(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace) -> list[Row]:
+def measure(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace) -> Measured:
     """The training step and the inference of one network."""
     environment = ENVIRONMENTS[sizes]
     model = build(config, [environment])
     obs = observations([environment], options.batch)
-    operations = {
+    counts = {
         "training step": count_operations(lambda: training_step(model, obs)),
         "inference": count_operations(lambda: inference(model, obs)),
     }
     found = time_in_turn(
         {
-            **ceiling_tasks(),
+            **ceiling_tasks(options.ceiling_sizes),
             "training step": lambda: training_step(model, obs, options.precision),
             "inference": lambda: inference(model, obs, options.precision),
         },
         repeats=options.repeats,
         min_seconds=options.min_seconds,
     )
-    of_rounds = {precision: ceilings(found, precision) for precision in DTYPES}
-    rows = []
-    for what, count in operations.items():
+    ceilings = {precision: ceiling(found, precision, options.ceiling_sizes) for precision in DTYPES}
+    of_cpu = ceiling(found, options.precision, options.ceiling_sizes, cpu=True)
+    lines = []
+    for what, count in counts.items():
         timing = found[what]
-        share = statistics.median(
-            count / seconds / ceiling
-            for seconds, ceiling in zip(timing.seconds, of_rounds[options.precision], strict=True)
-        )
-        text = (
+        share = share_of_ceiling(count, timing, ceilings[options.precision])
+        by_cpu = share_of_ceiling(count, timing, of_cpu, cpu=True)
+        lines.append(
             f"| {config.d_model} | {sizes} | {what} | {count / 1e9:.4g} | {timing.wall.text(1e3)} | "
-            f"{count / timing.median / 1e9:.3g} | {share:.3f} |"
+            f"{count / timing.median / 1e9:.3g} | {share:.3f} | {by_cpu:.3f} |"
         )
-        rows.append(Row(text, of_rounds))
-    return rows
+    return Measured(lines, ceilings)
 
 
 def operators(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace, top: int = 15) -> list[str]:
-    """Table of the operators of one training step, by the time in themselves."""
+    """The operators of a training step by the time in themselves, the graph's nodes by that of all they call."""
     environment = ENVIRONMENTS[sizes]
     model = build(config, [environment])
     obs = observations([environment], options.batch)
-    for _ in range(3):
+    for _ in range(2):
         training_step(model, obs, options.precision)
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        training_step(model, obs, options.precision)
-    events = sorted(found.key_averages(), key=lambda event: event.self_cpu_time_total, reverse=True)
-    total = sum(event.self_cpu_time_total for event in events)
-    lines = [
-        f"d_model {config.d_model}, {sizes}, {options.precision}: one training step, {total / 1e3:.4g} ms in "
-        f"{sum(event.count for event in events)} operators, under the profiler",
+    itself: dict[str, list[float]] = {}
+    with_calls: dict[str, list[float]] = {}
+    calls: dict[str, int] = {}
+    for _ in range(options.repeats):
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            training_step(model, obs, options.precision)
+        for event in found.key_averages():
+            itself.setdefault(event.key, []).append(event.self_cpu_time_total / 1e3)
+            with_calls.setdefault(event.key, []).append(event.cpu_time_total / 1e3)
+            calls[event.key] = event.count
+    total = sum(statistics.median(times) for times in itself.values())
+    # The package's own autograd functions begin with an underscore; their backward is among the nodes of autograd.
+    own = {name for name in calls if name.startswith("_") and not name.endswith("Backward")}
+    nodes = {name: times for name, times in with_calls.items() if name in own or name.startswith(_AUTOGRAD)}
+
+    def lines_of(times_of: Mapping[str, list[float]]) -> list[str]:
+        medians = {name: statistics.median(times) for name, times in times_of.items()}
+        largest = sorted(medians, key=lambda name: -medians[name])[:top]
+        return [
+            f"| {name.removeprefix(_AUTOGRAD)} | {medians[name]:.3g} | {medians[name] / total:.1%} | {calls[name]} |"
+            for name in largest
+        ]
+
+    return [
+        f"d_model {config.d_model}, {sizes}, {options.precision}, batch {options.batch}: a training step of "
+        f"{total:.4g} ms under the profiler (medians of {options.repeats}), with "
+        f"{sum(count for name, count in calls.items() if name.startswith('aten::'))} operators",
         "",
         "| operator | ms in itself | share | calls |",
         "|---|---:|---:|---:|",
+        *lines_of(itself),
+        "",
+        "| node of the graph | ms with what it calls | share | calls |",
+        "|---|---:|---:|---:|",
+        *lines_of(nodes),
     ]
-    for event in events[:top]:
-        mine = event.self_cpu_time_total
-        lines.append(f"| {event.key} | {mine / 1e3:.3g} | {mine / total:.1%} | {event.count} |")
-    return lines
 
 
 def table(configs: Sequence[AgnosticNetConfig], options: argparse.Namespace) -> list[str]:
     """The table of all measurements, with what it was taken on."""
     load = os.getloadavg()[0]
-    rows = [row for config in configs for sizes in options.sizes for row in measure(config, sizes, options)]
+    found = [measure(config, sizes, options) for config in configs for sizes in options.sizes]
     lines = [
         f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, {options.precision}, "
         f"{'paper' if options.paper else 'default'} sizes otherwise, batch {options.batch}; "
         f"{options.repeats} repetitions; load before the start {load:.1f}.",
         "",
-        "| d_model | obs/act | what | GFLOP | ms, median (range) | GFLOP/s | of ceiling |",
-        "|---:|---:|---|---:|---:|---:|---:|",
-        *(row.text for row in rows),
+        "| d_model | obs/act | what | GFLOP | ms, median (range) | GFLOP/s | of ceiling | by CPU time |",
+        "|---:|---:|---|---:|---:|---:|---:|---:|",
+        *(line for measured in found for line in measured.lines),
         "",
     ]
     for precision in DTYPES:
-        rates = Spread.of([rate / 1e9 for row in rows for rate in row.ceilings[precision]])
+        rates = Spread.of([rate / 1e9 for measured in found for rate in measured.ceilings[precision]])
         lines.append(f"Ceiling in {precision}, over all rounds: {rates.text()} GFLOP/s.")
     return lines
 
@@ -250,12 +282,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", choices=tuple(ENVIRONMENTS), default=list(ENVIRONMENTS))
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--min-seconds", type=float, default=0.2, help="of each task in each repetition, at least")
-    parser.add_argument("--profile", action="store_true", help="the operators of one training step instead")
+    parser.add_argument("--profile", action="store_true", help="the operators of a training step instead")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself: smaller sizes, few repetitions")
     parser.add_argument("--output", type=Path, help="also write what is printed to this file")
     options = parser.parse_args(arguments)
+    options.ceiling_sizes = CEILING_SIZES
     if options.short:
-        options.repeats, options.min_seconds = 2, 0.01
+        options.repeats, options.min_seconds, options.ceiling_sizes = 2, 0.01, (512,)
         options.sizes = [sizes for sizes in options.sizes if ENVIRONMENTS[sizes].obs_size < 100]
         options.d_model = [size for size in options.d_model if size < 100] or [64]
     if options.threads:

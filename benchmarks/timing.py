@@ -55,6 +55,10 @@ class Timing:
     cpu_seconds: tuple[float, ...]
     calls: int
 
+    def of(self, *, cpu: bool) -> tuple[float, ...]:
+        """The seconds of each repetition, CPU or wall."""
+        return self.cpu_seconds if cpu else self.seconds
+
     @property
     def wall(self) -> Spread:
         """Wall seconds of a call over the repetitions."""
@@ -81,9 +85,10 @@ class Timing:
         return statistics.median(self.cpu_seconds)
 
 
-def ratio(above: Timing, below: Timing) -> Spread:
-    """Wall time of ``above`` over that of ``below``, within each repetition of the same `time_in_turn`."""
-    return Spread.of([one / other for one, other in zip(above.seconds, below.seconds, strict=True)])
+def ratio(above: Timing, below: Timing, *, cpu: bool = False) -> Spread:
+    """Wall (or CPU) time of ``above`` over that of ``below``, within each repetition of the same `time_in_turn`."""
+    pairs = zip(above.of(cpu=cpu), below.of(cpu=cpu), strict=True)
+    return Spread.of([one / other for one, other in pairs])
 
 
 def time_in_turn(

@@ -1,0 +1,53 @@
+"""MultiEnvPPO of this package on one environment, as a competitor of benchmarks/online_ppo.py.
+
+Runner and learner are in this process. The environments are stepped by the package's own "sync" backend, as EnvPool
+would not be the same environment that the others have.
+"""
+
+from __future__ import annotations
+
+import ray
+import torch
+from competing import compete
+from rllib_iteration import iterations_of
+from settings import CLIP, GAMMA, GRADIENT_CLIP, LAMBDA, LEARNING_RATE, VALUE_COEFFICIENT, Setting, read_command_line
+
+from rllib_multienv import EnvSpec, MLPNetConfig, MultiEnvPPOConfig
+
+
+def configure(setting: Setting) -> MultiEnvPPOConfig:
+    """The configuration for a setting."""
+    return (
+        MultiEnvPPOConfig()
+        .environment(envs=[EnvSpec(setting.env, backend="sync")])
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=setting.copies, rollout_fragment_length=setting.steps)
+        .rl_module(model_config=MLPNetConfig(hidden=setting.hidden, activation="tanh"))
+        .learners(num_learners=0)
+        .training(
+            lr=LEARNING_RATE,
+            gamma=GAMMA,
+            lambda_=LAMBDA,
+            clip_param=CLIP,
+            vf_clip_param=None,
+            vf_loss_coeff=2 * VALUE_COEFFICIENT,  # of half the mean squared error
+            entropy_coeff=0.0,
+            grad_clip=GRADIENT_CLIP,
+            num_epochs=setting.epochs,
+            num_minibatches=setting.rows // setting.minibatch,
+            normalize_obs=False,
+            normalize_rewards=False,
+        )
+        .debugging(seed=0)
+    )
+
+
+def main() -> None:
+    setting, threads = read_command_line()
+    ray.init(num_cpus=threads, include_dashboard=False)
+    algorithm = configure(setting).build_algo()
+    torch.set_num_threads(threads)
+    compete(iterations_of(algorithm), {"ray": ray.__version__, "torch": torch.__version__})
+
+
+if __name__ == "__main__":
+    main()

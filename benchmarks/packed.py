@@ -1,0 +1,183 @@
+"""Many environments at once: one packed forward against a loop over the environments, with the same network.
+
+    python benchmarks/packed.py [--threads N] [--repeats 7] [--d-model 64] [--paper] [--short] [--output FILE]
+
+The first two lines are the paper's sixteen environments (sizes only, no simulators): inference is the policy of 8
+observations of each, without gradients; a training step is forward and backward of policy and value of 128 rows of each
+(8 copies x 128 steps in 8 minibatches), without an optimiser. The loop calls the same network with one environment
+after the other, and in training goes backward after each, so that gradients add up. Both run in turn; "loop/packed" is
+the median (and range) over the rounds of the ratio within a round.
+
+The lines below are 1, 4, 16 and 64 synthetic environments (observations of 3 to 48, actions of 1 to 8 components or
+kinds): 64 are drawn with a fixed seed and ordered by their tokens (observation and action components), and the smaller
+sets are spread evenly over that order, so that all sets have about the same tokens per row. Once every environment has
+the same rows whatever their number (an agent that is given more environments), and once all have the same rows in
+total, shared evenly (the stricter comparison: what is equal work costs in smaller pieces). "Parameters" are the
+network's. CPU times are of all threads, and are what other programs on the machine disturb least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from network import Sizes, build, inference, observations, training_step
+from timing import Timing, ratio, time_in_turn
+from torch import Tensor
+
+from rllib_multienv import AgnosticNetConfig
+from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.nets.actor_critic import ActorCritic
+
+# The environments of tune_configs/sixteen.yaml. Humanoid's contact forces and the like are part of its observation in
+# v4; those of Ant are not.
+SIXTEEN = (
+    Sizes("Acrobot-v1", 6, 3, True),
+    Sizes("BipedalWalker-v3", 24, 4, False),
+    Sizes("CartPole-v1", 4, 2, True),
+    Sizes("LunarLander-v3", 8, 4, True),
+    Sizes("LunarLanderContinuous-v3", 8, 2, False),
+    Sizes("MountainCarContinuous-v0", 2, 1, False),
+    Sizes("Ant-v4", 27, 8, False),
+    Sizes("HalfCheetah-v4", 17, 6, False),
+    Sizes("Hopper-v4", 11, 3, False),
+    Sizes("Humanoid-v4", 376, 17, False),
+    Sizes("HumanoidStandup-v4", 376, 17, False),
+    Sizes("InvertedDoublePendulum-v4", 11, 1, False),
+    Sizes("InvertedPendulum-v4", 4, 1, False),
+    Sizes("Reacher-v4", 11, 2, False),
+    Sizes("Swimmer-v4", 8, 2, False),
+    Sizes("Walker2d-v4", 17, 6, False),
+)
+SYNTHETIC_COUNTS = (1, 4, 16, 64)
+TRAINING, INFERENCE = "training step", "inference"
+
+
+def synthetic(count: int) -> list[Sizes]:
+    """So many environments, alike in their mean size whatever ``count`` is."""
+    draw = random.Random(0)
+    pool = []
+    for number in range(max(SYNTHETIC_COUNTS)):
+        discrete = draw.random() < 0.25
+        pool.append(Sizes(f"synthetic-{number}", draw.randint(3, 48), draw.randint(2 if discrete else 1, 8), discrete))
+    pool.sort(key=lambda env: env.obs_size + env.action_size)
+    step = len(pool) // count
+    return pool[step // 2 :: step]
+
+
+def packed(what: str, model: ActorCritic, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All environments in one call; the policy's outputs where it is inference."""
+    if what == INFERENCE:
+        return inference(model, obs)
+    training_step(model, obs)
+    return {}
+
+
+def looped(what: str, model: ActorCritic, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One environment after the other."""
+    if what == INFERENCE:
+        return {env_id: inference(model, {env_id: value})[env_id] for env_id, value in obs.items()}
+    model.zero_grad(set_to_none=True)
+    for env_id, value in obs.items():
+        training_step(model, {env_id: value}, accumulate=True)
+    return {}
+
+
+def parameters(model: ActorCritic) -> int:
+    """How many numbers the network learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def line(what: str, environments: Sequence[Sizes], model: ActorCritic, rows: int, found: dict[str, Timing]) -> str:
+    """One line of the table; without ``found["loop"]`` its columns stay empty."""
+    timing, total = found["packed"], rows * len(environments)
+    tokens = sum(env.obs_size + env.action_size for env in environments) / len(environments)
+    loop = ["", "", ""]
+    if "loop" in found:
+        by_wall, by_cpu = ratio(found["loop"], timing), ratio(found["loop"], timing, cpu=True)
+        loop = [found["loop"].wall.text(1e3), by_wall.text(), by_cpu.text()]
+    cells = [
+        str(len(environments)), what, str(rows), f"{tokens:.1f}", timing.wall.text(1e3), *loop,
+        f"{timing.median / total * 1e6:.4g}", f"{timing.cpu / total * 1e6:.4g}", f"{parameters(model):,}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def timed(tasks: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Timing]:
+    """In turn, as the options say."""
+    return time_in_turn(tasks, repeats=options.repeats, min_seconds=options.min_seconds)
+
+
+def measure_sixteen(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
+    """The lines of the paper's environments."""
+    model = build(config, SIXTEEN)
+    for what, rows in ((INFERENCE, options.copies), (TRAINING, options.rows)):
+        obs = observations(SIXTEEN, rows)
+        # Inference and training apart: a network keeps the layouts of 32 batch sizes, and the loops have 16 each.
+        found = timed({"packed": partial(packed, what, model, obs), "loop": partial(looped, what, model, obs)}, options)
+        yield line(f"the paper's, {what}", SIXTEEN, model, rows, found)
+
+
+def measure_synthetic(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
+    """The lines of the synthetic environments: equal rows of each, then equal rows in total."""
+    sets = {count: synthetic(count) for count in SYNTHETIC_COUNTS}
+    models = {count: build(config, environments) for count, environments in sets.items()}
+    largest = max(sets)
+    for what, rows in ((INFERENCE, options.copies), (TRAINING, max(1, options.rows // 4))):
+        for kind, rows_of in (
+            ("equal rows of each", dict.fromkeys(sets, rows)),
+            ("equal rows in all", {count: rows * largest // count for count in sets}),
+        ):
+            tasks = {
+                str(count): partial(packed, what, models[count], observations(environments, rows_of[count]))
+                for count, environments in sets.items()
+            }
+            found = timed(tasks, options)
+            for count, environments in sets.items():
+                label = f"synthetic, {what}, {kind}"
+                yield line(label, environments, models[count], rows_of[count], {"packed": found[str(count)]})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, help="of PyTorch; default: as many as it takes by itself")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--d-model", type=int, default=64)
+    parser.add_argument("--paper", action="store_true", help="AgnosticNetConfig.paper()")
+    parser.add_argument("--copies", type=int, default=8, help="of each environment in inference")
+    parser.add_argument("--rows", type=int, default=128, help="of each environment in a training step")
+    parser.add_argument("--min-seconds", type=float, default=0.2, help="of each task in each repetition, at least")
+    parser.add_argument("--short", action="store_true", help="try the benchmark itself: fewer rows and repetitions")
+    parser.add_argument("--output", type=Path, help="also write the table to this file")
+    options = parser.parse_args(arguments)
+    if options.short:
+        options.repeats, options.min_seconds, options.rows, options.d_model = 2, 0.01, 4, 16
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    config = AgnosticNetConfig.paper(dropout=0.0) if options.paper else AgnosticNetConfig(d_model=options.d_model)
+    load = os.getloadavg()[0]
+    lines = [*measure_sixteen(config, options), *measure_synthetic(config, options)]
+    text = "\n".join(
+        [
+            f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, float32, "
+            f"{'the network of the paper, no dropout' if options.paper else f'd_model {config.d_model}'}; "
+            f"{options.repeats} repetitions; load before the start {load:.1f}.",
+            "",
+            "| environments | what | rows of each | tokens per row | packed, ms | loop, ms | loop/packed | "
+            "the same by CPU time | µs per row, packed | CPU µs per row | parameters |",
+            "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+            *lines,
+        ]
+    )
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
