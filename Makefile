@@ -27,7 +27,7 @@ lint: $(STAMP)  ## ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## the speed benchmarks, about half an hour; tables go to results/bench (nothing else should run)
+bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to results/bench
 	mkdir -p results/bench
 	$(BIN)/python benchmarks/network.py --threads 1 --output results/bench/network.md
 	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +29,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "offline"))
 from turns import Competitor, serve
+
+from rllib_multienv.experiments.machine import describe_machine
 
 HERE = Path(__file__).parent
 OBS_SIZE, ACTION_SIZE, EPISODE = 17, 6, 500
@@ -141,12 +142,6 @@ def run_rllib(path: Path) -> None:
     serve(step, {"ray": ray.__version__, "torch": torch.__version__})
 
 
-def machine() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown CPU")
-    return f"{os.cpu_count()} CPU cores ({model}), Python {platform.python_version()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--d3rlpy-python", type=Path, help="an interpreter that has d3rlpy")
@@ -188,8 +183,9 @@ def main() -> None:
     versions = {name: version for competitor in competitors for name, version in competitor.versions.items()}
     share = float(versions.pop("drawing_share"))
     lines = [
-        f"{machine()}; {', '.join(f'{name} {version}' for name, version in versions.items())}; load before the start "
-        f"{load:.1f}; {options.repeats} turns of {options.updates} updates ({options.rllib_updates} of RLlib).",
+        f"{describe_machine()}; {', '.join(f'{name} {version}' for name, version in versions.items())}; "
+        f"load before the start {load:.1f}; {options.repeats} turns of {options.updates} updates "
+        f"({options.rllib_updates} of RLlib).",
         "",
         "| | updates/s, median | range | ours is faster by |",
         "|---|---:|---:|---:|",

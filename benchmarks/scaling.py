@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
 import statistics
 import sys
 import time
@@ -35,6 +34,7 @@ from rllib_multienv import AgnosticNetConfig, MultiEnvPPOConfig
 from rllib_multienv.algorithms.online_sampling import environment_costs
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners import MultiEnvRunner
+from rllib_multienv.experiments.machine import describe_machine
 from rllib_multienv.learners import MultiEnvTrainingData
 from rllib_multienv.learners.gradients import all_reduce_sum
 from rllib_multienv.learners.minibatches import Minibatch
@@ -546,14 +546,9 @@ def _stage_lines(
 
 def machine() -> str:
     """Versions, and the machine in words."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    versions = f"Python {platform.python_version()}, ray {ray.__version__}, torch {torch.__version__}, "
+    versions = f"ray {ray.__version__}, torch {torch.__version__}, "
     versions += f"gymnasium {gym.__version__}, mujoco {mujoco.__version__}"
-    return f"{os.cpu_count()} CPU cores ({model}, {torch.backends.cpu.get_cpu_capability()}). {versions}."
+    return f"{describe_machine()}, {torch.backends.cpu.get_cpu_capability()}. {versions}."
 
 
 def main() -> None:

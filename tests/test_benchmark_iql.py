@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from cli_helpers import ROOT, environment
+from benchmark_runs import run_benchmark
 
 
 def test_the_table_has_rates_and_ratios(tmp_path: Path) -> None:
     output = tmp_path / "table.md"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "iql.py"), "--short", "--without-rllib", "--output", str(output)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_benchmark("iql", "--without-rllib", "--output", output, cwd=tmp_path)
     rows = [line.split("|")[1:-1] for line in output.read_text().splitlines() if line.startswith("| rllib_multienv")]
     ((_, median, spread, ratio),) = rows
     low, high = (float(part) for part in spread.split(" to "))

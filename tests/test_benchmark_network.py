@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from cli_helpers import ROOT, environment
+from benchmark_runs import run_benchmark
+from cli_helpers import ROOT
 
 from rllib_multienv import AgnosticNetConfig
 
@@ -31,15 +30,7 @@ def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_table_has_rates_and_shares_of_the_ceiling(tmp_path: Path) -> None:
     output = tmp_path / "table.md"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "network.py"), "--short", "--output", str(output)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_benchmark("network", "--output", output, cwd=tmp_path)
     rows = [line.split("|")[1:-1] for line in output.read_text().splitlines() if line.startswith("| 64 ")]
     assert [(row[1].strip(), row[2].strip()) for row in rows] == [
         (sizes, what) for sizes in ("4/2", "17/6") for what in ("training step", "inference")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import ROOT, environment
+from benchmark_runs import run_benchmark
+from cli_helpers import ROOT
 
 sys.path.append(str(ROOT / "benchmarks" / "online"))
 from competing import count_steps
@@ -21,17 +21,8 @@ from rllib_multienv.connectors.generalized_advantages import generalized_advanta
 
 def test_the_plain_loop_and_ours_do_the_same_number_of_steps(tmp_path: Path) -> None:
     output = tmp_path / "tables.md"
-    script = str(ROOT / "benchmarks" / "online_ppo.py")
-    arguments = ["--short", "--competitors", "rllib_multienv", "plain loop", "--output", str(output)]
-    done = subprocess.run(
-        [sys.executable, script, *arguments],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    arguments = ["--competitors", "rllib_multienv", "plain loop", "--output", output]
+    run_benchmark("online_ppo", *arguments, cwd=tmp_path, timeout=300)
     text = output.read_text()
     rows = {
         name: [line.strip("| ").split("|") for line in text.splitlines() if line.startswith(f"| {name} ")]
@@ -49,14 +40,10 @@ def test_the_plain_loop_and_ours_do_the_same_number_of_steps(tmp_path: Path) -> 
 
 
 def test_without_its_interpreter_stable_baselines3_is_left_out(tmp_path: Path) -> None:
-    script = str(ROOT / "benchmarks" / "online_ppo.py")
-    arguments = ["--short", "--settings", "cartpole", "--competitors", "plain loop", "Stable-Baselines3"]
-    done = subprocess.run(
-        [sys.executable, script, *arguments], env=environment(), capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Stable-Baselines3 is left out: give --sb3-python." in done.stdout
-    assert "| plain loop |" in done.stdout and "| Stable-Baselines3 |" not in done.stdout
+    arguments = ["--settings", "cartpole", "--competitors", "plain loop", "Stable-Baselines3"]
+    printed = run_benchmark("online_ppo", *arguments, cwd=tmp_path)
+    assert "Stable-Baselines3 is left out: give --sb3-python." in printed
+    assert "| plain loop |" in printed and "| Stable-Baselines3 |" not in printed
 
 
 @pytest.mark.parametrize("setting", SHORT.values(), ids=SHORT)

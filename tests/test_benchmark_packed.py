@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 import yaml
-from cli_helpers import ROOT, environment
+from benchmark_runs import run_benchmark
+from cli_helpers import ROOT
 
 from rllib_multienv import AgnosticNetConfig
 
@@ -25,15 +24,7 @@ def packed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_the_table_has_ratios_and_one_parameter_count(tmp_path: Path) -> None:
     output = tmp_path / "table.md"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "packed.py"), "--short", "--output", str(output)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_benchmark("packed", "--output", output, cwd=tmp_path)
     lines = [line for line in output.read_text().splitlines() if line.startswith("|")][2:]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert [int(row[0]) for row in rows] == [16, 16] + [1, 4, 16, 64] * 4

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from cli_helpers import ROOT, environment
+from benchmark_runs import run_benchmark
+from cli_helpers import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 from sampling import CHUNKS, ENVIRONMENT, PARTS, TO_MODULE, TimedRunner, Watches, share
@@ -56,16 +56,7 @@ def test_the_share_is_what_is_neither_environment_nor_network() -> None:
 
 def test_the_tables_have_every_row(tmp_path: Path) -> None:
     output = tmp_path / "table.md"
-    script = str(ROOT / "benchmarks" / "sampling.py")
-    done = subprocess.run(
-        [sys.executable, script, "--short", "--envs", "CartPole-v1", "--output", str(output)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_benchmark("sampling", "--envs", "CartPole-v1", "--output", output, cwd=tmp_path)
     rows = [line.strip("| ").split("|") for line in output.read_text().splitlines() if line.startswith("| CartPole-v1")]
     *parts, backends = rows
     assert {(row[1].strip(), row[2].strip()) for row in parts} >= {

@@ -28,8 +28,7 @@ def test_a_schedule_of_its_own_stays() -> None:
 def test_rates_of_a_run_rise_and_then_fall() -> None:
     # 64 environment steps in each iteration.
     with running(tiny_config(lr=1e-3, lr_warmup_steps=128, lr_anneal_steps=384)) as algo:
-        rates = [algo.learner_group._learner._optimizer_parameters]
-        (optimizer,) = rates[0]
+        (optimizer,) = algo.learner_group._learner._optimizer_parameters
         seen = [optimizer.param_groups[0]["lr"]]
         for _ in range(6):
             algo.training_step()

@@ -2,26 +2,15 @@
 
 import pickle
 from copy import deepcopy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from interfaces import interface
 
 from rllib_multienv.nets import AgnosticActorCritic, AgnosticNetConfig
 
 torch.set_num_threads(1)
-
-
-def interface(obs_size: int, action_size: int, discrete: bool) -> Any:
-    bounds = () if discrete else (1.0,) * action_size
-    return SimpleNamespace(
-        obs_size=obs_size,
-        action_size=action_size,
-        discrete=discrete,
-        action_low=tuple(-b for b in bounds),
-        action_high=bounds,
-    )
 
 
 FOUR = {

@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from interfaces import interface
 
 from rllib_multienv.nets.context import CONTEXT_SIZE, TaskContext, describe, with_named_rows
 
@@ -14,14 +14,7 @@ torch.set_num_threads(1)
 
 
 def _interface(obs_size: int = 4, action_size: int = 2, discrete: bool = False, bound: float = 1.0) -> Any:
-    bounds = () if discrete else (bound,) * action_size
-    return SimpleNamespace(
-        obs_size=obs_size,
-        action_size=action_size,
-        discrete=discrete,
-        action_low=tuple(-b for b in bounds),
-        action_high=bounds,
-    )
+    return interface(obs_size, action_size, discrete, bound)
 
 
 def test_same_in_another_process() -> None:

@@ -2,27 +2,16 @@
 
 import pickle
 from copy import deepcopy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from interfaces import interface
 
 from rllib_multienv.modules import frozen_parameters
 from rllib_multienv.nets import SpecificActorCritic, SpecificNetConfig, env_key, environment_of
 
 torch.set_num_threads(1)
-
-
-def interface(obs_size: int, action_size: int, discrete: bool) -> Any:
-    bounds = () if discrete else (1.0,) * action_size
-    return SimpleNamespace(
-        obs_size=obs_size,
-        action_size=action_size,
-        discrete=discrete,
-        action_low=tuple(-b for b in bounds),
-        action_high=bounds,
-    )
 
 
 # Ids that torch does not take as names of modules, and one that is an attribute of them.

@@ -6,11 +6,8 @@ would not be the same environment that the others have.
 
 from __future__ import annotations
 
-import ray
-import torch
-from competing import compete
-from rllib_iteration import iterations_of
-from settings import CLIP, GAMMA, GRADIENT_CLIP, LAMBDA, LEARNING_RATE, VALUE_COEFFICIENT, Setting, read_command_line
+from rllib_iteration import compete_in_ray
+from settings import CLIP, GAMMA, GRADIENT_CLIP, LAMBDA, LEARNING_RATE, VALUE_COEFFICIENT, Setting
 
 from rllib_multienv import EnvSpec, MLPNetConfig, MultiEnvPPOConfig
 
@@ -42,11 +39,7 @@ def configure(setting: Setting) -> MultiEnvPPOConfig:
 
 
 def main() -> None:
-    setting, threads = read_command_line()
-    ray.init(num_cpus=threads, include_dashboard=False)
-    algorithm = configure(setting).build_algo()
-    torch.set_num_threads(threads)
-    compete(iterations_of(algorithm), {"ray": ray.__version__, "torch": torch.__version__})
+    compete_in_ray(configure)
 
 
 if __name__ == "__main__":

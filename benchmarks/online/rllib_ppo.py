@@ -7,13 +7,10 @@ may have a minibatch more per epoch than the others'; the table shows it.
 from __future__ import annotations
 
 import gymnasium as gym
-import ray
-import torch
-from competing import compete
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from rllib_iteration import iterations_of
-from settings import CLIP, GAMMA, GRADIENT_CLIP, LAMBDA, LEARNING_RATE, VALUE_COEFFICIENT, Setting, read_command_line
+from rllib_iteration import compete_in_ray
+from settings import CLIP, GAMMA, GRADIENT_CLIP, LAMBDA, LEARNING_RATE, VALUE_COEFFICIENT, Setting
 
 
 def configure(setting: Setting) -> PPOConfig:
@@ -54,11 +51,7 @@ def configure(setting: Setting) -> PPOConfig:
 
 
 def main() -> None:
-    setting, threads = read_command_line()
-    ray.init(num_cpus=threads, include_dashboard=False)
-    algorithm = configure(setting).build_algo()
-    torch.set_num_threads(threads)
-    compete(iterations_of(algorithm), {"ray": ray.__version__, "torch": torch.__version__})
+    compete_in_ray(configure)
 
 
 if __name__ == "__main__":

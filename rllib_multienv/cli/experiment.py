@@ -8,14 +8,11 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rllib_multienv.cli.errors import user_errors
-
-if TYPE_CHECKING:
-    from rllib_multienv.experiments.plan import Run
 
 INTERRUPTED = 130
 
@@ -49,9 +46,9 @@ def experiment(
         from rllib_multienv.experiments.file import load_experiment_file
         from rllib_multienv.experiments.plan import check_runs, plan, selected
 
-        plan_of_file = plan(load_experiment_file(file))
-        runs = selected(plan_of_file, only or [])
-        root = (results / (name or load_experiment_file(file).name)).resolve()
+        wanted = load_experiment_file(file)
+        runs = selected(plan(wanted), only or [])
+        root = (results / (name or wanted.name)).resolve()
         with ExperimentDisplay(root, runs, live=not status) as display:
             if status:
                 return
@@ -61,7 +58,7 @@ def experiment(
                 root,
                 runs,
                 parallel=parallel or os.cpu_count() or 1,
-                episodes=load_experiment_file(file).episodes,
+                episodes=wanted.episodes,
                 on_change=display.changed,
             )
             execution.check()
@@ -76,7 +73,7 @@ def experiment(
             typer.echo("Interrupted. The same command goes on.")
             raise typer.Exit(INTERRUPTED)
         if report:
-            _report(root, runs)
+            _report(root)
         if not done:
             raise typer.Exit(1)
 
@@ -97,7 +94,7 @@ def _write_description(root: Path, file: Path) -> None:
     (root / INVOCATION_FILE).write_text(json.dumps(invocation, indent=2) + "\n", encoding="utf-8")
 
 
-def _report(root: Path, runs: list[Run]) -> None:
+def _report(root: Path) -> None:
     from rllib_multienv.evaluation.report import write_report
     from rllib_multienv.experiments.collect import collect
 

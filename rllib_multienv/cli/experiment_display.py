@@ -17,7 +17,7 @@ from rllib_multienv.cli.display import make_console
 from rllib_multienv.experiments.places import Place, State
 from rllib_multienv.experiments.plan import Run
 
-_STYLES = {State.DONE: "green", State.FAILED: "bold red", State.BLOCKED: "red", State.RUNNING: "cyan"}
+_STYLES = {State.DONE: "green", State.FAILED: "bold red", State.RUNNING: "cyan"}
 
 
 class ExperimentDisplay:
@@ -37,7 +37,6 @@ class ExperimentDisplay:
         self._places = {run.name: Place(root, run) for run in runs}
         self._running: dict[str, float] = {}
         self._message = ""
-        self._blocked: set[str] = set()
         self._live = (
             Live(get_renderable=self.render, console=self.console, refresh_per_second=1)
             if live and self.console.is_terminal

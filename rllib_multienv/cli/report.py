@@ -27,14 +27,14 @@ def report(
     """Make the report of an experiment from its raw metrics: a page, figures and tables."""
     console = make_console()
     with user_errors():
-        from rllib_multienv.evaluation.report import write_report
+        from rllib_multienv.evaluation.report import METRICS_FOLDER, write_report
 
         with console.status("collecting") as status:
             collect_runs(folder)
             status.update("drawing")
-            if not (folder / "metrics").is_dir():
+            if not (folder / METRICS_FOLDER).is_dir():
                 raise FileNotFoundError(
-                    f"{folder} has no folder metrics, which holds an experiment's raw metrics; "
+                    f"{folder} has no folder {METRICS_FOLDER}, which holds an experiment's raw metrics; "
                     "multienv experiment makes it"
                 )
             page = write_report(folder, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class ConfigFileError(ValueError):
@@ -13,6 +13,16 @@ class ConfigFileError(ValueError):
         self.source, self.line, self.reason = source, line, message
         place = "".join([source or "", f":{line}" if line is not None else ""])
         super().__init__(f"{place}: {message}" if place else message)
+
+
+def error_at(
+    message: str, path: tuple[str | int, ...], *, source: str, lines: Mapping[tuple[str | int, ...], int]
+) -> ConfigFileError:
+    """An error at the line of `path`, or of the nearest thing around it whose line is known."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return ConfigFileError(message, source=source, line=lines[path[:length]])
+    return ConfigFileError(message, source=source)
 
 
 def unknown_key_message(key: object, known: Iterable[str], *, where: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_multienv.config_files import yaml_text
-from rllib_multienv.config_files.errors import ConfigFileError
+from rllib_multienv.config_files.errors import ConfigFileError, error_at
 from rllib_multienv.config_files.search_spaces import SearchSpace, find_search_spaces
 from rllib_multienv.config_files.stopping import StopCriteria
 
@@ -130,10 +130,7 @@ class ConfigFile:
 
     def error(self, message: str, *path: str | int) -> ConfigFileError:
         """An error at the line of `path`, or of the nearest thing around it whose line is known."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.lines:
-                return ConfigFileError(message, source=self.source, line=self.lines[path[:length]])
-        return ConfigFileError(message, source=self.source)
+        return error_at(message, path, source=self.source, lines=self.lines)
 
 
 def load_config_file(path: str | Path) -> ConfigFile:

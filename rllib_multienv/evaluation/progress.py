@@ -64,6 +64,9 @@ OFFLINE = ResultKeys(
     returns="evaluation/env_runners/",
 )
 
+#: Between the ids of two environments: the cosine of their gradients, ``learners/{}/gradient_cosine/{}``.
+GRADIENT_COSINE = "gradient_cosine"
+
 # The columns that one looks for first.
 _FIRST = ("training_iteration", "time_total_s", ONLINE.total, OFFLINE.total)
 

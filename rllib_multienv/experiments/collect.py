@@ -6,9 +6,10 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rllib_multienv.checkpoints import AgentCheckpoint, installed_versions, read_checkpoint
-from rllib_multienv.evaluation.progress import ONLINE, keys_of, learning_curves, read_progress
+from rllib_multienv.evaluation.progress import GRADIENT_COSINE, ONLINE, keys_of, learning_curves
 from rllib_multienv.evaluation.random_scores import random_score
 from rllib_multienv.evaluation.raw_metrics import (
     CurvePoint,
@@ -22,15 +23,17 @@ from rllib_multienv.evaluation.raw_metrics import (
     VariantInfo,
     write_raw_metrics,
 )
+from rllib_multienv.evaluation.report import METRICS_FOLDER
 from rllib_multienv.experiments.file import ExperimentFile, Phase, load_experiment_file
-from rllib_multienv.experiments.places import EXPERIMENT_FILE, INVOCATION_FILE, METRICS, Place, State
+from rllib_multienv.experiments.places import EXPERIMENT_FILE, INVOCATION_FILE, Place, State
 from rllib_multienv.experiments.plan import Run, plan
-from rllib_multienv.learners.gradient_cosines import GRADIENT_COSINE
 from rllib_multienv.runs.run_folder import find_checkpoint
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 #: Points of a learning curve that are kept: so the raw metrics of an experiment stay small enough to be shared.
 MAX_CURVE_POINTS = 50
+
+Rows = Sequence[Mapping[str, float]]
 
 
 def collect(folder: Path, *, random_episodes: int = 100) -> Path:
@@ -51,15 +54,16 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
     experiment = load_experiment_file(folder / EXPERIMENT_FILE)
     runs = [run for run in plan(experiment) if Place(folder, run).file.is_file()]
     places = [Place(folder, run) for run in runs]
+    progress = [(place, place.rows()) for place in places]
     metrics = RawMetrics(
         experiment=_info(experiment, places, _invocation(folder)),
-        runs=tuple(_run_row(place) for place in places),
+        runs=tuple(_run_row(place, rows) for place, rows in progress),
         evaluations=tuple(point for place in places for point in _evaluation(place)),
-        curves=tuple(point for place in places for point in _curves(place)),
+        curves=tuple(point for place, rows in progress for point in _curves(place, rows)),
         random_scores=tuple(_random_scores(runs, random_episodes)),
-        gradient_cosines=tuple(point for place in places for point in _cosines(place)),
+        gradient_cosines=tuple(point for place, rows in progress for point in _cosines(place, rows)),
     )
-    return write_raw_metrics(metrics, folder / METRICS)
+    return write_raw_metrics(metrics, folder / METRICS_FOLDER)
 
 
 def _invocation(folder: Path) -> dict[str, str]:
@@ -125,15 +129,17 @@ def _kind(phase: Phase, phases: Iterable[Phase]) -> str:
     return "other" if others else "pretrain"
 
 
-def _run_row(place: Place) -> RunRow:
-    progress = read_progress(place.folder.progress) if place.folder.progress.is_file() else []
-    last = progress[-1] if progress else {}
+def _which(place: Place) -> dict[str, Any]:
+    """By which a row of any table names its run."""
+    return {"phase": place.run.phase.name, "variant": place.run.variant.name, "seed": place.run.seed}
+
+
+def _run_row(place: Place, rows: Rows) -> RunRow:
+    last = rows[-1] if rows else {}
     steps, seconds = last.get(ONLINE.total), last.get("time_total_s")
     status = {State.DONE: "done", State.FAILED: "failed"}.get(place.state, "unfinished")
     return RunRow(
-        phase=place.run.phase.name,
-        variant=place.run.variant.name,
-        seed=place.run.seed,
+        **_which(place),
         env=place.run.env_id or "",
         parameters=_parameters(place),
         env_steps=None if steps is None else int(steps),
@@ -158,9 +164,7 @@ def _evaluation(place: Place) -> Iterator[EvaluationPoint]:
     with open(place.folder.evaluation, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             yield EvaluationPoint(
-                phase=place.run.phase.name,
-                variant=place.run.variant.name,
-                seed=place.run.seed,
+                **_which(place),
                 env_id=row["env_id"],
                 episodes=int(row["episodes"]),
                 mean=float(row["mean"]),
@@ -170,36 +174,28 @@ def _evaluation(place: Place) -> Iterator[EvaluationPoint]:
             )
 
 
-def _curves(place: Place) -> Iterator[CurvePoint]:
-    if not place.folder.progress.is_file():
-        return
-    for curve in learning_curves(read_progress(place.folder.progress)):
+def _curves(place: Place, rows: Rows) -> Iterator[CurvePoint]:
+    for curve in learning_curves(rows):
         points = dict(zip(map(int, curve.steps), curve.mean, strict=True))
         steps = list(points)
         stride = max(1, -(-len(steps) // MAX_CURVE_POINTS))
         # Counted from the end, so that the last point is there.
         for step in reversed(steps[::-1][::stride]):
             yield CurvePoint(
-                phase=place.run.phase.name,
-                variant=place.run.variant.name,
-                seed=place.run.seed,
+                **_which(place),
                 env_id=curve.env_id,
                 steps=step,
                 return_mean=points[step],
             )
 
 
-def _cosines(place: Place) -> Iterator[GradientCosine]:
-    if not place.folder.progress.is_file():
-        return
-    for row in read_progress(place.folder.progress):
+def _cosines(place: Place, rows: Rows) -> Iterator[GradientCosine]:
+    for row in rows:
         for key, value in row.items():
             parts = key.split("/")
             if len(parts) == 4 and parts[0] == "learners" and parts[2] == GRADIENT_COSINE:
                 yield GradientCosine(
-                    phase=place.run.phase.name,
-                    variant=place.run.variant.name,
-                    seed=place.run.seed,
+                    **_which(place),
                     steps=int(row.get(keys_of(row).total, 0)),
                     env_a=parts[1],
                     env_b=parts[3],

@@ -51,12 +51,7 @@ class Execution:
         """How far a run is now."""
         if run.name in self._processes:
             return State.RUNNING
-        state = self._places[run.name].state
-        if state in (State.WAITING, State.UNFINISHED) and run.start is not None:
-            before = self.state(run.start)
-            failed = before is State.BLOCKED or (before is State.FAILED and run.start.name in self._tried)
-            return State.BLOCKED if failed else state
-        return state
+        return self._places[run.name].state
 
     def interrupt(self) -> None:
         """Ask the running ones to save a checkpoint and end, and start no other; a second call ends them at once."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_multienv.config_files import yaml_text
-from rllib_multienv.config_files.errors import ConfigFileError, unknown_key_message
+from rllib_multienv.config_files.errors import ConfigFileError, error_at, unknown_key_message
 
 _KEYS = ("name", "title", "description", "base", "variants", "phases", "seeds", "episodes", "anneal")
 _NAME = re.compile(r"[\w.+-]+")
@@ -85,7 +85,7 @@ class ExperimentFile:
 
     def error(self, message: str, *path: str | int) -> ConfigFileError:
         """An error at the line of `path`, or of the nearest thing around it whose line is known."""
-        return _error(message, self.source, self.lines, *path)
+        return error_at(message, path, source=self.source, lines=self.lines)
 
     def variants_of(self, phase: Phase) -> list[Variant]:
         """The variants that take part in a phase."""
@@ -121,13 +121,6 @@ def load_experiment_file(path: str | Path) -> ExperimentFile:
     return _Reader(str(path), lines).experiment(tree, default_name=Path(path).stem)
 
 
-def _error(message: str, source: str, lines: Mapping[yaml_text.Path, int], *path: str | int) -> ConfigFileError:
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return ConfigFileError(message, source=source, line=lines[path[:length]])
-    return ConfigFileError(message, source=source)
-
-
 class _Reader:
     """From the file's tree to an `ExperimentFile`; whatever is wrong is an error at its line."""
 
@@ -135,7 +128,7 @@ class _Reader:
         self.source, self.lines = source, lines
 
     def error(self, message: str, *path: str | int) -> ConfigFileError:
-        return _error(message, self.source, self.lines, *path)
+        return error_at(message, path, source=self.source, lines=self.lines)
 
     def experiment(self, tree: Any, default_name: str) -> ExperimentFile:
         if not isinstance(tree, dict):

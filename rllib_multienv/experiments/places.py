@@ -16,7 +16,6 @@ from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
 
 EXPERIMENT_FILE = "experiment.yaml"
 INVOCATION_FILE = "invocation.json"  # how the experiment was run last
-METRICS = "metrics"
 
 
 class State(StrEnum):
@@ -26,7 +25,6 @@ class State(StrEnum):
     RUNNING = "running"
     UNFINISHED = "unfinished"
     FAILED = "failed"
-    BLOCKED = "blocked"  # the run that it starts from has failed
     DONE = "done"
 
 
@@ -84,10 +82,12 @@ class Place:
         """Which part of the training is done, from 0 to 1."""
         if self.folder.evaluation.is_file():
             return 1.0
-        if not self.folder.progress.is_file():
-            return 0.0
-        rows = read_progress(self.folder.progress)
+        rows = self.rows()
         return self.run.progress(rows[-1]) if rows else 0.0
+
+    def rows(self) -> list[dict[str, float]]:
+        """The progress, a row for each iteration; none before the first one is done."""
+        return read_progress(self.folder.progress) if self.folder.progress.is_file() else []
 
     def write_file(self) -> None:
         """Write the configuration, with the checkpoint that the run starts from."""

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-GRADIENT_COSINE = "gradient_cosine"
-
 
 def environment_gradients(
     losses: Mapping[str, Tensor],

@@ -27,7 +27,8 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
 from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
-from rllib_multienv.learners.gradient_cosines import GRADIENT_COSINE, cosines, environment_gradients
+from rllib_multienv.evaluation.progress import GRADIENT_COSINE
+from rllib_multienv.learners.gradient_cosines import cosines, environment_gradients
 from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first, clip_by_global_norm
 from rllib_multienv.learners.learning_rates import learning_rate_schedule
 from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from .actor_critic import ActorCritic, Interface
 from .blocks import DecoderBlock, EncoderBlock, SequenceTrunk
 from .config import NetConfig, require
 from .context import TaskContext
+from .distributions import gaussian_inputs
 from .layout import DecoderLayout, Layout, LayoutCache, build_layout
 from .log_std import bounded_log_std
 from .residual_mlp import ResidualMLP
@@ -308,19 +308,16 @@ class AgnosticActorCritic(ActorCritic):
             if layout.logits is not None:
                 outputs |= layout.logits.split(self.actor.decode("logits", rows, layout.logits))
             if layout.gaussian is not None:
-                mean = self._means(rows, layout.gaussian)
+                mean = layout.gaussian.split(self.actor.decode("mean", rows, layout.gaussian))
                 raw = self.actor.decode("log_std", rows, layout.gaussian)
                 log_std = layout.gaussian.split(bounded_log_std(raw))
-                outputs |= {env_id: torch.cat([mean[env_id], log_std[env_id]], 1) for env_id in mean}
+                squash = self.config.squash_mean
+                outputs |= {e: gaussian_inputs(mean[e], log_std[e], squash_mean=squash) for e in mean}
         for env_id in layout.empty:
             interface = self.interfaces[env_id]
             width = interface.action_size * (1 if interface.discrete else 2)
             outputs[env_id] = layout.positions.new_zeros(0, width)
         return outputs
-
-    def _means(self, rows: Tensor, layout: DecoderLayout) -> dict[str, Tensor]:
-        flat = self.actor.decode("mean", rows, layout)
-        return layout.split(torch.tanh(flat) if self.config.squash_mean else flat)
 
     def _value_outputs(self, encoded: Tensor | None, layout: Layout) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}

@@ -11,9 +11,17 @@ from torch import Tensor
 
 from .actor_critic import Interface
 
-__all__ = ["ActionDistribution", "Categorical", "Deterministic", "DiagGaussian", "distribution_for"]
+__all__ = ["ActionDistribution", "Categorical", "Deterministic", "DiagGaussian", "distribution_for", "gaussian_inputs"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def gaussian_inputs(mean: Tensor, log_std: Tensor, *, squash_mean: bool) -> Tensor:
+    """Distribution inputs ``[B, 2 A]`` of a continuous policy from means and log standard deviations ``[B, A]``.
+
+    With ``squash_mean`` tanh keeps the means in (-1, 1).
+    """
+    return torch.cat([torch.tanh(mean) if squash_mean else mean, log_std], 1)
 
 
 class Deterministic:

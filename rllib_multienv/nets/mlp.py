@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .actor_critic import Interface
 from .config import NetConfig, require
+from .distributions import gaussian_inputs
 from .one_environment import OneEnvironmentActorCritic, the_only
 
 __all__ = ["ACTIVATIONS", "MLPActorCritic", "MLPNetConfig", "mlp"]
@@ -86,8 +87,7 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         for env_id, value in self._checked(obs).items():
             out = self.actor(value)
             if self.log_std is not None:
-                mean = torch.tanh(out) if self.config.squash_mean else out
-                out = torch.cat([mean, self.log_std.expand_as(mean)], 1)
+                out = gaussian_inputs(out, self.log_std.expand_as(out), squash_mean=self.config.squash_mean)
             outputs[env_id] = out
         return outputs
 

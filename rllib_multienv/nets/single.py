@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from .actor_critic import Interface
 from .config import NetConfig, require, require_sizes
+from .distributions import gaussian_inputs
 from .log_std import bounded_log_std
 from .one_environment import OneEnvironmentActorCritic, the_only
 from .residual_mlp import ResidualMLP, input_layer, output_layer
@@ -104,7 +104,7 @@ class SingleActorCritic(OneEnvironmentActorCritic):
 
     def _gaussian(self, outputs: Tensor) -> Tensor:
         mean, raw = outputs.chunk(2, 1)
-        return torch.cat([torch.tanh(mean) if self.config.squash_mean else mean, bounded_log_std(raw)], 1)
+        return gaussian_inputs(mean, bounded_log_std(raw), squash_mean=self.config.squash_mean)
 
     def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `ActorCritic.value`."""

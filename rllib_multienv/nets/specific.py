@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .actor_critic import ActorCritic, Interface
 from .config import NetConfig, require, require_sizes
+from .distributions import gaussian_inputs
 from .env_parts import env_key, insert_part
 from .log_std import bounded_log_std
 from .residual_mlp import ResidualMLP, input_layer, output_layer
@@ -151,8 +152,8 @@ class SpecificActorCritic(ActorCritic):
     def _policy_inputs(self, decoded: Mapping[str, Tensor]) -> Tensor:
         if "logits" in decoded:
             return decoded["logits"]
-        mean = torch.tanh(decoded["mean"]) if self.config.squash_mean else decoded["mean"]
-        return torch.cat([mean, bounded_log_std(decoded["log_std"])], 1)
+        log_std = bounded_log_std(decoded["log_std"])
+        return gaussian_inputs(decoded["mean"], log_std, squash_mean=self.config.squash_mean)
 
     def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `ActorCritic.value`."""

@@ -1,0 +1,23 @@
+"""Short runs of the programs in `benchmarks/`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cli_helpers import ROOT, environment
+
+
+def run_benchmark(name: str, *arguments: object, cwd: Path, timeout: float = 240) -> str:
+    """Run ``benchmarks/<name>.py --short`` to its end; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--short", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
