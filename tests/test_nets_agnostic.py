@@ -50,6 +50,8 @@ def build(interfaces: dict[str, Any] | None = None, **fields: Any) -> AgnosticAc
             "num_transformer_layers": 2,
         },
         {"context": "none", "use_transformer": False, "encoder_positions": False},
+        {"state_dependent_std": False},
+        {"state_dependent_std": False, "context": "none", "num_embedding_layers": 2},
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -176,6 +178,29 @@ def test_squashing_touches_the_means_alone() -> None:
         (mean, log_std), (squashed_mean, squashed_log_std) = plain.chunk(2, 1), squashed.chunk(2, 1)
         assert torch.equal(squashed_mean, torch.tanh(mean))
         assert torch.equal(squashed_log_std, log_std)
+
+
+@pytest.mark.parametrize("context", ["computed", "embedding", "none"])
+def test_deviations_of_the_task_alone(context: str) -> None:
+    two_joints = {"Reacher-v4": interface(11, 2, False), "Slider": interface(5, 2, False)}
+    net = build(FOUR | two_joints, state_dependent_std=False, context=context)
+    deviations = {
+        e: p.chunk(2, 1)[1] for e, p in net.policy(observations(FOUR | two_joints)).items() if e in two_joints
+    }
+    for log_std in deviations.values():
+        assert torch.equal(log_std, log_std[:1].expand_as(log_std))  # whatever the observation
+        assert not torch.equal(log_std[0, 0], log_std[0, 1])
+        assert (log_std + 0.5).abs().max() < 0.5
+    # Environments differ where something tells them apart.
+    assert torch.equal(*(log_std[0] for log_std in deviations.values())) == (context == "none")
+    assert net.state_dict().keys() == build(FOUR | two_joints, context=context).state_dict().keys()
+
+
+def test_deviations_of_the_task_alone_are_learned() -> None:
+    net = build(state_dependent_std=False)
+    net.policy(observations(FOUR))["Reacher-v4"].chunk(2, 1)[1].sum().backward()
+    reached = {name.split(".", 2)[1] for name, p in net.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"context", "res_mlp", "decoders"}
 
 
 def test_wrong_observations_are_named() -> None:

@@ -52,6 +52,19 @@ class Paced(Counter):
         return super().step(action)
 
 
+class Stamped(Paced):
+    """`Paced` that writes the time of every step to a file."""
+
+    def __init__(self, stamps: str, pause: float = 0.0) -> None:
+        super().__init__(pause)
+        self.stamps = stamps
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        with open(self.stamps, "a", encoding="utf-8") as file:
+            file.write(f"{time.time()}\n")
+        return super().step(action)
+
+
 class Faulty(gym.Env):
     """Does one thing wrong at its third step, or where `fault` says."""
 

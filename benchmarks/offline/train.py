@@ -8,7 +8,8 @@ Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
 With one file the network may be a plain MLP of 256, 256 (the one of d3rlpy_iql.py beside this file); with several it is
 the agnostic one. The means of the policy are squashed by tanh, as d3rlpy's are. The other settings are the defaults,
 which are those of IQL's paper. Scores are normalised by the reference scores in the files. After every tenth of the
-updates there is an evaluation and, with --checkpoint, a checkpoint, from which the same command goes on.
+updates (or as --evaluations says) there is an evaluation and, with --checkpoint, a checkpoint, from which the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvIQLConfig
 
 def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
     datasets = {file.stem.removesuffix("-regen"): file for file in options.files}
-    network: Any = AgnosticNetConfig(d_model=options.d_model, squash_mean=True)
+    network: Any = AgnosticNetConfig(
+        d_model=options.d_model, squash_mean=True, state_dependent_std=options.state_dependent_std
+    )
     if options.network == "mlp":
         network = MLPNetConfig(hidden=(256, 256), activation="relu", squash_mean=True)
     live = [] if options.no_evaluation else [spec_of(name, file, 10) for name, file in datasets.items()]
@@ -36,15 +39,29 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
         .environment(envs=live)
         .offline_data(datasets={name: str(file) for name, file in datasets.items()})
         .rl_module(model_config=network)
-        .training(num_updates_per_iteration=options.updates // 100, lr=options.lr, beta=options.beta)
+        .training(
+            num_updates_per_iteration=options.updates // 100,
+            batch_size=options.batch_size,
+            lr=options.lr,
+            beta=options.beta,
+        )
         .learners(num_learners=options.learners)
         .debugging(seed=options.seed)
     )
     if options.cosine:
         config.training(actor_lr_cosine_updates=options.updates)
     if live:
-        config.evaluation(evaluation_interval=10, evaluation_duration=options.episodes)
+        config.evaluation(evaluation_interval=100 // options.evaluations, evaluation_duration=options.episodes)
+    overrides = {name: {"reward_normalization": kind} for name, kind in options.rewards}
+    config.multi_agent(algorithm_config_overrides_per_module=overrides)
     return config
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=KIND")
+    return name, value
 
 
 def main() -> None:
@@ -52,7 +69,9 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--network", choices=("mlp", "agnostic"), default="agnostic")
     parser.add_argument("--d-model", type=int, default=32)
+    parser.add_argument("--state-dependent-std", action="store_true", help="of the agnostic network")
     parser.add_argument("--updates", type=int, default=50_000)
+    parser.add_argument("--batch-size", type=int, default=256, help="of each data set")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--beta", type=float, default=3.0, help="0 is behaviour cloning")
     parser.add_argument("--cosine", action="store_true", help="let the policy's learning rate fall to zero")
@@ -61,6 +80,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--no-evaluation", action="store_true")
+    parser.add_argument("--evaluations", type=int, default=10, help="how many, evenly over the updates")
+    parser.add_argument(
+        "--rewards",
+        type=name_and_value,
+        nargs="*",
+        default=[],
+        metavar="NAME=KIND",
+        help="reward_normalization of a data set",
+    )
     parser.add_argument("--checkpoint", type=Path, help="a folder to save to, and to go on from")
     parser.add_argument("--output", type=Path, help="also write the report to this file")
     options = parser.parse_args()
@@ -75,7 +103,7 @@ def main() -> None:
         start = time.perf_counter()
         result = algorithm.train()
         learning += result["timers"]["learner_update_timer"]
-        if algorithm.iteration % 10:
+        if algorithm.iteration % (100 // options.evaluations):
             continue
         losses = {
             name: {key: float(value) for key, value in values.items() if key.endswith("_loss")}
@@ -100,6 +128,9 @@ def main() -> None:
         "network": algorithm.config.network_config.to_dict(),
         "updates": options.updates,
         "seed": options.seed,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
+        "cosine": options.cosine,
         "beta": options.beta,
         "updates_per_second": options.updates / learning,
         "curve": curve,

@@ -120,6 +120,16 @@ class OnlineSampling:
                 env_runner_indices_to_update=list(sampled.connectors),
             )
 
+    def begin_next(self) -> None:
+        """Let remote runners begin the fragments of the next round, with the weights that they have."""
+        if self._ownership is not None:
+            self._requests.ask_ahead(self._ownership.owned(self._group.healthy_env_runner_ids()))
+
+    def forget(self) -> None:
+        """Do not use what is being sampled now: it is of an agent that is no more."""
+        if self._ownership is not None:
+            self._requests.forget()
+
     def describe(self) -> str:
         """Which runner samples which environments; empty where the local one samples all."""
         return "" if self._ownership is None else self._ownership.describe()

@@ -155,10 +155,10 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._own([env_id for env_id in self.owned if env_id in self._specs])
 
     def make_module(self) -> None:
-        """Build the module without what only the value function needs."""
+        """Build the module without what only the value function needs; it never trains."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module: MultiEnvModule = spec.build()
-        self.module.shared.to(self._device)
+        self.module.shared.to(self._device).eval()
 
     def get_spaces(self) -> dict[str, tuple[gym.Space | None, gym.Space | None]]:
         """Spaces of every environment of the run, owned or not: RLlib asks only one runner."""

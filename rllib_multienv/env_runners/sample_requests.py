@@ -50,12 +50,12 @@ class _Request:
     worker: int
     env_ids: tuple[str, ...]
     references: list[ray.ObjectRef]  # of the report, then of each environment's chunks
-    started: float = field(default_factory=time.monotonic)
+    waited_since: float = field(default_factory=time.monotonic)
     is_late: bool = False
 
     @property
     def age(self) -> float:
-        return time.monotonic() - self.started
+        return time.monotonic() - self.waited_since
 
     def __str__(self) -> str:
         return f"env runner {self.worker} ({', '.join(self.env_ids)})"
@@ -67,6 +67,8 @@ class SampleRequests:
     A runner that dies has lost the fragments of its environments for this round. One that is late is not waited for
     beyond the timeout: training goes on without it, and its fragments are taken when they come, one or more updates
     old (PPO's ratio corrects for that). After :data:`PATIENCE` times the timeout it is replaced.
+
+    Runners may be asked ahead of the round in which their answers are wanted: their timeout begins with that round.
 
     Chunks are return values, so the driver owns them: they outlive a runner that dies after it has sampled.
     """
@@ -83,6 +85,11 @@ class SampleRequests:
         self._timeout_s = timeout_s
         self._tolerate_failures = tolerate_failures
         self._open: dict[int, _Request] = {}
+        self._ahead: set[int] = set()  # runners that were asked, and not waited for yet
+
+    def ask_ahead(self, owned: Mapping[int, tuple[str, ...]]) -> None:
+        """Ask all healthy runners that have nothing to answer yet, for the next `collect`."""
+        self._ahead |= self._ask_all(owned)
 
     def collect(self, owned: Mapping[int, tuple[str, ...]]) -> tuple[list[Sampled], list[str]]:
         """Ask all healthy runners for fragments and wait for them.
@@ -99,9 +106,10 @@ class SampleRequests:
         """
         answers: list[Sampled] = []
         lost: list[str] = []
-        for worker in self._manager.healthy_actor_ids():
-            if worker not in self._open and owned.get(worker):
-                self._open[worker] = self._ask(worker, owned[worker])
+        self._ask_all(owned)
+        for worker in self._ahead & self._open.keys():
+            self._open[worker].waited_since = time.monotonic()
+        self._ahead.clear()
         while self._open:
             punctual = [request for request in self._open.values() if request.age < self._timeout_s]
             if not punctual and answers:
@@ -122,9 +130,16 @@ class SampleRequests:
                 lost += self._check_age(request)
         return sorted(answers, key=lambda answer: answer.worker), lost
 
-    def forget(self, worker: int) -> None:
-        """Take no answer to what a runner was asked before: it was told of other environments, or replaced."""
-        self._open.pop(worker, None)
+    def forget(self) -> None:
+        """Take no answers to what was asked before."""
+        self._open.clear()
+        self._ahead.clear()
+
+    def _ask_all(self, owned: Mapping[int, tuple[str, ...]]) -> set[int]:
+        """Ask the healthy runners that have nothing to answer yet; returns which these are."""
+        asked = {w for w in self._manager.healthy_actor_ids() if w not in self._open and owned.get(w)}
+        self._open |= {worker: self._ask(worker, owned[worker]) for worker in sorted(asked)}
+        return asked
 
     def _ask(self, worker: int, env_ids: tuple[str, ...]) -> _Request:
         sample = self._manager.actors()[worker].sample_fragments.options(num_returns=1 + len(env_ids))

@@ -33,6 +33,7 @@ from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_fir
 from rllib_multienv.learners.learning_rates import learning_rate_schedule
 from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
+from rllib_multienv.memory import keep_freed_memory
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule, frozen_parameters
 from rllib_multienv.nets import ActorCritic
 from rllib_multienv.threads import use_assigned_cpus
@@ -58,6 +59,9 @@ class MultiEnvLearner(TorchLearner):
     rows, so the gradient is that of one learner with everything, whatever their number.
 
     Subclasses give the losses in ``compute_loss_for_module``.
+
+    Attributes:
+        is_reported: Whether what is logged of the present step is reported: it is in the last pass over the data.
     """
 
     config: Any
@@ -68,7 +72,9 @@ class MultiEnvLearner(TorchLearner):
         if self._is_built:
             return
         use_assigned_cpus()
+        keep_freed_memory()
         self._num_updates = 0
+        self.is_reported = True
         self._loss_sums: dict[tuple[str, str], Tensor] = {}
         self._loss_counts: dict[tuple[str, str], float] = {}
         self._row_weights: dict[str, float] = {}
@@ -191,14 +197,13 @@ class MultiEnvLearner(TorchLearner):
             self._cosines_wanted = True
             self._next_cosines = self._num_updates + interval
         rows: dict[str, int] = {}
-        for steps in self.passes(training_data, **kwargs):
-            # Report the means over the last pass, and count each step of experience once.
-            self._loss_sums.clear()
-            self._loss_counts.clear()
-            rows.clear()
+        self._loss_sums.clear()
+        self._loss_counts.clear()
+        for is_last, steps in self.passes(training_data, **kwargs):
+            self.is_reported = is_last  # each step of experience counts once
             for minibatch in steps:
                 self._step(minibatch)
-                for env_id, columns in minibatch.columns.items():
+                for env_id, columns in minibatch.columns.items() if is_last else ():
                     rows[env_id] = rows.get(env_id, 0) + len(next(iter(columns.values())))
         self._report(rows)
         self.after_gradient_based_update(timesteps=timesteps)
@@ -206,8 +211,8 @@ class MultiEnvLearner(TorchLearner):
 
     def passes(
         self, training_data: MultiEnvTrainingData, *, num_epochs: int = 1, num_minibatches: int = 1, **kwargs: Any
-    ) -> Iterator[Iterator[Minibatch]]:
-        """The minibatches of each pass over the data: ``num_epochs`` passes of ``num_minibatches``.
+    ) -> Iterator[tuple[bool, Iterator[Minibatch]]]:
+        """For each of ``num_epochs`` passes over the data whether it is the last, and its ``num_minibatches``.
 
         All learners make the same number of steps, whatever they were given.
 
@@ -235,8 +240,8 @@ class MultiEnvLearner(TorchLearner):
             shuffle=Shuffle(seed=self._shuffle_seed, update=self._num_updates),
             shares=training_data.shares,
         )
-        for _ in range(num_epochs):
-            yield islice(steps, num_minibatches)
+        for epoch in range(num_epochs):
+            yield epoch == num_epochs - 1, islice(steps, num_minibatches)
 
     def _fetch(self, training_data: MultiEnvTrainingData) -> None:
         """Fetch the fragments; what one learner cannot have, none uses, for they may share an environment."""
@@ -264,9 +269,11 @@ class MultiEnvLearner(TorchLearner):
         """Called with the whole batch before the first step; for metrics of the data as it came."""
 
     def log_loss(self, env_id: str, key: str, value: Tensor) -> None:
-        """Remember a scalar of this step; reported as its mean over the last epoch of the update."""
+        """Remember a scalar of this step; reported as its mean over the last pass of the update."""
+        if not self.is_reported:
+            return
         place, weight = (env_id, key), self._row_weights.get(env_id, 1.0)
-        value = value.detach() * weight
+        value = value.detach() if weight == 1.0 else value.detach() * weight
         self._loss_sums[place] = self._loss_sums[place] + value if place in self._loss_sums else value
         self._loss_counts[place] = self._loss_counts.get(place, 0.0) + weight
 

@@ -37,6 +37,13 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
             for name in self.network.critic_only:
                 delattr(self.network, name)
 
+    def train(self, mode: bool = True) -> SharedModule:
+        """Switch to training (or evaluation) mode; nothing is walked over where that is the mode already.
+
+        RLlib asks for a mode at every forward, and telling it to every layer takes as long as a small network.
+        """
+        return self if mode == self.training else super().train(mode)
+
     def get_non_inference_attributes(self) -> list[str]:
         """The parts that only the value function uses: runners neither keep nor receive them."""
         return [f"network.{name}" for name in self.network.critic_only]

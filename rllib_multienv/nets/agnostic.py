@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -48,6 +48,8 @@ class AgnosticNetConfig(NetConfig):
         encoder_positions: whether the encoder sees the position of each observation component.
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
+        state_dependent_std: whether the standard deviations of continuous actions depend on the observation, or on
+            the task context alone: one for each component of an environment's action.
         squash_mean: whether tanh keeps the means of continuous actions in (-1, 1); without it actions beyond the
             bounds are clipped. For data whose actions often lie at the bounds.
         output_init: start of the linear layers in the decoders: PyTorch's ``"default"`` or ``"orthogonal"``.
@@ -76,6 +78,7 @@ class AgnosticNetConfig(NetConfig):
     encoder_positions: bool = True
     output_gain: float = 2.0
     init_scale: float = 0.1
+    state_dependent_std: bool = True
     squash_mean: bool = False
     output_init: Literal["default", "orthogonal"] = "default"
     value_head: Literal["scalar", "two_hot", "hl_gauss"] = "scalar"
@@ -222,6 +225,11 @@ class Tower(nn.Module):
         rows: Tensor = self.res_mlp(self.context(encoded, layout.order, layout.membership))
         return rows
 
+    def middle_of_tasks(self, env_ids: Sequence[str], like: Tensor) -> Tensor:
+        """Pass the task contexts alone through the residual MLP, ``[E, H]``."""
+        rows: Tensor = self.res_mlp(self.context.table(env_ids, like))
+        return rows
+
     def decode(self, name: str, rows: Tensor, layout: DecoderLayout) -> Tensor:
         """``[num_tokens]`` (or logits ``[num_tokens, K]``) of the decoder ``name``."""
         decoded: Tensor = self.decoders[name](rows, layout.positions, layout.sources, layout.segments)
@@ -308,16 +316,21 @@ class AgnosticActorCritic(ActorCritic):
             if layout.logits is not None:
                 outputs |= layout.logits.split(self.actor.decode("logits", rows, layout.logits))
             if layout.gaussian is not None:
-                mean = layout.gaussian.split(self.actor.decode("mean", rows, layout.gaussian))
-                raw = self.actor.decode("log_std", rows, layout.gaussian)
-                log_std = layout.gaussian.split(bounded_log_std(raw))
-                squash = self.config.squash_mean
-                outputs |= {e: gaussian_inputs(mean[e], log_std[e], squash_mean=squash) for e in mean}
+                outputs |= self._gaussian_outputs(rows, layout.gaussian)
         for env_id in layout.empty:
             interface = self.interfaces[env_id]
             width = interface.action_size * (1 if interface.discrete else 2)
             outputs[env_id] = layout.positions.new_zeros(0, width)
         return outputs
+
+    def _gaussian_outputs(self, rows: Tensor, layout: DecoderLayout) -> dict[str, Tensor]:
+        mean = layout.split(self.actor.decode("mean", rows, layout))
+        if not self.config.state_dependent_std:
+            layout = layout.of_tasks
+            rows = self.actor.middle_of_tasks([env_id for env_id, *_ in layout.outputs], rows)
+        log_std = layout.split(bounded_log_std(self.actor.decode("log_std", rows, layout)))
+        squash = self.config.squash_mean
+        return {e: gaussian_inputs(m, log_std[e].expand_as(m), squash_mean=squash) for e, m in mean.items()}
 
     def _value_outputs(self, encoded: Tensor | None, layout: Layout) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}

@@ -131,8 +131,13 @@ class TaskContext(nn.Module):
         """Add to ``rows [R, H]`` the context of each one's environment by ``membership [R, E]`` (one-hot)."""
         if self.mode == "none":
             return rows
+        return torch.addmm(rows, membership, self.table(order, rows))
+
+    def table(self, env_ids: Sequence[str], like: Tensor) -> Tensor:
+        """The context of each environment, ``[E, H]`` in the dtype and on the device of ``like``; zeros without any."""
+        if self.mode == "none":
+            return like.new_zeros(len(env_ids), self.d_model)
         if self.mode == "embedding":
-            table = torch.stack([self.rows[env_key(env_id)] for env_id in order])
-        else:
-            table = self.linear(torch.stack([self._descriptions[env_id] for env_id in order]).to(rows))
-        return torch.addmm(rows, membership, table)
+            return torch.stack([self.rows[env_key(env_id)] for env_id in env_ids])
+        table: Tensor = self.linear(torch.stack([self._descriptions[env_id] for env_id in env_ids]).to(like))
+        return table

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,6 +39,12 @@ class DecoderLayout:
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut ``[num_tokens]`` (or ``[num_tokens, 2]``) into ``{env_id: [B, A]}`` (or ``[B, A, 2]``)."""
         return {env_id: flat[start:stop].view(-1, size, *flat.shape[1:]) for env_id, start, stop, size in self.outputs}
+
+    @cached_property
+    def of_tasks(self) -> DecoderLayout:
+        """The same environments with a single row each, in the order of ``outputs``."""
+        rows = {env_id: (row, 1) for row, (env_id, *_) in enumerate(self.outputs)}
+        return _decoder_layout([(env_id, size) for env_id, _, _, size in self.outputs], rows, self.positions)
 
 
 @dataclass(frozen=True)
@@ -98,18 +105,16 @@ class LayoutCache:
 
 
 def _decoder_layout(
-    order: list[tuple[str, int]], rows: Mapping[str, tuple[int, int]], d_model: int, like: Tensor
-) -> DecoderLayout | None:
-    if not order:
-        return None
+    order: Sequence[tuple[str, int]], rows: Mapping[str, tuple[int, int]], positions: Tensor
+) -> DecoderLayout:
     outputs, start = [], 0
     for env_id, size in order:
         stop = start + size * rows[env_id][1]
         outputs.append((env_id, start, stop, size))
         start = stop
     segments = Segments.of((size, rows[env_id][1]) for env_id, size in order)
-    positions = sinusoidal_encoding(segments.max_length, d_model).to(like)
-    return DecoderLayout(segments, tuple(rows[env_id] for env_id, _ in order), positions, tuple(outputs))
+    sources = tuple(rows[env_id] for env_id, _ in order)
+    return DecoderLayout(segments, sources, positions[: segments.max_length], tuple(outputs))
 
 
 def build_layout(
@@ -143,6 +148,12 @@ def build_layout(
             ]
             return sorted(chosen, key=lambda pair: pair[1])
 
+        def decoder(outputs: list[tuple[str, int]]) -> DecoderLayout | None:
+            if not outputs:
+                return None
+            encoding = sinusoidal_encoding(max(size for _, size in outputs), d_model).to(like)
+            return _decoder_layout(outputs, rows, encoding)
+
         return Layout(
             order=tuple(order),
             rows=tuple(rows[env_id] for env_id in order),
@@ -150,7 +161,7 @@ def build_layout(
             segments=segments,
             positions=torch.cat(pieces) if pieces else table,
             membership=membership,
-            logits=_decoder_layout(by_action(True), rows, d_model, like),
-            gaussian=_decoder_layout(by_action(False), rows, d_model, like),
-            value=_decoder_layout([(env_id, 1) for env_id in order], rows, d_model, like),
+            logits=decoder(by_action(True)),
+            gaussian=decoder(by_action(False)),
+            value=decoder([(env_id, 1) for env_id in order]),
         )

@@ -55,14 +55,14 @@ class MultiEnvIQLLearner(MultiEnvLearner):
 
     def passes(
         self, training_data: OfflineTrainingData, *, num_updates: int = 1, **kwargs: Any
-    ) -> Iterator[Iterator[Minibatch]]:
+    ) -> Iterator[tuple[bool, Iterator[Minibatch]]]:
         """One pass of ``num_updates`` minibatches, each of transitions drawn at random."""
         for env_id, replay in training_data.replays.items():
             if env_id not in self._replays:
                 self._replays[env_id] = ray.get(replay) if isinstance(replay, ray.ObjectRef) else replay
         first = self._num_updates
         self._num_updates += num_updates
-        yield draw_minibatches(
+        minibatches = draw_minibatches(
             {env_id: self._replays[env_id] for env_id in training_data.replays},
             training_data,
             num_updates=num_updates,
@@ -70,6 +70,7 @@ class MultiEnvIQLLearner(MultiEnvLearner):
             first_update=first,
             device=self._device,
         )
+        yield True, minibatches
 
     def schedule_time(self, timesteps: dict[str, Any]) -> int:
         """Learning rates move with the number of updates."""

@@ -53,6 +53,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self.env_loss_weights: dict[str, float] = {}
         self.min_advantage_std = 0.05
         self.use_kl_loss = False
+        self.sample_ahead = False
 
     def training(
         self,
@@ -128,6 +129,19 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         )
         return self
 
+    def env_runners(self, *, sample_ahead: Any = NotProvided, **kwargs: Any) -> Self:
+        """Set how to sample.
+
+        Args:
+            sample_ahead: Whether remote runners sample the next iteration's fragments while the learners learn from
+                this one's. The policy that samples is then one update older than it would be. It pays where runners
+                and learners have CPUs (or a GPU) of their own and neither takes most of the time.
+            kwargs: See ``AlgorithmConfig.env_runners``.
+        """
+        super().env_runners(**kwargs)
+        self._set_given(sample_ahead=sample_ahead)
+        return self
+
     def get_default_learner_class(self) -> type:
         """PPO's learner of this package."""
         from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
@@ -170,6 +184,11 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
         if not self.in_evaluation:
             self._validate_minibatches()
+            if self.sample_ahead and not self.num_env_runners:
+                self._value_error(
+                    "sample_ahead=True: the local runner cannot sample while this process learns; set "
+                    "env_runners(num_env_runners=...) to at least 1, or leave sample_ahead out."
+                )
 
     def _validate_learning_rate_steps(self) -> None:
         for setting in ("lr_anneal_steps", "lr_warmup_steps"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_KL_KEY, LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
@@ -49,10 +50,10 @@ class MultiEnvPPOLearner(MultiEnvLearner):
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
     ) -> Tensor:
         """Total loss of one environment's minibatch; ``config`` has that environment's overrides."""
-        distribution = self.module[module_id].get_train_action_dist_cls()
+        distribution_class = self.module[module_id].get_train_action_dist_cls()
+        distribution = distribution_class.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         loss = ppo_loss(
-            distribution=distribution.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS]),
-            old_distribution=distribution.from_logits(batch[Columns.ACTION_DIST_INPUTS]),
+            distribution=distribution,
             actions=batch[Columns.ACTIONS],
             old_logp=batch[Columns.ACTION_LOGP],
             advantages=batch[Postprocessing.ADVANTAGES],
@@ -61,13 +62,13 @@ class MultiEnvPPOLearner(MultiEnvLearner):
             vf_loss_coeff=config.vf_loss_coeff / self._value_loss_scale(module_id),
             entropy_coeff=config.entropy_coeff,
         )
-        for key, value in (
-            (POLICY_LOSS_KEY, loss.policy),
-            (VF_LOSS_KEY, loss.value),
-            (ENTROPY_KEY, loss.entropy),
-            (LEARNER_RESULTS_KL_KEY, loss.kl),
-        ):
-            self.log_loss(module_id, key, value)
+        self.log_loss(module_id, POLICY_LOSS_KEY, loss.policy)
+        self.log_loss(module_id, VF_LOSS_KEY, loss.value)
+        self.log_loss(module_id, ENTROPY_KEY, loss.entropy)
+        if self.is_reported:
+            with torch.no_grad():
+                old_distribution = distribution_class.from_logits(batch[Columns.ACTION_DIST_INPUTS])
+                self.log_loss(module_id, LEARNER_RESULTS_KL_KEY, old_distribution.kl(distribution).mean())
         return loss.total
 
     def _value_loss(self, env_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]) -> Tensor:

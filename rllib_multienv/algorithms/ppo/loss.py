@@ -16,7 +16,6 @@ class PPOLoss:
     policy: Tensor
     value: Tensor
     entropy: Tensor
-    kl: Tensor  # of the sampling policy from the current one, for monitoring: not part of the total
     total: Tensor
 
 
@@ -41,7 +40,6 @@ def squared_value_loss(
 def ppo_loss(
     *,
     distribution: Any,
-    old_distribution: Any,
     actions: Tensor,
     old_logp: Tensor,
     advantages: Tensor,
@@ -54,7 +52,6 @@ def ppo_loss(
 
     Args:
         distribution: Of the current policy, over N rows.
-        old_distribution: Of the policy that sampled.
         actions: [N] or [N, A].
         old_logp: [N], log probability of the actions when sampled.
         advantages: [N].
@@ -70,6 +67,4 @@ def ppo_loss(
     total = policy + vf_loss_coeff * value_loss
     if entropy_coeff:
         total = total - entropy_coeff * entropy
-    with torch.no_grad():
-        kl = old_distribution.kl(distribution).mean()
-    return PPOLoss(policy=policy, value=value_loss, entropy=entropy, kl=kl, total=total)
+    return PPOLoss(policy=policy, value=value_loss, entropy=entropy, total=total)

@@ -27,7 +27,12 @@ from rllib_multienv.learners.multi_env_learner import NUM_ENV_STEPS_LOST_LIFETIM
 
 
 class MultiEnvPPO(MultiEnvAlgorithm, PPO):
-    """One iteration: every environment is sampled, one packed update is made, the new weights go to the runners."""
+    """One iteration: every environment is sampled, one packed update is made, the new weights go to the runners.
+
+    With ``sample_ahead`` the runners sample the next iteration's fragments during the update, hence with the weights
+    before it. The probability ratio of PPO is to the policy that sampled, and values and advantages are computed when
+    the fragments are learned from, so nothing else changes.
+    """
 
     @classmethod
     def get_default_config(cls) -> MultiEnvPPOConfig:
@@ -53,6 +58,11 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
         super()._change_environments(config)
         self._sampling.change_environments(config)
 
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Restore everything; see :meth:`MultiEnvAlgorithm.restore_from_path`."""
+        super().restore_from_path(path, *args, **kwargs)
+        self._sampling.forget()
+
     def training_step(self) -> None:
         """Sample, update, send weights."""
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
@@ -62,6 +72,8 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
         env_steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
         with self.metrics.log_time((TIMERS, SYNCH_ENV_CONNECTOR_STATES_TIMER)):
             self._sampling.share_statistics(sampled, env_steps)
+        if self.config.sample_ahead:
+            self._sampling.begin_next()
         for env_id in sampled.lost:
             self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_FRAGMENTS_LOST_LIFETIME, env_id), 1, reduce="lifetime_sum")
         for env_id, steps in sampled.unwanted.items():
