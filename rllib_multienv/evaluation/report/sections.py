@@ -18,7 +18,7 @@ from rllib_multienv.evaluation.report.tables.environments import return_table, s
 from rllib_multienv.evaluation.report.tables.references import reference_table
 from rllib_multienv.evaluation.report.tables.runs import run_table
 from rllib_multienv.evaluation.report.tables.table import Table
-from rllib_multienv.evaluation.report.tables.transfer import transfer_summary_table, transfer_table
+from rllib_multienv.evaluation.report.tables.transfer import compare_transfer, transfer_summary_table, transfer_table
 from rllib_multienv.evaluation.report.text import listing
 from rllib_multienv.evaluation.report.transfer_pairs import TransferPair, transfer_pairs
 
@@ -124,6 +124,7 @@ def _transfer(scores: ExperimentScores, pair: TransferPair, colors: dict[str, st
         env_ids=pair.envs,
         colors=colors,
     )
+    comparisons = compare_transfer(scores, pair)
     start = pair.transfer.start_from
     text = [f"The agents of the phase {start} go on in {listing(list(pair.envs))}."] if start else []
     return Section(
@@ -132,11 +133,15 @@ def _transfer(scores: ExperimentScores, pair: TransferPair, colors: dict[str, st
         text=tuple(text),
         figures=_there([figure]),
         tables=(
-            transfer_summary_table(scores, pair),
+            transfer_summary_table(pair, comparisons),
             aggregate_table(scores, pair.transfer),
             aggregate_table(scores, pair.scratch),
         ),
-        folded=(transfer_table(scores, pair), return_table(scores, pair.transfer), return_table(scores, pair.scratch)),
+        folded=(
+            transfer_table(pair, comparisons),
+            return_table(scores, pair.transfer),
+            return_table(scores, pair.scratch),
+        ),
     )
 
 

@@ -3,26 +3,75 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
 from rllib_multienv.evaluation.intervals import Interval, mean_interval
+from rllib_multienv.evaluation.raw_metrics import VariantInfo
 from rllib_multienv.evaluation.report.tables.environments import BOUNDS
 from rllib_multienv.evaluation.report.tables.table import Cell, Column, Table
 from rllib_multienv.evaluation.report.transfer_pairs import TransferPair
 
 
-def transfer_table(scores: ExperimentScores, pair: TransferPair) -> Table:
+@dataclass(frozen=True, kw_only=True)
+class TransferComparison:
+    """A variant in an environment, trained further and from scratch; in the environment's shown unit.
+
+    Attributes:
+        variant: The variant.
+        env_id: The environment.
+        has_score: Whether the unit is the normalised score; else it is the return.
+        final_transfer, final_scratch: Of the evaluation without exploration.
+        quarter_steps: A quarter of the environment's steps.
+        quarter_transfer, quarter_scratch: On the curves, after a quarter of the steps.
+        end_scratch: On the curve, after all steps.
+    """
+
+    variant: VariantInfo
+    env_id: str
+    has_score: bool
+    final_transfer: Interval | None
+    final_scratch: Interval | None
+    quarter_steps: int | None
+    quarter_transfer: float | None
+    quarter_scratch: float | None
+    end_scratch: float | None
+
+    @property
+    def above_quarter(self) -> bool | None:
+        """Whether transfer after a quarter is above scratch then."""
+        return _above(self.quarter_transfer, self.quarter_scratch)
+
+    @property
+    def above_end(self) -> bool | None:
+        """Whether transfer after a quarter is above scratch at its end."""
+        return _above(self.quarter_transfer, self.end_scratch)
+
+    @property
+    def gain(self) -> float | None:
+        """By how much the final score of transfer is above that of scratch."""
+        if not self.has_score or self.final_transfer is None or self.final_scratch is None:
+            return None
+        return self.final_transfer.value - self.final_scratch.value
+
+
+def compare_transfer(scores: ExperimentScores, pair: TransferPair) -> list[TransferComparison]:
+    """All variants in all environments of the two phases."""
+    return [_compare(scores, pair, variant, env_id) for variant in pair.variants for env_id in pair.envs]
+
+
+def transfer_table(pair: TransferPair, comparisons: Sequence[TransferComparison]) -> Table:
     """Final scores, scores after a quarter of the steps, and which of these are above which.
 
     Final scores are those of the evaluation without exploration; scores after a quarter and at the end of the steps
     are those of the curves (exploration included), so that like is compared with like.
 
     Args:
-        scores: The experiment's scores.
         pair: The two phases.
+        comparisons: Of them.
     """
-    rows = [_row(scores, pair, index, env_id) for index in range(len(pair.variants)) for env_id in pair.envs]
-    quarters = [value for row in rows if isinstance(value := row[4], int)]
+    quarters = [found.quarter_steps for found in comparisons if found.quarter_steps is not None]
     planned = f" ({max(quarters):,} in each environment)" if quarters and min(quarters) == max(quarters) else ""
     return Table(
         name=f"transfer_{pair.transfer.name}",
@@ -43,7 +92,22 @@ def transfer_table(scores: ExperimentScores, pair: TransferPair) -> Table:
             Column(key="above_end", title="transfer at 1/4 above scratch at the end", kind="flag"),
             Column(key="unit", title="unit"),
         ),
-        rows=tuple(rows),
+        rows=tuple(
+            (
+                found.variant,
+                found.env_id,
+                found.final_transfer,
+                found.final_scratch,
+                found.quarter_steps,
+                found.quarter_transfer,
+                found.quarter_scratch,
+                found.end_scratch,
+                found.above_quarter,
+                found.above_end,
+                "score" if found.has_score else "return",
+            )
+            for found in comparisons
+        ),
         notes=(
             "Final: the evaluation without exploration. At 1/4 and at the end: the curves of the training, exploration "
             "included, mean over the seeds whose curves reach there. Where the unit is the return, the environment has "
@@ -52,18 +116,20 @@ def transfer_table(scores: ExperimentScores, pair: TransferPair) -> Table:
     )
 
 
-def transfer_summary_table(scores: ExperimentScores, pair: TransferPair) -> Table:
+def transfer_summary_table(pair: TransferPair, comparisons: Sequence[TransferComparison]) -> Table:
     """By variant, in how many environments transfer is ahead, and by how much at the end."""
-    details = transfer_table(scores, pair).rows
     rows: list[tuple[Cell, ...]] = []
     for variant in pair.variants:
-        mine = [row for row in details if row[0] == variant]
-        gains = [
-            row[2].value - row[3].value
-            for row in mine
-            if row[10] == "score" and isinstance(row[2], Interval) and isinstance(row[3], Interval)
-        ]
-        rows.append((variant, *(_count(mine, column) for column in (8, 9)), _mean(gains)))
+        mine = [found for found in comparisons if found.variant == variant]
+        gains = [found.gain for found in mine if found.gain is not None]
+        rows.append(
+            (
+                variant,
+                _count([found.above_quarter for found in mine]),
+                _count([found.above_end for found in mine]),
+                statistics.fmean(gains) if gains else None,
+            )
+        )
     return Table(
         name=f"transfer_summary_{pair.transfer.name}",
         caption=(
@@ -84,35 +150,29 @@ def transfer_summary_table(scores: ExperimentScores, pair: TransferPair) -> Tabl
     )
 
 
-def _count(rows: list[tuple[Cell, ...]], column: int) -> str | None:
-    flags = [flag for row in rows if isinstance(flag := row[column], bool)]
-    return f"{sum(flags)} of {len(flags)}" if flags else None
+def _count(flags: Iterable[bool | None]) -> str | None:
+    known = [flag for flag in flags if flag is not None]
+    return f"{sum(known)} of {len(known)}" if known else None
 
 
-def _mean(values: list[float]) -> float | None:
-    return statistics.fmean(values) if values else None
+def _compare(scores: ExperimentScores, pair: TransferPair, variant: VariantInfo, env_id: str) -> TransferComparison:
+    def final(phase: str) -> Interval | None:
+        values = scores.shown_returns(phase, variant.name, env_id)
+        return mean_interval(values) if values else None
 
-
-def _row(scores: ExperimentScores, pair: TransferPair, index: int, env_id: str) -> tuple[Cell, ...]:
-    variant = pair.variants[index]
-    finals = [
-        mean_interval(values) if (values := scores.shown_returns(phase.name, variant.name, env_id)) else None
-        for phase in (pair.transfer, pair.scratch)
-    ]
+    transfer, scratch = pair.transfer.name, pair.scratch.name
     steps = pair.steps(scores, variant.name, env_id)
     quarter = None if steps is None else round(steps / 4)
-    early = [_curve(scores, phase.name, variant.name, env_id, quarter) for phase in (pair.transfer, pair.scratch)]
-    end = _curve(scores, pair.scratch.name, variant.name, env_id, steps)
-    return (
-        variant,
-        env_id,
-        *finals,
-        quarter,
-        *early,
-        end,
-        _above(early[0], early[1]),
-        _above(early[0], end),
-        "score" if scores.has_score(env_id) else "return",
+    return TransferComparison(
+        variant=variant,
+        env_id=env_id,
+        has_score=scores.has_score(env_id),
+        final_transfer=final(transfer),
+        final_scratch=final(scratch),
+        quarter_steps=quarter,
+        quarter_transfer=_curve(scores, transfer, variant.name, env_id, quarter),
+        quarter_scratch=_curve(scores, scratch, variant.name, env_id, quarter),
+        end_scratch=_curve(scores, scratch, variant.name, env_id, steps),
     )
 
 
