@@ -98,6 +98,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         self.worker_startup_timeout_s = 120.0
         self.sample_timeout_s = 300.0
         self.gradient_cosine_interval: int | None = None
+        self.precision = "float32"
         self.num_envs_per_env_runner = 8
         self.rollout_fragment_length = 128
         # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
@@ -200,6 +201,19 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         super().learners(**kwargs)
         if learner_timeout_s is not NotProvided:
             self.learner_timeout_s = learner_timeout_s
+        return self
+
+    def training(self, *, precision: str | _NotProvided = NotProvided, **kwargs: Any) -> Self:
+        """Set how to train.
+
+        Args:
+            precision: ``"float32"``, or ``"bf16"``: learners compute matrix products in bfloat16 (``torch.autocast``),
+                parameters, losses and optimiser stay in float32. Faster where the network is large and the processor
+                or GPU has bfloat16 arithmetic (docs/performance.md).
+            kwargs: See ``AlgorithmConfig.training``.
+        """
+        super().training(**kwargs)
+        self._set_given(precision=precision)
         return self
 
     def resources(self, *, worker_startup_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
@@ -384,6 +398,7 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         if not self.create_local_env_runner:
             self._value_error("create_local_env_runner=False: the local runner keeps the merged statistics.")
         self._validate_choice("on_nonfinite", ("raise", "drop"))
+        self._validate_choice("precision", ("float32", "bf16"))
         for name in ("learner_timeout_s", "worker_startup_timeout_s", "sample_timeout_s"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and value > 0):

@@ -278,13 +278,22 @@ class MultiEnvLearner(TorchLearner):
         self._loss_counts[place] = self._loss_counts.get(place, 0.0) + weight
 
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
-        forward = self.module.forward_train(batch) if batch else {}
+        forward = self._forward(batch) if batch else {}
         losses = self.compute_losses(fwd_out=forward, batch=batch)
         if self._cosines_wanted:
             self._log_gradient_cosines(losses)
         gradients = self.postprocess_gradients(self.compute_gradients(losses))
         self.apply_gradients(gradients)
         return forward, losses, {}
+
+    def _forward(self, batch: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+        """One packed forward, in the configured precision; what comes out is in float32."""
+        if self.config.precision == "float32":
+            return self.module.forward_train(batch)
+        # Weights that autocast keeps from a part without gradients (targets, next values) would have none later on.
+        with torch.autocast(torch.device(self._device).type, torch.bfloat16, cache_enabled=False):
+            forward = self.module.forward_train(batch)
+        return {env_id: {key: t.float() for key, t in columns.items()} for env_id, columns in forward.items()}
 
     def _log_gradient_cosines(self, losses: dict[str, Tensor]) -> None:
         """Log how much the environments' gradients agree in this step; the next step of the update does not ask."""
