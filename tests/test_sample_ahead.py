@@ -30,6 +30,15 @@ def ahead(
     return config.fault_tolerance(delay_between_env_runner_restarts_s=0.0)
 
 
+def noting_updates(config: MultiEnvPPOConfig) -> MultiEnvPPOConfig:
+    """Have results say after how many updates the policy was that sampled: ``env_runners/updates_before``."""
+
+    def note(*, env_runner: Any, metrics_logger: Any, **_: Any) -> None:
+        metrics_logger.log_value("updates_before", env_runner._weights_seq_no, window=1)
+
+    return config.callbacks(on_sample_end=note)
+
+
 def prolong_updates(algo: MultiEnvPPO, seconds: float) -> list[tuple[float, float]]:
     """Let every update take so much longer; returns the list of when they begin and end."""
     times: list[tuple[float, float]] = []
@@ -65,13 +74,9 @@ def test_steps_are_made_during_updates(sample_ahead: bool, tmp_path: Path) -> No
 
 
 def test_the_policy_that_samples_is_one_update_old() -> None:
-    def note(*, env_runner: Any, metrics_logger: Any, **_: Any) -> None:
-        metrics_logger.log_value("updates_before", env_runner._weights_seq_no, window=1)
-
     found = {}
     for sample_ahead in (False, True):
-        config = ahead(["CartPole-v1"], sample_ahead=sample_ahead).callbacks(on_sample_end=note)
-        with running(config) as algo:
+        with running(noting_updates(ahead(["CartPole-v1"], sample_ahead=sample_ahead))) as algo:
             found[sample_ahead] = [algo.train()["env_runners"]["updates_before"] for _ in range(4)]
     first = found[False][0]
     assert found[False] == [first, first + 1, first + 2, first + 3]
@@ -108,10 +113,7 @@ def test_environments_change_while_they_are_sampled() -> None:
 
 
 def test_after_a_restore_nothing_of_the_former_agent_is_learned_from(tmp_path: Path) -> None:
-    def note(*, env_runner: Any, metrics_logger: Any, **_: Any) -> None:
-        metrics_logger.log_value("updates_before", env_runner._weights_seq_no, window=1)
-
-    with running(ahead(["CartPole-v1"]).callbacks(on_sample_end=note)) as algo:
+    with running(noting_updates(ahead(["CartPole-v1"]))) as algo:
         first = algo.train()["env_runners"]["updates_before"]
         algo.save_to_path(tmp_path / "checkpoint")
         for _ in range(3):

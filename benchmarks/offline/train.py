@@ -6,10 +6,11 @@
 Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
 
 With one file the network may be a plain MLP of 256, 256 (the one of d3rlpy_iql.py beside this file); with several it is
-the agnostic one. The means of the policy are squashed by tanh, as d3rlpy's are. The other settings are the defaults,
-which are those of IQL's paper. Scores are normalised by the reference scores in the files. After every tenth of the
-updates (or as --evaluations says) there is an evaluation and, with --checkpoint, a checkpoint, from which the same
-command goes on.
+the agnostic one, whose deviations depend on the task alone unless --state-dependent-std is given. The means of the
+policy are squashed by tanh, as d3rlpy's are. The other settings are the defaults, which are those of IQL's paper.
+
+Scores are normalised by the reference scores in the files. After every tenth of the updates (or as --evaluations says)
+there is an evaluation and, with --checkpoint, a checkpoint, from which the same command goes on.
 """
 
 from __future__ import annotations

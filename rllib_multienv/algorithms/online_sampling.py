@@ -123,7 +123,7 @@ class OnlineSampling:
     def begin_next(self) -> None:
         """Let remote runners begin the fragments of the next round, with the weights that they have."""
         if self._ownership is not None:
-            self._requests.ask_ahead(self._ownership.owned(self._group.healthy_env_runner_ids()))
+            self._requests.ask(self._ownership.owned(self._group.healthy_env_runner_ids()))
 
     def forget(self) -> None:
         """Do not use what is being sampled now: it is of an agent that is no more."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -50,7 +51,7 @@ class _Request:
     worker: int
     env_ids: tuple[str, ...]
     references: list[ray.ObjectRef]  # of the report, then of each environment's chunks
-    waited_since: float = field(default_factory=time.monotonic)
+    waited_since: float = math.inf  # not yet
     is_late: bool = False
 
     @property
@@ -85,11 +86,16 @@ class SampleRequests:
         self._timeout_s = timeout_s
         self._tolerate_failures = tolerate_failures
         self._open: dict[int, _Request] = {}
-        self._ahead: set[int] = set()  # runners that were asked, and not waited for yet
 
-    def ask_ahead(self, owned: Mapping[int, tuple[str, ...]]) -> None:
-        """Ask all healthy runners that have nothing to answer yet, for the next `collect`."""
-        self._ahead |= self._ask_all(owned)
+    def ask(self, owned: Mapping[int, tuple[str, ...]]) -> None:
+        """Ask all healthy runners that have nothing to answer yet, and wait for none of them.
+
+        Args:
+            owned: For each runner the environments to sample.
+        """
+        for worker in self._manager.healthy_actor_ids():
+            if worker not in self._open and owned.get(worker):
+                self._open[worker] = self._ask(worker, owned[worker])
 
     def collect(self, owned: Mapping[int, tuple[str, ...]]) -> tuple[list[Sampled], list[str]]:
         """Ask all healthy runners for fragments and wait for them.
@@ -106,10 +112,9 @@ class SampleRequests:
         """
         answers: list[Sampled] = []
         lost: list[str] = []
-        self._ask_all(owned)
-        for worker in self._ahead & self._open.keys():
-            self._open[worker].waited_since = time.monotonic()
-        self._ahead.clear()
+        self.ask(owned)
+        for request in self._open.values():
+            request.waited_since = min(request.waited_since, time.monotonic())
         while self._open:
             punctual = [request for request in self._open.values() if request.age < self._timeout_s]
             if not punctual and answers:
@@ -133,13 +138,6 @@ class SampleRequests:
     def forget(self) -> None:
         """Take no answers to what was asked before."""
         self._open.clear()
-        self._ahead.clear()
-
-    def _ask_all(self, owned: Mapping[int, tuple[str, ...]]) -> set[int]:
-        """Ask the healthy runners that have nothing to answer yet; returns which these are."""
-        asked = {w for w in self._manager.healthy_actor_ids() if w not in self._open and owned.get(w)}
-        self._open |= {worker: self._ask(worker, owned[worker]) for worker in sorted(asked)}
-        return asked
 
     def _ask(self, worker: int, env_ids: tuple[str, ...]) -> _Request:
         sample = self._manager.actors()[worker].sample_fragments.options(num_returns=1 + len(env_ids))

@@ -114,7 +114,7 @@ def _decoder_layout(
         start = stop
     segments = Segments.of((size, rows[env_id][1]) for env_id, size in order)
     sources = tuple(rows[env_id] for env_id, _ in order)
-    return DecoderLayout(segments, sources, positions[: segments.max_length], tuple(outputs))
+    return DecoderLayout(segments, sources, positions, tuple(outputs))
 
 
 def build_layout(
