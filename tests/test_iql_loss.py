@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_multienv.algorithms.iql.loss import MAX_WEIGHT, iql_loss
+from rllib_multienv.algorithms.iql.loss import MAX_WEIGHT, iql_loss, policy_weights
 from rllib_multienv.nets import Categorical
 
 TERMS = {
@@ -20,7 +20,7 @@ TERMS = {
     "terminals": torch.tensor([False, False, False, True]),
     "gamma": 0.5,
     "expectile": 0.7,
-    "beta": 2.0,
+    "weights": torch.tensor([1.0, 2.0, 3.0, 6.0]),
 }
 
 
@@ -30,11 +30,16 @@ def test_terms_are_those_of_the_equations() -> None:
     assert loss.value.item() == pytest.approx((0.7 * 1 + 0.3 * 1 + 0.0 + 0.7 * 25) / 4)
     # Targets of Q are 1 + 0.5 * 2, 0.5 * 4, 0.5 * 6 and, after a terminal state, the reward alone.
     assert loss.q.item() == pytest.approx((1 + 1 + 4 + 0) / 4 + (4 + 0 + 9 + 1) / 4)
-    weights = [np.exp(2.0), np.exp(-2.0), 1.0, MAX_WEIGHT]
-    assert loss.policy.item() == pytest.approx(np.mean(weights) * np.log(2), rel=1e-6)
-    assert loss.clipped.item() == 0.25
+    assert loss.policy.item() == pytest.approx(3.0 * np.log(2), rel=1e-6)
     assert loss.advantage.item() == pytest.approx(5 / 4)
     assert loss.total.item() == pytest.approx((loss.value + loss.q + loss.policy).item())
+
+
+def test_weights_are_exponential_and_bounded() -> None:
+    values = TERMS["values"].clone().requires_grad_()
+    weights = policy_weights(values=values, target_q_values=TERMS["target_q_values"], beta=2.0)
+    assert not weights.requires_grad
+    np.testing.assert_allclose(weights, [np.exp(2.0), np.exp(-2.0), 1.0, MAX_WEIGHT], rtol=1e-6)
 
 
 def test_expectile_one_half_is_least_squares() -> None:

@@ -61,6 +61,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         self.env_loss_weights: dict[str, float] = {}
         self.reward_normalization = "return_range"
         self.scale_values = True
+        self.normalize_policy_weights = True
         self.evaluation_duration = 10
 
     # Methods that users call
@@ -140,6 +141,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         normalize_obs: Any = NotProvided,
         reward_normalization: Any = NotProvided,
         scale_values: Any = NotProvided,
+        normalize_policy_weights: Any = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Set how to train.
@@ -164,6 +166,8 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             scale_values: Whether V and Q are learned in units of the deviation of their data set's discounted return,
                 so that the losses of all environments have one scale (docs/deviations.md, 15). ``beta`` keeps its
                 meaning.
+            normalize_policy_weights: Whether the policy's weights are divided by their mean over the minibatch of their
+                data set, so that the policy losses of all environments have one scale too (docs/deviations.md, 22).
             kwargs: See ``AlgorithmConfig.training``.
         """
         for name in ("train_batch_size", "train_batch_size_per_learner", "minibatch_size", "num_epochs"):
@@ -190,6 +194,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             normalize_obs=normalize_obs,
             reward_normalization=reward_normalization,
             scale_values=scale_values,
+            normalize_policy_weights=normalize_policy_weights,
         )
         return self
 

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
+import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import POLICY_LOSS_KEY, VF_LOSS_KEY
 from torch import Tensor, nn
 
-from rllib_multienv.algorithms.iql.loss import iql_loss
+from rllib_multienv.algorithms.iql.loss import MAX_WEIGHT, iql_loss, policy_weights
 from rllib_multienv.algorithms.iql.minibatches import draw_minibatches
 from rllib_multienv.algorithms.iql.module import QF_PREDS, QF_TARGET, VF_PREDS_NEXT, IQLSharedModule
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.learners import MultiEnvLearner
-from rllib_multienv.learners.gradients import broadcast_from_first
+from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first
 from rllib_multienv.learners.minibatches import Minibatch
 from rllib_multienv.offline.replay import Replay
 
@@ -81,11 +82,40 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         super().apply_gradients(gradients_dict)
         self._shared.move_targets(self.config.tau)
 
+    def compute_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The loss of each environment; all learners call this together, for they share means of weights."""
+        self._policy_weights = {
+            env_id: policy_weights(
+                values=columns[Columns.VF_PREDS],
+                target_q_values=columns[QF_TARGET],
+                beta=self.config.get_config_for_module(env_id).beta * self._replays[env_id].value_scale,
+            )
+            for env_id, columns in fwd_out.items()
+        }
+        for env_id, weights in self._policy_weights.items():
+            self.log_loss(env_id, CLIPPED_WEIGHTS, (weights >= MAX_WEIGHT).float().mean())
+        if self.config.normalize_policy_weights:
+            self._normalize_policy_weights()
+        return super().compute_losses(fwd_out=fwd_out, batch=batch)
+
+    def _normalize_policy_weights(self) -> None:
+        """Divide the weights of each environment by their mean over its minibatch, wherever its rows are."""
+        env_ids = [*self.config.space_specs]
+        means = torch.zeros(len(env_ids), device=self._device)
+        for place, env_id in enumerate(env_ids):
+            if env_id in self._policy_weights:
+                means[place] = self._policy_weights[env_id].mean() * self._row_weights.get(env_id, 1.0)
+        if self.distributed:
+            all_reduce_sum([means], self._group)
+        # All weights may be too small for a float; then there is nothing to imitate.
+        for env_id, mean in zip(env_ids, means.clamp(min=torch.finfo(means.dtype).tiny), strict=True):
+            if env_id in self._policy_weights:
+                self._policy_weights[env_id] = self._policy_weights[env_id] / mean
+
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
     ) -> Tensor:
         """Total loss of one environment's minibatch; ``config`` has that environment's overrides."""
-        value_scale = self._replays[module_id].value_scale
         loss = iql_loss(
             values=fwd_out[Columns.VF_PREDS],
             next_values=fwd_out[VF_PREDS_NEXT],
@@ -99,14 +129,13 @@ class MultiEnvIQLLearner(MultiEnvLearner):
             terminals=batch[Columns.TERMINATEDS],
             gamma=config.gamma,
             expectile=config.expectile,
-            beta=config.beta * value_scale,
+            weights=self._policy_weights[module_id],
         )
         for key, value in (
             (POLICY_LOSS_KEY, loss.policy),
             (VF_LOSS_KEY, loss.value),
             (QF_LOSS_KEY, loss.q),
-            (ADVANTAGE_MEAN, loss.advantage * value_scale),
-            (CLIPPED_WEIGHTS, loss.clipped),
+            (ADVANTAGE_MEAN, loss.advantage * self._replays[module_id].value_scale),
         ):
             self.log_loss(module_id, key, value)
         return loss.total

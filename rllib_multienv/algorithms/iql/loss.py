@@ -20,12 +20,26 @@ class IQLLoss:
     q: Tensor
     policy: Tensor
     advantage: Tensor
-    clipped: Tensor
 
     @property
     def total(self) -> Tensor:
         """Their sum (Algorithm 2 of the paper): no two of them reach the same parameters."""
         return self.value + self.q + self.policy
+
+
+def policy_weights(*, values: Tensor, target_q_values: Tensor, beta: float) -> Tensor:
+    """Weights of the policy loss, exp(beta * advantage), at most :data:`MAX_WEIGHT` (equation 5 of the paper).
+
+    Args:
+        values: [B], V(s).
+        target_q_values: [E, B], estimates of Q(s, a) of the target network.
+        beta: Inverse temperature, in the unit of the values.
+
+    Returns:
+        [B], without gradient.
+    """
+    advantages = target_q_values.min(0).values - values.detach()
+    return torch.exp(beta * advantages).clamp(max=MAX_WEIGHT)
 
 
 def iql_loss(
@@ -40,7 +54,7 @@ def iql_loss(
     terminals: Tensor,
     gamma: float,
     expectile: float,
-    beta: float,
+    weights: Tensor,
 ) -> IQLLoss:
     """Expectile regression of V towards Q, of Q towards rewards and V, and advantage-weighted behaviour cloning.
 
@@ -55,23 +69,15 @@ def iql_loss(
         terminals: [B], true where s' is a terminal state.
         gamma: Discount factor.
         expectile: Which expectile of Q over actions V is to be, in (0, 1), usually above 0.5 (equation 3 of the paper).
-        beta: Inverse temperature of the policy's weights (equation 5), in the unit of the values.
+        weights: [B], of the policy loss: those of :func:`policy_weights`, perhaps normalised.
 
     Returns:
-        The terms; ``advantage`` is the mean, ``clipped`` the share of weights at their bound.
+        The terms; ``advantage`` is the mean.
     """
     advantages = target_q_values.min(0).values - values
     weight = torch.where(advantages > 0, expectile, 1.0 - expectile)
     value = (weight * advantages.square()).mean()
     bellman = rewards + gamma * torch.where(terminals, 0.0, next_values)
     q = (q_values - bellman).square().mean(1).sum()
-    advantages = advantages.detach()
-    weights = torch.exp(beta * advantages).clamp(max=MAX_WEIGHT)
     policy = -(weights * distribution.logp(actions)).mean()
-    return IQLLoss(
-        value=value,
-        q=q,
-        policy=policy,
-        advantage=advantages.mean(),
-        clipped=(weights >= MAX_WEIGHT).float().mean(),
-    )
+    return IQLLoss(value=value, q=q, policy=policy, advantage=advantages.detach().mean())
