@@ -1,13 +1,18 @@
-"""Running `multienv` as a user does: as a program of its own, in an empty folder."""
+"""Running `multienv` as a user does, in an empty folder: as a program of its own, or, where none of it is needed, within."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
+
+from click.testing import Result
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +43,14 @@ def run_cli(*arguments: object, cwd: Path, timeout: float = 240) -> subprocess.C
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
     )
+
+
+def invoke_cli(*arguments: object, cwd: Path) -> Result:
+    """Runs a command in this process; for what ends before anything is started. A program of its own takes seconds."""
+    from rllib_multienv.cli import app
+
+    with contextlib.chdir(cwd), mock.patch.object(sys, "path", [*sys.path]), mock.patch.dict(os.environ):
+        return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
 
 
 def interrupt_cli(*arguments: object, cwd: Path, when: str, timeout: float = 240) -> tuple[int, str]:

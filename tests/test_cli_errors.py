@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_helpers import TINY, run_cli
+from cli_helpers import TINY, invoke_cli, run_cli
 
 
 def error_of(*arguments: object, cwd: Path) -> str:
-    done = run_cli(*arguments, cwd=cwd)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = invoke_cli(*arguments, cwd=cwd)
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, SystemExit)  # not one that would have been printed with its traceback
+    return done.output
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,10 @@ def test_an_environment_that_fails_is_named(tmp_path: Path) -> None:
     (tmp_path / "my_envs.py").write_text(FAILING)
     envs = "[CartPole-v1, {id: broken-motor, make: 'my_envs:Failing'}]"
     (tmp_path / "fails.yaml").write_text(TINY.replace("[CartPole-v1, Pendulum-v1]", envs))
-    message = error_of("train", "fails.yaml", cwd=tmp_path)
+    done = run_cli("train", "fails.yaml", cwd=tmp_path)
+    message = done.stdout + done.stderr
+    assert done.returncode == 1, message
+    assert "Traceback" not in message
     assert "broken-motor" in message
     assert "the motor is broken" in message
     assert "results/fails/run.log" in message

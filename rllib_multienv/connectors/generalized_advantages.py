@@ -9,9 +9,9 @@ import torch
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
-from scipy.signal import lfilter
 
 from rllib_multienv.connectors.episodes_to_batch import CHUNK_LENGTHS, LAST_OBS, REWARD_SCALES
+from rllib_multienv.discounting import discounted_sums
 from rllib_multienv.normalization import CLIP
 
 
@@ -49,8 +49,8 @@ def generalized_advantages(
     advantages = np.empty(len(rewards))
     for end, length in zip(ends, lengths, strict=True):
         rows = slice(end - length + 1, end + 1)
-        # A_t = delta_t + gamma lambda A_{t+1} is a first-order recursive filter run backwards.
-        advantages[rows] = lfilter([1.0], [1.0, -gamma * lambda_], deltas[rows][::-1])[::-1]
+        # A_t = delta_t + gamma lambda A_{t+1}, backwards.
+        advantages[rows] = discounted_sums(deltas[rows][::-1], gamma * lambda_)[::-1]
     return advantages
 
 

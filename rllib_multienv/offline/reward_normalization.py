@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.signal import lfilter
 
+from rllib_multienv.discounting import discounted_sums
 from rllib_multienv.offline.errors import DatasetError
 from rllib_multienv.offline.transitions import Transitions
 
@@ -67,4 +67,4 @@ def discounted_returns(rewards: np.ndarray, ends: np.ndarray, gamma: float) -> n
     """``g_t = gamma * g_(t-1) + r_t`` along each episode, ``[N]`` float64: what PPO scales its rewards by."""
     borders = [0, *(np.flatnonzero(ends) + 1), len(rewards)]
     episodes = (rewards[first:last] for first, last in pairwise(borders) if last > first)
-    return np.concatenate([lfilter([1.0], [1.0, -gamma], episode.astype(np.float64)) for episode in episodes])
+    return np.concatenate([discounted_sums(episode, gamma) for episode in episodes])
