@@ -1,4 +1,4 @@
-"""Running `multienv` as a user does, in an empty folder: as a program of its own, or, where none of it is needed, within."""
+"""Running `multienv` in an empty folder: as a program of its own, as a user does, or, where that tells nothing, within."""
 
 from __future__ import annotations
 
