@@ -1,4 +1,4 @@
-"""Running `multienv` in an empty folder: as a program of its own, as a user does, or, where that tells nothing, within."""
+"""Running `multienv` in an empty folder: as a program of its own, as a user does, or, where that is enough, within."""
 
 from __future__ import annotations
 
