@@ -51,6 +51,9 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
     )
     if options.cosine:
         config.training(actor_lr_cosine_updates=options.updates)
+    if options.decay_values:
+        falling = [[0, options.lr], [options.updates, 0.0]]
+        config.training(value_lr=falling, critic_lr=falling)
     if live:
         config.evaluation(evaluation_interval=100 // options.evaluations, evaluation_duration=options.episodes)
     overrides = {name: {"reward_normalization": kind} for name, kind in options.rewards}
@@ -76,6 +79,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--beta", type=float, default=3.0, help="0 is behaviour cloning")
     parser.add_argument("--cosine", action="store_true", help="let the policy's learning rate fall to zero")
+    parser.add_argument("--decay-values", action="store_true", help="let the learning rates of V and Q fall to zero")
     parser.add_argument("--learners", type=int, default=0)
     parser.add_argument("--threads", type=int, help="threads of the learner, where it is in this process")
     parser.add_argument("--seed", type=int, default=0)
@@ -132,6 +136,7 @@ def main() -> None:
         "batch_size": options.batch_size,
         "lr": options.lr,
         "cosine": options.cosine,
+        "decay_values": options.decay_values,
         "beta": options.beta,
         "updates_per_second": options.updates / learning,
         "curve": curve,
