@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,9 @@ import torch
 from environments import spec_of
 
 from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvIQLConfig
+
+#: Results of a run; evaluations follow some of them.
+ITERATIONS = 100
 
 
 def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
@@ -41,7 +43,7 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
         .offline_data(datasets={name: str(file) for name, file in datasets.items()})
         .rl_module(model_config=network)
         .training(
-            num_updates_per_iteration=options.updates // 100,
+            num_updates_per_iteration=options.updates // ITERATIONS,
             batch_size=options.batch_size,
             lr=options.lr,
             beta=options.beta,
@@ -55,7 +57,7 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
         falling = [[0, options.lr], [options.updates, 0.0]]
         config.training(value_lr=falling, critic_lr=falling)
     if live:
-        config.evaluation(evaluation_interval=100 // options.evaluations, evaluation_duration=options.episodes)
+        config.evaluation(evaluation_interval=ITERATIONS // options.evaluations, evaluation_duration=options.episodes)
     overrides = {name: {"reward_normalization": kind} for name, kind in options.rewards}
     config.multi_agent(algorithm_config_overrides_per_module=overrides)
     return config
@@ -66,6 +68,33 @@ def name_and_value(text: str) -> tuple[str, str]:
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=KIND")
     return name, value
+
+
+def begin_report(options: argparse.Namespace, network: dict[str, Any]) -> dict[str, Any]:
+    """What the run is, and room for what it finds."""
+    settings = ("updates", "seed", "batch_size", "lr", "cosine", "decay_values", "beta", "learners")
+    return {
+        "files": [file.name for file in options.files],
+        "network": network,
+        **{name: getattr(options, name) for name in settings},
+        "curve": [],
+    }
+
+
+def point_of(result: dict[str, Any]) -> dict[str, Any]:
+    """Scores and losses of a result with an evaluation."""
+    evaluation = result.get("evaluation", {}).get("env_runners", {})
+    return {
+        "updates": int(result["num_updates_lifetime"]),
+        "returns": {k: float(v) for k, v in evaluation.get("module_episode_return_mean", {}).items()},
+        "scores": {k: float(v) for k, v in evaluation.get("normalized_score", {}).items()},
+        "score_average": float(evaluation.get("normalized_score_average", float("nan"))),
+        "losses": {
+            name: {key: float(value) for key, value in values.items() if key.endswith("_loss")}
+            for name, values in result["learners"].items()
+            if "qf_loss" in values
+        },
+    }
 
 
 def main() -> None:
@@ -98,52 +127,28 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the report to this file")
     options = parser.parse_args()
     algorithm = configure(options).build_algo()
+    report = begin_report(options, algorithm.config.network_config.to_dict())
     if options.checkpoint and options.checkpoint.exists():
         algorithm.restore_from_path(options.checkpoint)
+        if options.output and options.output.exists():
+            report["curve"] = json.loads(options.output.read_text())["curve"]
     if options.threads:
         torch.set_num_threads(options.threads)
-    curve: list[dict[str, Any]] = []
-    learning = 0.0
-    while algorithm.iteration < 100:
-        start = time.perf_counter()
+    updates, seconds = 0, 0.0
+    while algorithm.iteration < ITERATIONS:
         result = algorithm.train()
-        learning += result["timers"]["learner_update_timer"]
-        if algorithm.iteration % (100 // options.evaluations):
+        updates += options.updates // ITERATIONS
+        seconds += result["timers"]["learner_update_timer"]
+        if algorithm.iteration % (ITERATIONS // options.evaluations):
             continue
-        losses = {
-            name: {key: float(value) for key, value in values.items() if key.endswith("_loss")}
-            for name, values in result["learners"].items()
-            if "qf_loss" in values
-        }
-        evaluation = result.get("evaluation", {}).get("env_runners", {})
-        point = {
-            "updates": int(result["num_updates_lifetime"]),
-            "seconds": round(time.perf_counter() - start, 1),
-            "returns": {k: float(v) for k, v in evaluation.get("module_episode_return_mean", {}).items()},
-            "scores": {k: float(v) for k, v in evaluation.get("normalized_score", {}).items()},
-            "score_average": float(evaluation.get("normalized_score_average", float("nan"))),
-            "losses": losses,
-        }
-        curve.append(point)
-        print(json.dumps(point), flush=True)
+        report["updates_per_second"] = updates / seconds
+        report["curve"].append(point_of(result))
+        print(json.dumps(report["curve"][-1]), flush=True)
         if options.checkpoint:
             algorithm.save_to_path(options.checkpoint)
-    report = {
-        "files": [file.name for file in options.files],
-        "network": algorithm.config.network_config.to_dict(),
-        "updates": options.updates,
-        "seed": options.seed,
-        "batch_size": options.batch_size,
-        "lr": options.lr,
-        "cosine": options.cosine,
-        "decay_values": options.decay_values,
-        "beta": options.beta,
-        "updates_per_second": options.updates / learning,
-        "curve": curve,
-    }
+        if options.output:
+            options.output.write_text(json.dumps(report, indent=1))
     algorithm.stop()
-    if options.output:
-        options.output.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
