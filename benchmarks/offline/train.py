@@ -47,6 +47,7 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
             batch_size=options.batch_size,
             lr=options.lr,
             beta=options.beta,
+            tau=options.tau,
         )
         .learners(num_learners=options.learners)
         .debugging(seed=options.seed)
@@ -72,7 +73,7 @@ def name_and_value(text: str) -> tuple[str, str]:
 
 def begin_report(options: argparse.Namespace, network: dict[str, Any]) -> dict[str, Any]:
     """What the run is, and room for what it finds."""
-    settings = ("updates", "seed", "batch_size", "lr", "cosine", "decay_values", "beta", "learners")
+    settings = ("updates", "seed", "batch_size", "lr", "cosine", "decay_values", "beta", "tau", "learners")
     return {
         "files": [file.name for file in options.files],
         "network": network,
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256, help="of each data set")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--beta", type=float, default=3.0, help="0 is behaviour cloning")
+    parser.add_argument("--tau", type=float, default=0.005, help="how fast the target networks follow")
     parser.add_argument("--cosine", action="store_true", help="let the policy's learning rate fall to zero")
     parser.add_argument("--decay-values", action="store_true", help="let the learning rates of V and Q fall to zero")
     parser.add_argument("--learners", type=int, default=0)
