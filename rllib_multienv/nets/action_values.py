@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .actor_critic import Interface
@@ -15,7 +16,7 @@ from .agnostic import AgnosticNetConfig, Tower
 from .config import NetConfig
 from .layout import Layout, LayoutCache, build_layout
 from .mlp import ACTIVATIONS, MLPNetConfig, mlp
-from .positions import position_features
+from .positions import encoder_positions
 from .single import SingleNetConfig, SingleTower
 
 __all__ = ["ActionValues", "AgnosticActionValues", "MLPActionValues", "SingleActionValues", "build_action_values"]
@@ -149,24 +150,24 @@ class AgnosticActionValues(ActionValues):
         return self._layouts.get(counts, like, lambda: self._build_layout(counts, like.detach()))
 
     def _build_layout(self, counts: Mapping[str, int], like: Tensor) -> Layout:
-        size = self.config.position_size
+        sizes = {"features": self.config.position_features, "codes": self.config.position_codes}
         layout = build_layout(
             counts,
             {env_id: _Input.of(self.interfaces[env_id]) for env_id in counts},
             d_model=self.config.d_model,
-            position_size=size,
+            position_features=sizes["features"],
+            position_codes=sizes["codes"],
             like=like,
         )
-        longest = max(max(i.obs_size, i.action_size) for i in self.interfaces.values())
-        table = position_features(longest, size).to(like)
         pieces = []
         for env_id in layout.order:
             interface = self.interfaces[env_id]
-            of_obs = torch.cat([table[: interface.obs_size], table.new_zeros(interface.obs_size, size)], 1)
+            positions = encoder_positions(env_id, interface.obs_size, **sizes)
             if not interface.discrete:
-                of_action = torch.cat([table.new_zeros(interface.action_size, size), table[: interface.action_size]], 1)
-                of_obs = torch.cat([of_obs, of_action])
-            pieces.append(of_obs.repeat(counts[env_id], 1))
+                of_action = encoder_positions(f"{env_id} action", interface.action_size, **sizes)
+                positions = torch.block_diag(positions, of_action)
+            padded = F.pad(positions, (0, 2 * self.config.position_size - positions.shape[1]))
+            pieces.append(padded.to(like).repeat(counts[env_id], 1))
         return replace(layout, positions=torch.cat(pieces))
 
 

@@ -21,7 +21,7 @@ from .value_bins import VALUE_HEADS, ValueBins
 
 __all__ = ["AgnosticActorCritic", "AgnosticNetConfig", "Tower"]
 
-_POSITION_SIZE = 17
+_POSITION_FEATURES = 17
 _OUTPUT_INITS = ("default", "orthogonal")
 
 
@@ -46,6 +46,8 @@ class AgnosticNetConfig(NetConfig):
             environment) or ``"none"``.
         share_encoder: one encoder for actor and critic.
         encoder_positions: whether the encoder sees the position of each observation component.
+        position_codes: number of signs that it sees beside that, which are an environment's and a position's own
+            (see `position_codes`).
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation, or on
@@ -76,6 +78,7 @@ class AgnosticNetConfig(NetConfig):
     context: Literal["computed", "embedding", "none"] = "computed"
     share_encoder: bool = False
     encoder_positions: bool = True
+    position_codes: int = 32
     output_gain: float = 2.0
     init_scale: float = 0.1
     state_dependent_std: bool = True
@@ -129,6 +132,12 @@ class AgnosticNetConfig(NetConfig):
         )
         require(self.value_limit > 0, "value_limit", self.value_limit, "> 0")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
+        require(
+            isinstance(self.position_codes, int) and self.position_codes >= 0,
+            "position_codes",
+            self.position_codes,
+            "a whole number >= 0",
+        )
         require(self.output_gain > 0, "output_gain", self.output_gain, "> 0")
         require(
             self.init_scale > 0,
@@ -143,14 +152,19 @@ class AgnosticNetConfig(NetConfig):
         fields: dict[str, Any] = {
             "d_model": 256, "d_state": 256, "num_embedding_layers": 2, "num_transformer_layers": 2,
             "dim_feedforward": 256, "res_mlp_depth": 2, "res_mlp_width": 256, "dropout": 0.1,
-            "encoder_positions": False,
+            "encoder_positions": False, "position_codes": 0,
         }  # fmt: skip
         return cls(**(fields | changes))
 
     @property
+    def position_features(self) -> int:
+        """Number of features of a position that are the same in all environments; the first is constant."""
+        return _POSITION_FEATURES if self.encoder_positions else 1
+
+    @property
     def position_size(self) -> int:
-        """Number of position features that the encoder is given beside each scalar."""
-        return _POSITION_SIZE if self.encoder_positions else 1
+        """Number of all that the encoder is given beside each scalar."""
+        return self.position_features + self.position_codes
 
     def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
         """Build the network for these environments; others can be added later."""
@@ -351,7 +365,8 @@ class AgnosticActorCritic(ActorCritic):
                 counts,
                 self.interfaces,
                 d_model=self.config.d_model,
-                position_size=self.config.position_size,
+                position_features=self.config.position_features,
+                position_codes=self.config.position_codes,
                 like=like.detach(),
             ),
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .actor_critic import Interface
-from .positions import position_features, sinusoidal_encoding
+from .positions import encoder_positions, sinusoidal_encoding
 from .segments import Segments
 
 __all__ = ["DecoderLayout", "Layout", "LayoutCache", "build_layout"]
@@ -122,7 +122,8 @@ def build_layout(
     interfaces: Mapping[str, Interface],
     *,
     d_model: int,
-    position_size: int,
+    position_features: int,
+    position_codes: int,
     like: Tensor,
 ) -> Layout:
     """Lay out ``counts[env_id]`` samples of each environment, constants with dtype and device of ``like``."""
@@ -136,8 +137,12 @@ def build_layout(
     segments = Segments.of((interfaces[env_id].obs_size, counts[env_id]) for env_id in order)
     # Not in inference mode: the constants outlive the call and training saves them for its backward.
     with torch.inference_mode(False), torch.no_grad():
-        table = position_features(segments.max_length, position_size).to(like)
-        pieces = [table[: group.length].repeat(group.count, 1) for group in segments.groups]
+        pieces = [like.new_zeros(0, position_features + position_codes)]
+        for env_id in order:
+            positions = encoder_positions(
+                env_id, interfaces[env_id].obs_size, features=position_features, codes=position_codes
+            )
+            pieces.append(positions.to(like).repeat(counts[env_id], 1))
         membership = torch.zeros(start, len(order), dtype=like.dtype, device=like.device)
         for index, env_id in enumerate(order):
             membership[rows[env_id][0] : sum(rows[env_id]), index] = 1.0
@@ -159,7 +164,7 @@ def build_layout(
             rows=tuple(rows[env_id] for env_id in order),
             empty=tuple(env_id for env_id, count in counts.items() if not count),
             segments=segments,
-            positions=torch.cat(pieces) if pieces else table,
+            positions=torch.cat(pieces),
             membership=membership,
             logits=decoder(by_action(True)),
             gaussian=decoder(by_action(False)),

@@ -1,13 +1,15 @@
-"""Sinusoidal position encodings (Vaswani et al., 2017)."""
+"""What tells the network where in a sequence a token stands."""
 
 from __future__ import annotations
 
 import math
+from hashlib import shake_128
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["position_features", "sinusoidal_encoding"]
+__all__ = ["encoder_positions", "position_codes", "position_features", "sinusoidal_encoding"]
 
 # Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can
 # show to a few times the longest observation (376) that is common.
@@ -15,7 +17,7 @@ _SHORTEST, _LONGEST = 3.0, 1500.0
 
 
 def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
-    """``[length, d_model]`` sines and cosines, the mean over the features taken out.
+    """``[length, d_model]`` sines and cosines (Vaswani et al., 2017), the mean over the features taken out.
 
     The decoder averages over the features; an encoding with a mean would give every position its own constant
     offset of the output before anything is learned (docs/deviations.md, 3).
@@ -33,3 +35,20 @@ def position_features(length: int, size: int) -> Tensor:
     angles = torch.arange(length, dtype=torch.float64)[:, None] * (2 * math.pi / waves)
     ones = torch.ones(length, 1, dtype=torch.float64)
     return torch.cat([ones, math.sqrt(2) * torch.sin(angles), math.sqrt(2) * torch.cos(angles)], 1)
+
+
+def position_codes(env_id: str, length: int, size: int) -> Tensor:
+    """``[length, size]`` signs that belong to an environment and a position: feature hashing (Weinberger et al., 2009).
+
+    Those of different environments or positions are nearly orthogonal, so an environment has directions of its own in
+    weights that all share, and a new one has such without a new parameter (docs/deviations.md, 1).
+    """
+    # A hash and not a random generator, whose numbers may change with its library's version.
+    digests = (shake_128(f"{position} {env_id}".encode()).digest(-(-size // 8)) for position in range(length))
+    bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).reshape(length, -1)[:, :size]
+    return torch.from_numpy(2.0 * bits - 1.0)
+
+
+def encoder_positions(env_id: str, length: int, *, features: int, codes: int) -> Tensor:
+    """``[length, features + codes]``: what the encoder is given beside each component of an observation."""
+    return torch.cat([position_features(length, features), position_codes(env_id, length, codes)], 1)

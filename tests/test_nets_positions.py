@@ -1,0 +1,58 @@
+"""What tells the encoder which component of which environment a number is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from interfaces import interface
+
+from rllib_multienv.nets import AgnosticNetConfig
+from rllib_multienv.nets.positions import encoder_positions, position_codes, position_features
+
+
+def test_codes_are_signs_and_the_same_in_every_process() -> None:
+    assert position_codes("CartPole-v1", 4, 6).tolist() == [
+        [-1, -1, -1, 1, 1, -1],
+        [-1, 1, -1, -1, 1, -1],
+        [-1, 1, -1, -1, 1, 1],
+        [-1, -1, 1, -1, 1, -1],
+    ]
+
+
+def test_the_code_of_a_component_does_not_depend_on_how_many_there_are() -> None:
+    long = position_codes("Ant-v4", 400, 32)
+    for length in (1, 3, 27, 111):
+        assert torch.equal(position_codes("Ant-v4", length, 32), long[:length])
+
+
+def test_codes_of_other_environments_and_positions_are_nearly_orthogonal() -> None:
+    codes = torch.cat([position_codes(env_id, 20, 256) for env_id in ("Ant-v4", "Ant-v5", "CartPole-v1")])
+    cosines = codes @ codes.T / 256
+    assert cosines.fill_diagonal_(0.0).abs().max() < 0.35
+
+
+def test_features_of_a_position_are_followed_by_its_codes() -> None:
+    found = encoder_positions("Ant-v4", 5, features=17, codes=8)
+    assert torch.equal(found[:, :17], position_features(5, 17))
+    assert torch.equal(found[:, 17:], position_codes("Ant-v4", 5, 8))
+
+
+@pytest.mark.parametrize(("codes", "same"), [(0, True), (32, False)])
+def test_equal_observations_of_two_environments_are_encoded_apart(codes: int, same: bool) -> None:
+    interfaces = {"one": interface(6, 2, False), "two": interface(6, 2, False)}
+    net = AgnosticNetConfig(d_model=16, context="none", position_codes=codes).build(interfaces)
+    obs = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    values = net.value({"one": obs, "two": obs})
+    assert torch.allclose(values["one"], values["two"], atol=1e-6) is same
+
+
+def test_no_parameter_belongs_to_an_environment() -> None:
+    one = {"a": interface(6, 2, False)}
+    many = {**one, "b": interface(300, 17, False), "c": interface(4, 2, True)}
+    nets = [AgnosticNetConfig(d_model=16).build(interfaces) for interfaces in (one, many)]
+    sizes = [{name: p.shape for name, p in net.named_parameters()} for net in nets]
+    assert sizes[0] == sizes[1]
+
+
+def test_as_in_the_paper_there_are_none() -> None:
+    assert AgnosticNetConfig.paper().position_size == 1
