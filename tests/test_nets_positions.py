@@ -49,7 +49,7 @@ def test_equal_observations_of_two_environments_are_encoded_apart(codes: int, sa
 def test_no_parameter_belongs_to_an_environment() -> None:
     one = {"a": interface(6, 2, False)}
     many = {**one, "b": interface(300, 17, False), "c": interface(4, 2, True)}
-    nets = [AgnosticNetConfig(d_model=16).build(interfaces) for interfaces in (one, many)]
+    nets = [AgnosticNetConfig(d_model=16, position_codes=32).build(interfaces) for interfaces in (one, many)]
     sizes = [{name: p.shape for name, p in net.named_parameters()} for net in nets]
     assert sizes[0] == sizes[1]
 
