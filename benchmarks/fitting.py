@@ -2,9 +2,10 @@
 
     python benchmarks/fitting.py [--steps 1000] [--rates 5e-4 1e-3] [--short] [--output FILE]
 
-Four environments with 3, 8, 11 and 11 observations; policy means (or logits) and values are to be fixed random functions
-of normal observations. Adam, batch 128 of each environment, gradients clipped at 0.5. The table has the mean squared
-error over the variance of what is to be fitted, on other observations, as the mean over the environments: policy / value.
+Four environments with 3, 8, 11 and 11 observations; policy means (or logits) and values are to be fixed random
+functions of normal observations. Adam, batch 128 of each environment, gradients clipped at 0.5. The table has the mean
+squared error over the variance of what is to be fitted, on other observations, as the mean over the environments:
+policy / value.
 """
 
 from __future__ import annotations
