@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from publish import publish
 from ray.cluster_utils import Cluster
 from ray.experimental import get_object_locations
 from timing import Spread
@@ -235,9 +236,7 @@ def main() -> None:
         f"Numbers of an iteration, median and range of {options.iterations}."
     )
     text = "\n".join([head, "", *lines])
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

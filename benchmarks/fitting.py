@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from publish import publish
 from torch import Tensor
 
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, SpecificNetConfig
@@ -131,9 +132,7 @@ def main() -> None:
             cells.append(f"{1000 * (time.process_time() - start) / options.steps:.1f}")
             lines.append("| " + " | ".join(cells) + " |")
     text = "\n".join([f"torch {torch.__version__}; seed {options.seed}", "", *lines])
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

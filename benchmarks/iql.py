@@ -26,6 +26,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from publish import publish
 
 sys.path.insert(0, str(Path(__file__).parent / "offline"))
 from turns import Competitor, serve
@@ -195,9 +196,7 @@ def main() -> None:
         lines.append(f"| {name} | {median:.4g} | {min(found):.4g} to {max(found):.4g} | {ours / median:.2f} |")
     lines += ["", f"Drawing and batching: {share:.1%} of an update's CPU time in rllib_multienv."]
     text = "\n".join(lines)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from publish import publish
 from timing import Spread, Timing, time_in_turn
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -302,9 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         lines = table(configs, options)
     text = "\n".join(lines)
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

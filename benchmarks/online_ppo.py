@@ -24,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 
+from publish import publish
+
 sys.path.insert(0, str(Path(__file__).parent / "offline"))
 sys.path.insert(0, str(Path(__file__).parent / "online"))
 from settings import SETTINGS, SHORT, Setting
@@ -114,9 +116,7 @@ def main() -> None:
         f"s each; {time.perf_counter() - start:.0f} s in all."
     )
     text = "\n\n".join([head, *([left_out] if left_out else []), *tables])
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 from network import Sizes, build, inference, observations, training_step
+from publish import publish
 from timing import Timing, ratio, time_in_turn
 from torch import Tensor
 
@@ -174,9 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             *lines,
         ]
     )
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from publish import publish
 from timing import Spread, Timing, time_in_turn
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MLPNetConfig, MultiEnvPPOConfig
@@ -262,9 +263,7 @@ def main() -> None:
         "in microseconds for a time step of all copies."
     )
     text = "\n".join([head, "", *tables])
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, options.output)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from cli_helpers import TINY, invoke_cli, run_cli
 def error_of(*arguments: object, cwd: Path) -> str:
     done = invoke_cli(*arguments, cwd=cwd)
     assert done.exit_code == 1, done.output
+    assert "Traceback" not in done.output
     assert isinstance(done.exception, SystemExit)  # not one that would have been printed with its traceback
     return done.output
 

@@ -150,21 +150,21 @@ class AgnosticActionValues(ActionValues):
         return self._layouts.get(counts, like, lambda: self._build_layout(counts, like.detach()))
 
     def _build_layout(self, counts: Mapping[str, int], like: Tensor) -> Layout:
-        sizes = {"features": self.config.position_features, "codes": self.config.position_codes}
+        features, codes = self.config.position_features, self.config.position_codes
         layout = build_layout(
             counts,
             {env_id: _Input.of(self.interfaces[env_id]) for env_id in counts},
             d_model=self.config.d_model,
-            position_features=sizes["features"],
-            position_codes=sizes["codes"],
+            position_features=features,
+            position_codes=codes,
             like=like,
         )
         pieces = []
         for env_id in layout.order:
             interface = self.interfaces[env_id]
-            positions = encoder_positions(env_id, interface.obs_size, **sizes)
+            positions = encoder_positions(env_id, interface.obs_size, features=features, codes=codes)
             if not interface.discrete:
-                of_action = encoder_positions(f"{env_id} action", interface.action_size, **sizes)
+                of_action = encoder_positions(f"{env_id} action", interface.action_size, features=features, codes=codes)
                 positions = torch.block_diag(positions, of_action)
             padded = F.pad(positions, (0, 2 * self.config.position_size - positions.shape[1]))
             pieces.append(padded.to(like).repeat(counts[env_id], 1))
