@@ -1,4 +1,4 @@
-"""What tells the encoder which component of which environment a number is."""
+"""What tells the network which component of which environment a number is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from interfaces import interface
 
 from rllib_multienv.nets import AgnosticNetConfig
-from rllib_multienv.nets.positions import encoder_positions, position_codes, position_features
+from rllib_multienv.nets.positions import decoder_readouts, encoder_positions, position_codes, position_features
 
 
 def test_codes_are_signs_and_the_same_in_every_process() -> None:
@@ -44,6 +44,36 @@ def test_equal_observations_of_two_environments_are_encoded_apart(codes: int, sa
     obs = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
     values = net.value({"one": obs, "two": obs})
     assert torch.allclose(values["one"], values["two"], atol=1e-6) is same
+
+
+def test_each_output_is_read_from_half_of_the_features() -> None:
+    readouts = torch.cat([decoder_readouts(env_id, 10, 256) for env_id in ("Ant-v4", "Ant-v5", "CartPole-v1")])
+    assert set(readouts.unique().tolist()) == {0.0, 2.0}
+    shared = readouts @ readouts.T / (4 * 256)
+    assert (shared.diagonal() - 0.5).abs().max() < 0.12
+    assert (shared.fill_diagonal_(0.25) - 0.25).abs().max() < 0.12
+
+
+@pytest.mark.parametrize(("codes", "same"), [(0, True), (32, False)])
+def test_equal_vectors_of_two_environments_are_decoded_apart(codes: int, same: bool) -> None:
+    interfaces = {"one": interface(1, 2, False), "two": interface(1, 2, False)}
+    net = AgnosticNetConfig(d_model=16, context="none", position_codes=codes).build(interfaces)
+    with torch.no_grad():  # an encoder that gives every observation the same vector
+        net.actor.encoder.lift.weight.zero_()
+    policy = net.policy({"one": torch.zeros(1, 1), "two": torch.zeros(1, 1)})
+    assert torch.allclose(policy["one"], policy["two"], atol=1e-6) is same
+
+
+@pytest.mark.parametrize("std_of_state", [False, True])
+def test_outputs_start_near_zero_whatever_they_are_read_from(std_of_state: bool) -> None:
+    interfaces = {"a": interface(6, 5, False), "b": interface(4, 3, True)}
+    torch.manual_seed(0)
+    net = AgnosticNetConfig(d_model=32, position_codes=32, state_dependent_std=std_of_state).build(interfaces)
+    policy, value = net({"a": torch.randn(64, 6), "b": torch.randn(64, 4)})
+    assert policy["a"][:, :5].abs().max() < 0.3
+    assert (policy["a"][:, 5:] + 0.5).abs().max() < 0.3
+    assert policy["b"].abs().max() < 0.3
+    assert max(v.abs().max() for v in value.values()) < 0.3
 
 
 def test_no_parameter_belongs_to_an_environment() -> None:

@@ -47,7 +47,7 @@ class AgnosticNetConfig(NetConfig):
         share_encoder: one encoder for actor and critic.
         encoder_positions: whether the encoder sees the position of each observation component.
         position_codes: number of signs that it sees beside that, which are an environment's and a position's own
-            (see `position_codes`); 32 made PPO learn much faster, offline learning is still to be measured.
+            (see `position_codes`). With any, decoders read each output from features of its own (`decoder_readouts`).
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation, or on
@@ -246,7 +246,7 @@ class Tower(nn.Module):
 
     def decode(self, name: str, rows: Tensor, layout: DecoderLayout) -> Tensor:
         """``[num_tokens]`` (or logits ``[num_tokens, K]``) of the decoder ``name``."""
-        decoded: Tensor = self.decoders[name](rows, layout.positions, layout.sources, layout.segments)
+        decoded: Tensor = self.decoders[name](rows, layout.positions, layout.sources, layout.segments, layout.readouts)
         return decoded
 
 

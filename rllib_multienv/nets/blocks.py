@@ -132,7 +132,12 @@ class DecoderBlock(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int], ...], segments: Segments
+        self,
+        rows: Tensor,
+        positions: Tensor,
+        sources: tuple[tuple[int, int], ...],
+        segments: Segments,
+        readouts: Tensor | None = None,
     ) -> Tensor:
         """Decode.
 
@@ -141,11 +146,16 @@ class DecoderBlock(nn.Module):
             positions: ``[max_length, H]`` position encodings.
             sources: which rows feed which sequences, see `repeat_rows`.
             segments: layout of the outputs.
+            readouts: ``[segments.num_tokens, H]``, how much each feature counts; None: all count alike.
 
         Returns:
             ``[segments.num_tokens]``, or logits ``[segments.num_tokens, K]``.
         """
-        tokens = self.trunk(repeat_rows(self.norm(rows), positions, sources, segments), segments)
+        repeated = repeat_rows(self.norm(rows), positions, sources, segments)
+        tokens = self.trunk(repeated, segments)
+        if readouts is not None:
+            # The vector itself has no mean, but half of it has one: only what the trunk adds is read.
+            tokens = (tokens - repeated) * readouts
         if self.head is None:
             return tokens.mean(1) * self.gain
         logits: Tensor = self.head(tokens)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .actor_critic import Interface
-from .positions import encoder_positions, sinusoidal_encoding
+from .positions import decoder_readouts, encoder_positions, sinusoidal_encoding
 from .segments import Segments
 
 __all__ = ["DecoderLayout", "Layout", "LayoutCache", "build_layout"]
@@ -29,12 +29,14 @@ class DecoderLayout:
         sources: which rows each environment's sequences repeat.
         positions: ``[max_length, H]`` position encodings.
         outputs: ``(env_id, first token, one past the last token, action size)``.
+        readouts: ``[num_tokens, H]``, see `decoder_readouts`; None where every output is the mean of all features.
     """
 
     segments: Segments
     sources: tuple[tuple[int, int], ...]
     positions: Tensor
     outputs: tuple[tuple[str, int, int, int], ...]
+    readouts: Tensor | None
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut ``[num_tokens]`` (or ``[num_tokens, 2]``) into ``{env_id: [B, A]}`` (or ``[B, A, 2]``)."""
@@ -44,7 +46,8 @@ class DecoderLayout:
     def of_tasks(self) -> DecoderLayout:
         """The same environments with a single row each, in the order of ``outputs``."""
         rows = {env_id: (row, 1) for row, (env_id, *_) in enumerate(self.outputs)}
-        return _decoder_layout([(env_id, size) for env_id, _, _, size in self.outputs], rows, self.positions)
+        outputs = [(env_id, size) for env_id, _, _, size in self.outputs]
+        return _decoder_layout(outputs, rows, self.positions, with_readouts=self.readouts is not None)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class LayoutCache:
 
 
 def _decoder_layout(
-    order: Sequence[tuple[str, int]], rows: Mapping[str, tuple[int, int]], positions: Tensor
+    order: Sequence[tuple[str, int]], rows: Mapping[str, tuple[int, int]], positions: Tensor, *, with_readouts: bool
 ) -> DecoderLayout:
     outputs, start = [], 0
     for env_id, size in order:
@@ -114,7 +117,11 @@ def _decoder_layout(
         start = stop
     segments = Segments.of((size, rows[env_id][1]) for env_id, size in order)
     sources = tuple(rows[env_id] for env_id, _ in order)
-    return DecoderLayout(segments, sources, positions, tuple(outputs))
+    readouts = None
+    if with_readouts:
+        own = [decoder_readouts(env_id, size, positions.shape[1]).to(positions) for env_id, size in order]
+        readouts = torch.cat([own[k].repeat(rows[env_id][1], 1) for k, (env_id, _) in enumerate(order)])
+    return DecoderLayout(segments, sources, positions, tuple(outputs), readouts)
 
 
 def build_layout(
@@ -157,7 +164,7 @@ def build_layout(
             if not outputs:
                 return None
             encoding = sinusoidal_encoding(max(size for _, size in outputs), d_model).to(like)
-            return _decoder_layout(outputs, rows, encoding)
+            return _decoder_layout(outputs, rows, encoding, with_readouts=position_codes > 0)
 
         return Layout(
             order=tuple(order),

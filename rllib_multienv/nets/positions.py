@@ -1,4 +1,4 @@
-"""What tells the network where in a sequence a token stands."""
+"""What tells the network where in a sequence a token stands, and whose it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["encoder_positions", "position_codes", "position_features", "sinusoidal_encoding"]
+__all__ = ["decoder_readouts", "encoder_positions", "position_codes", "position_features", "sinusoidal_encoding"]
 
 # Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can
 # show to a few times the longest observation (376) that is common.
@@ -52,3 +52,11 @@ def position_codes(env_id: str, length: int, size: int) -> Tensor:
 def encoder_positions(env_id: str, length: int, *, features: int, codes: int) -> Tensor:
     """``[length, features + codes]``: what the encoder is given beside each component of an observation."""
     return torch.cat([position_features(length, features), position_codes(env_id, length, codes)], 1)
+
+
+def decoder_readouts(env_id: str, length: int, d_model: int) -> Tensor:
+    """``[length, d_model]``, 0 or 2: which half of the features a decoder's output is the mean of.
+
+    By `position_codes`, so outputs of different environments or positions have half of their features in common.
+    """
+    return 1.0 + position_codes(f"{env_id} output", length, d_model)
