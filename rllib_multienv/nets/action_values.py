@@ -167,7 +167,7 @@ class AgnosticActionValues(ActionValues):
                 of_action = encoder_positions(f"{env_id} action", interface.action_size, features=features, codes=codes)
                 positions = torch.block_diag(positions, of_action)
             padded = F.pad(positions, (0, 2 * self.config.position_size - positions.shape[1]))
-            pieces.append(padded.to(like).repeat(counts[env_id], 1))
+            pieces.append(padded.to(like))
         return replace(layout, positions=torch.cat(pieces))
 
 

@@ -231,7 +231,7 @@ class Tower(nn.Module):
     def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
         """``[R, H]`` from the packed observations."""
         assert self.encoder is not None
-        encoded: Tensor = self.encoder(scalars, layout.positions, layout.segments)
+        encoded: Tensor = self.encoder(scalars, layout.positions, layout.blocks, layout.segments)
         return encoded
 
     def middle(self, encoded: Tensor, layout: Layout) -> Tensor:

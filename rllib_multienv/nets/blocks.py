@@ -6,9 +6,10 @@ import math
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .packed_ops import repeat_rows, segment_mean
+from .packed_ops import lift_components, repeat_rows, segment_mean
 from .segments import Segments
 from .sequence import SEQUENCE_EMBEDDINGS
 from .transformer import TransformerLayer
@@ -66,26 +67,30 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, d_model: int, position_size: int, trunk: SequenceTrunk) -> None:
         super().__init__()
-        # The first half of the inputs is the position's features (their first is constant: the bias), the
-        # second half the same times the scalar. So every position has its own direction, as a column of an
-        # MLP's weight.
+        # Of a position's features (the first is constant: the bias) the first half of the weights makes the token of
+        # the value zero, the second half what is added for each unit of the value. So every position has its own
+        # direction, as a column of an MLP's weight.
         self.lift = nn.Linear(2 * position_size, d_model, bias=False)
         self.trunk = trunk
         self.norm = nn.LayerNorm(d_model)
         nn.init.normal_(self.lift.weight, std=1 / math.sqrt(position_size))
 
-    def forward(self, scalars: Tensor, positions: Tensor, segments: Segments) -> Tensor:
+    def forward(
+        self, scalars: Tensor, positions: Tensor, blocks: tuple[tuple[int, int], ...], segments: Segments
+    ) -> Tensor:
         """Encode.
 
         Args:
-            scalars: ``[N, 1]`` all observations, packed.
-            positions: ``[N, position_size]`` the position features of each scalar.
+            scalars: ``[N]`` all observations, packed.
+            positions: ``[U, position_size]`` the position features of each component of each environment.
+            blocks: number of observations and of components of each environment, see `lift_components`.
             segments: the layout, one row per observation.
 
         Returns:
             ``[num_rows, H]``.
         """
-        tokens = self.lift(torch.cat([positions, scalars * positions], 1))
+        of_constants, of_slopes = self.lift.weight.chunk(2, 1)
+        tokens = lift_components(scalars, F.linear(positions, of_constants), F.linear(positions, of_slopes), blocks)
         pooled: Tensor = self.norm(segment_mean(self.trunk(tokens, segments), segments))
         return pooled
 

@@ -59,7 +59,8 @@ class Layout:
         rows: first row and number of rows of each, in that order.
         empty: environments without samples.
         segments: the encoder's sequences, one token per observation component.
-        positions: ``[N, P]`` position features of every token.
+        positions: ``[U, P]`` position features of every component of every environment, in that order.
+        blocks: number of samples and of components of every environment, in that order.
         membership: ``[R, E]`` one-hot: which environment (by ``order``) a row belongs to.
         logits, gaussian, value: layouts of the decoders; None without an environment of that kind.
     """
@@ -69,15 +70,15 @@ class Layout:
     empty: tuple[str, ...]
     segments: Segments
     positions: Tensor
+    blocks: tuple[tuple[int, int], ...]
     membership: Tensor
     logits: DecoderLayout | None
     gaussian: DecoderLayout | None
     value: DecoderLayout | None
 
     def pack(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """All observations as one column ``[N, 1]``, in the dtype and on the device of the layout."""
-        flat = [obs[env_id].reshape(-1) for env_id in self.order]
-        return torch.cat(flat).to(self.positions).unsqueeze(1)
+        """All observations as one vector ``[N]``, in the dtype and on the device of the layout."""
+        return torch.cat([obs[env_id].reshape(-1) for env_id in self.order]).to(self.positions)
 
 
 class LayoutCache:
@@ -141,7 +142,8 @@ def build_layout(
     for env_id in order:
         rows[env_id] = (start, counts[env_id])
         start += counts[env_id]
-    segments = Segments.of((interfaces[env_id].obs_size, counts[env_id]) for env_id in order)
+    blocks = tuple((counts[env_id], interfaces[env_id].obs_size) for env_id in order)
+    segments = Segments.of((length, count) for count, length in blocks)
     # Not in inference mode: the constants outlive the call and training saves them for its backward.
     with torch.inference_mode(False), torch.no_grad():
         pieces = [like.new_zeros(0, position_features + position_codes)]
@@ -149,7 +151,7 @@ def build_layout(
             positions = encoder_positions(
                 env_id, interfaces[env_id].obs_size, features=position_features, codes=position_codes
             )
-            pieces.append(positions.to(like).repeat(counts[env_id], 1))
+            pieces.append(positions.to(like))
         membership = torch.zeros(start, len(order), dtype=like.dtype, device=like.device)
         for index, env_id in enumerate(order):
             membership[rows[env_id][0] : sum(rows[env_id]), index] = 1.0
@@ -172,6 +174,7 @@ def build_layout(
             empty=tuple(env_id for env_id, count in counts.items() if not count),
             segments=segments,
             positions=torch.cat(pieces),
+            blocks=blocks,
             membership=membership,
             logits=decoder(by_action(True)),
             gaussian=decoder(by_action(False)),

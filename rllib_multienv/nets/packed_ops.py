@@ -7,6 +7,7 @@ arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from .segments import Group, Segments
 
-__all__ = ["causal_convolution", "repeat_rows", "segment_mean"]
+__all__ = ["causal_convolution", "lift_components", "repeat_rows", "segment_mean"]
 
 # Up to this length shifted multiply-adds are faster than a call of the depthwise convolution.
 _SHORT = 4
@@ -140,6 +141,45 @@ class _RepeatRows(torch.autograd.Function):
         return out, None, None, None
 
 
+class _LiftComponents(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scalars: Tensor, constants: Tensor, slopes: Tensor, blocks: tuple[tuple[int, int], ...]
+    ) -> Tensor:
+        ctx.save_for_backward(scalars, slopes)
+        ctx.blocks = blocks
+        out = slopes.new_empty(len(scalars), slopes.shape[1])
+        for tokens, components, shape in _blocks(blocks):
+            values = scalars[tokens].view(*shape, 1)
+            torch.addcmul(constants[components], values, slopes[components], out=out[tokens].view(*shape, -1))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        scalars, slopes = ctx.saved_tensors
+        grad_constants, grad_slopes = torch.empty_like(slopes), torch.empty_like(slopes)
+        grad_scalars = torch.empty_like(scalars) if ctx.needs_input_grad[0] else None
+        for tokens, components, shape in _blocks(ctx.blocks):
+            own, values = grad[tokens].view(*shape, -1), scalars[tokens].view(shape)
+            # For each component [2, B] @ [B, H]: both gradients in one reading of ``grad``.
+            weights = torch.stack([torch.ones_like(values), values]).permute(2, 0, 1)
+            sums = weights @ own.transpose(0, 1)
+            grad_constants[components], grad_slopes[components] = sums.unbind(1)
+            if grad_scalars is not None:
+                torch.sum(own * slopes[components], 2, out=grad_scalars[tokens].view(shape))
+        return grad_scalars, grad_constants, grad_slopes, None
+
+
+def _blocks(blocks: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, slice, tuple[int, int]]]:
+    """Tokens, components and ``(count, length)`` of every block."""
+    token = component = 0
+    for count, length in blocks:
+        yield slice(token, token + count * length), slice(component, component + length), (count, length)
+        token += count * length
+        component += length
+
+
 def _lengths(sources: tuple[tuple[int, int], ...], segments: Segments) -> list[int]:
     """The sequence length of every source block; blocks lie in the order of the groups."""
     lengths: list[int] = []
@@ -168,6 +208,23 @@ def causal_convolution(tokens: Tensor, kernel: Tensor, segments: Segments) -> Te
     """
     out: Tensor = _CausalConvolution.apply(tokens.to(kernel.dtype), kernel, segments)
     return out.to(tokens.dtype)
+
+
+def lift_components(
+    scalars: Tensor, constants: Tensor, slopes: Tensor, blocks: tuple[tuple[int, int], ...]
+) -> Tensor:
+    """Turn every component of an observation into a token, linear in its value.
+
+    Args:
+        scalars: ``[N]``, the observations of all blocks, one after the other.
+        constants, slopes: ``[U, H]``, one row for each component of each block, in whose dtype all is computed.
+        blocks: ``(number of observations, components)`` of each, that is an environment.
+
+    Returns:
+        ``[N, H]``: ``constants[u] + scalars[n] * slopes[u]`` where ``u`` is the component that ``n`` is a value of.
+    """
+    out: Tensor = _LiftComponents.apply(scalars.to(slopes.dtype), constants, slopes, blocks)
+    return out
 
 
 def segment_mean(tokens: Tensor, segments: Segments) -> Tensor:
