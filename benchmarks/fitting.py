@@ -3,9 +3,14 @@
     python benchmarks/fitting.py [--steps 1000] [--rates 5e-4 1e-3] [--short] [--output FILE]
 
 Four environments with 3, 8, 11 and 11 observations; policy means (or logits) and values are to be fixed random
-functions of normal observations. Adam, batch 128 of each environment, gradients clipped at 0.5. The table has the mean
-squared error over the variance of what is to be fitted, on other observations, as the mean over the environments:
+functions of normal observations. Adam, batch 128 of each environment, gradients clipped at 0.5. The first table has the
+mean squared error over the variance of what is to be fitted, on other observations, as the mean over the environments:
 policy / value.
+
+In the second the policies are to follow functions that move: every 40 steps, as many as an update of PPO has, 0.3 times
+another random function is added to each. It has the mean squared error at the end of the 40 steps over the mean square
+of what was added, after the first move, the fourth and the eighth, and for each environment as the mean from the third
+on. A network that cannot follow at all would have 1, 4 and 8.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,13 +42,14 @@ ENVS: dict[str, Any] = {
 }
 NETWORKS: dict[str, NetConfig] = {
     "specific, width 64": SpecificNetConfig(width=64),
+    "agnostic, d_model 32, without codes": AgnosticNetConfig(d_model=32, position_codes=0),
     "agnostic, d_model 32": AgnosticNetConfig(d_model=32),
-    "agnostic, d_model 32, 32 codes": AgnosticNetConfig(d_model=32, position_codes=32),
+    "agnostic, d_model 64, without codes": AgnosticNetConfig(d_model=64, position_codes=0),
     "agnostic, d_model 64": AgnosticNetConfig(d_model=64),
-    "agnostic, d_model 64, 64 codes": AgnosticNetConfig(d_model=64, position_codes=64),
 }
 BATCH, TEST = 128, 512
 UNITS = 32
+MOVE_STEPS, MOVE_SIZE, MOVES = 40, 0.3, 8
 
 
 def random_function(seed: int, inputs: int, outputs: int) -> Callable[[Tensor], Tensor]:
@@ -63,6 +69,7 @@ class Fit:
         self.network = config.build(ENVS)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, eps=1e-5)
         sizes = [(env.obs_size, env.action_size) for env in ENVS.values()]
+        self.sizes = sizes
         self.policies = [random_function(10 + k, inputs, outputs) for k, (inputs, outputs) in enumerate(sizes)]
         self.values = [random_function(50 + k, inputs, 1) for k, (inputs, _) in enumerate(sizes)]
         self.generator = torch.Generator().manual_seed(seed + 1)
@@ -72,22 +79,25 @@ class Fit:
         """Observations of every environment."""
         return {e: torch.randn(size, env.obs_size, generator=self.generator) for e, env in ENVS.items()}
 
-    def errors(self, obs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Squared errors over variances, of policy and value, for every environment."""
-        policies, values = self.network(obs)
+    def pairs(self, policies: Mapping[str, Tensor], obs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What each policy gives, and what it is to give."""
         found = []
         for k, (env_id, env) in enumerate(ENVS.items()):
             policy, wanted = policies[env_id][:, : env.action_size], self.policies[k](obs[env_id])
             if env.discrete:  # what all logits have in common means nothing
                 policy, wanted = (x - x.mean(1, keepdim=True) for x in (policy, wanted))
-            value, wanted_value = values[env_id], self.values[k](obs[env_id])[:, 0]
-            found.append(
-                (
-                    (policy - wanted).square().mean() / wanted.var(),
-                    (value - wanted_value).square().mean() / wanted_value.var(),
-                )
-            )
+            found.append((policy, wanted))
         return found
+
+    def errors(self, obs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Squared errors over variances, of policy and value, for every environment."""
+        policies, values = self.network(obs)
+        of_values = [(values[env_id], self.values[k](obs[env_id])[:, 0]) for k, env_id in enumerate(ENVS)]
+
+        def error(given: Tensor, wanted: Tensor) -> Tensor:
+            return (given - wanted).square().mean() / wanted.var()
+
+        return [(error(*p), error(*v)) for p, v in zip(self.pairs(policies, obs), of_values, strict=True)]
 
     def step(self) -> None:
         """One gradient step on fresh observations."""
@@ -96,11 +106,63 @@ class Fit:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
         self.optimizer.step()
 
+    def move(self, number: int) -> None:
+        """Add another random function to what each policy is to be; the first takes the place of what was there."""
+        added = [random_function(1000 + 100 * number + k, *size) for k, size in enumerate(self.sizes)]
+        old = self.policies
+        self.policies = [
+            (lambda x, k=k: MOVE_SIZE * added[k](x) + (old[k](x) if number else 0.0)) for k in range(len(added))
+        ]
+
+    @torch.no_grad()
+    def distances(self) -> list[float]:
+        """How far each policy is from what it is to be, in units of one move."""
+        policies, _ = self.network(self.test)
+        return [float((p - wanted).square().mean()) / MOVE_SIZE**2 for p, wanted in self.pairs(policies, self.test)]
+
     @torch.no_grad()
     def score(self) -> tuple[float, float]:
         """Errors of policy and value on the test's observations, means over the environments."""
         policy, value = torch.tensor(self.errors(self.test)).mean(0).tolist()
         return policy, value
+
+
+def fixed(networks: Mapping[str, NetConfig], rates: Sequence[float], marks: Sequence[int], seed: int) -> list[str]:
+    """The first table."""
+    lines = [
+        "| network | learning rate | " + " | ".join(f"{mark:,} steps" for mark in marks) + " | CPU ms a step |",
+        "|---|---:|" + "---:|" * (len(marks) + 1),
+    ]
+    for name, config in networks.items():
+        for rate in rates:
+            fit, cells = Fit(config, rate, seed), [name, f"{rate:g}"]
+            start = time.process_time()
+            for step in range(1, marks[-1] + 1):
+                fit.step()
+                if step in marks:
+                    cells.append("{:.3f} / {:.3f}".format(*fit.score()))
+            cells.append(f"{1000 * (time.process_time() - start) / marks[-1]:.1f}")
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def moving(networks: Mapping[str, NetConfig], rates: Sequence[float], moves: int, seed: int) -> list[str]:
+    """The second table."""
+    marks = sorted({1, (moves + 1) // 2, moves})
+    titles = [f"move {mark}" for mark in marks] + list(ENVS)
+    lines = ["| network | learning rate | " + " | ".join(titles) + " |", "|---|---:|" + "---:|" * len(titles)]
+    for name, config in networks.items():
+        for rate in rates:
+            fit, found = Fit(config, rate, seed), []
+            for number in range(moves):
+                fit.move(number)
+                for _ in range(MOVE_STEPS):
+                    fit.step()
+                found.append(fit.distances())
+            of_moves = torch.tensor(found)  # [moves, environments]
+            numbers = [of_moves[mark - 1].mean() for mark in marks] + [*of_moves[min(2, moves - 1) :].mean(0)]
+            lines.append(f"| {name} | {rate:g} | " + " | ".join(f"{float(n):.2f}" for n in numbers) + " |")
+    return lines
 
 
 def main() -> None:
@@ -115,22 +177,10 @@ def main() -> None:
     networks = dict(NETWORKS)
     if options.short:
         options.steps, options.rates = 20, [1e-3]
-        networks = {name: networks[name] for name in ("specific, width 64", "agnostic, d_model 32, 32 codes")}
+        networks = {name: networks[name] for name in ("specific, width 64", "agnostic, d_model 32")}
     marks = sorted({max(1, options.steps // 10), max(1, options.steps * 3 // 10), options.steps})
-    lines = [
-        "| network | learning rate | " + " | ".join(f"{mark:,} steps" for mark in marks) + " | CPU ms a step |",
-        "|---|---:|" + "---:|" * (len(marks) + 1),
-    ]
-    for name, config in networks.items():
-        for rate in options.rates:
-            fit, cells = Fit(config, rate, options.seed), [name, f"{rate:g}"]
-            start = time.process_time()
-            for step in range(1, options.steps + 1):
-                fit.step()
-                if step in marks:
-                    cells.append("{:.3f} / {:.3f}".format(*fit.score()))
-            cells.append(f"{1000 * (time.process_time() - start) / options.steps:.1f}")
-            lines.append("| " + " | ".join(cells) + " |")
+    lines = fixed(networks, options.rates, marks, options.seed)
+    lines += ["", *moving(networks, options.rates, 2 if options.short else MOVES, options.seed)]
     text = "\n".join([f"torch {torch.__version__}; seed {options.seed}", "", *lines])
     publish(text, options.output)
 

@@ -180,10 +180,11 @@ def test_squashing_touches_the_means_alone() -> None:
         assert torch.equal(squashed_log_std, log_std)
 
 
+@pytest.mark.parametrize("codes", [0, 32])
 @pytest.mark.parametrize("context", ["computed", "embedding", "none"])
-def test_deviations_of_the_task_alone(context: str) -> None:
+def test_deviations_of_the_task_alone(context: str, codes: int) -> None:
     two_joints = {"Reacher-v4": interface(11, 2, False), "Slider": interface(5, 2, False)}
-    net = build(FOUR | two_joints, state_dependent_std=False, context=context)
+    net = build(FOUR | two_joints, state_dependent_std=False, context=context, position_codes=codes)
     deviations = {
         e: p.chunk(2, 1)[1] for e, p in net.policy(observations(FOUR | two_joints)).items() if e in two_joints
     }
@@ -192,8 +193,11 @@ def test_deviations_of_the_task_alone(context: str) -> None:
         assert not torch.equal(log_std[0, 0], log_std[0, 1])
         assert (log_std + 0.5).abs().max() < 0.5
     # Environments differ where something tells them apart.
-    assert torch.equal(*(log_std[0] for log_std in deviations.values())) == (context == "none")
-    assert net.state_dict().keys() == build(FOUR | two_joints, context=context).state_dict().keys()
+    nothing = context == "none" and codes == 0
+    assert torch.equal(*(log_std[0] for log_std in deviations.values())) == nothing
+    assert (
+        net.state_dict().keys() == build(FOUR | two_joints, context=context, position_codes=codes).state_dict().keys()
+    )
 
 
 def test_deviations_of_the_task_alone_are_learned() -> None:

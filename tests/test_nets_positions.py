@@ -86,3 +86,4 @@ def test_no_parameter_belongs_to_an_environment() -> None:
 
 def test_as_in_the_paper_there_are_none() -> None:
     assert AgnosticNetConfig.paper().position_size == 1
+    assert AgnosticNetConfig.paper().position_codes == 0

@@ -47,7 +47,8 @@ class AgnosticNetConfig(NetConfig):
         share_encoder: one encoder for actor and critic.
         encoder_positions: whether the encoder sees the position of each observation component.
         position_codes: number of signs that it sees beside that, which are an environment's and a position's own
-            (see `position_codes`). With any, decoders read each output from features of its own (`decoder_readouts`).
+            (see `position_codes`). With any, decoders read each output from features of its own (`decoder_readouts`);
+            0 leaves out both.
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation, or on
@@ -78,7 +79,7 @@ class AgnosticNetConfig(NetConfig):
     context: Literal["computed", "embedding", "none"] = "computed"
     share_encoder: bool = False
     encoder_positions: bool = True
-    position_codes: int = 0
+    position_codes: int = 32
     output_gain: float = 2.0
     init_scale: float = 0.1
     state_dependent_std: bool = True
@@ -148,11 +149,11 @@ class AgnosticNetConfig(NetConfig):
 
     @classmethod
     def paper(cls, **changes: Any) -> AgnosticNetConfig:
-        """The sizes of the paper's Table 2b, and its encoder without positions; any field can be changed."""
+        """The sizes of the paper's Table 2b, its encoder and decoders without positions; any field can be changed."""
         fields: dict[str, Any] = {
             "d_model": 256, "d_state": 256, "num_embedding_layers": 2, "num_transformer_layers": 2,
             "dim_feedforward": 256, "res_mlp_depth": 2, "res_mlp_width": 256, "dropout": 0.1,
-            "encoder_positions": False,
+            "encoder_positions": False, "position_codes": 0,
         }  # fmt: skip
         return cls(**(fields | changes))
 

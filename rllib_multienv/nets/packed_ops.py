@@ -210,9 +210,7 @@ def causal_convolution(tokens: Tensor, kernel: Tensor, segments: Segments) -> Te
     return out.to(tokens.dtype)
 
 
-def lift_components(
-    scalars: Tensor, constants: Tensor, slopes: Tensor, blocks: tuple[tuple[int, int], ...]
-) -> Tensor:
+def lift_components(scalars: Tensor, constants: Tensor, slopes: Tensor, blocks: tuple[tuple[int, int], ...]) -> Tensor:
     """Turn every component of an observation into a token, linear in its value.
 
     Args:

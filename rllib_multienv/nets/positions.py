@@ -57,6 +57,7 @@ def encoder_positions(env_id: str, length: int, *, features: int, codes: int) ->
 def decoder_readouts(env_id: str, length: int, d_model: int) -> Tensor:
     """``[length, d_model]``, 0 or 2: which half of the features a decoder's output is the mean of.
 
-    By `position_codes`, so outputs of different environments or positions have half of their features in common.
+    By `position_codes`: each output has a direction of its own, as in an MLP's last layer, and two have a quarter of
+    the features in common (docs/deviations.md, 23).
     """
     return 1.0 + position_codes(f"{env_id} output", length, d_model)
