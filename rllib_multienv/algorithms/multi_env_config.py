@@ -1,4 +1,4 @@
-"""What the configurations of all algorithms share: environments, network, connectors, start from an agent."""
+"""What the configurations of all algorithms share: environments, network, start from an agent."""
 
 from __future__ import annotations
 
@@ -6,26 +6,15 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import gymnasium as gym
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.utils.from_config import _NotProvided
 from ray.tune.search.sample import Domain
 
+from rllib_multienv.algorithms.connector_pipelines import ConnectorPipelinesMixin
 from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import check_network_config, read_checkpoint
-from rllib_multienv.connectors import (
-    ActionsToEnv,
-    FlattenObservations,
-    ModuleToMultiEnvPipeline,
-    MultiEnvToModulePipeline,
-    NormalizeObservations,
-    ObservationsToTensors,
-    RewardScale,
-    SampleActions,
-)
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
@@ -40,8 +29,6 @@ from rllib_multienv.nets import (
     owning_environments,
 )
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
-
-INPUT_ENV_SINGLE_SPACES = "__env_single__"
 
 
 def is_search_space(value: Any) -> bool:
@@ -72,7 +59,7 @@ def network_config(value: Any) -> NetConfig:
     )
 
 
-class MultiEnvConfigMixin(AlgorithmConfig):
+class MultiEnvConfigMixin(ConnectorPipelinesMixin):
     """Methods and checks that every multi-environment algorithm's configuration has, before RLlib's own."""
 
     #: Settings that `algorithm_config_overrides_per_module` may change for one environment.
@@ -274,11 +261,6 @@ class MultiEnvConfigMixin(AlgorithmConfig):
         """Whether runners sample from environments."""
         return True
 
-    @property
-    def has_custom_connectors(self) -> bool:
-        """Whether the user added connector pieces between environments and module."""
-        return self._env_to_module_connector is not None or self._module_to_env_connector is not None
-
     def num_copies(self, spec: EnvSpec) -> int:
         """Copies of an environment on each runner that owns it."""
         return spec.num_envs or self.num_envs_per_env_runner
@@ -322,47 +304,6 @@ class MultiEnvConfigMixin(AlgorithmConfig):
             if "restart_failed_env_runners" not in overrides:
                 config.restart_failed_env_runners = False
         return config
-
-    def _connector_spaces(self, spaces: Mapping[str, Any] | None) -> dict[str, Any]:
-        """For users' connectors: the spaces by env id, and their dictionary as the input space of the pipeline."""
-        return {
-            **(spaces or {}),
-            INPUT_ENV_SINGLE_SPACES: (
-                gym.spaces.Dict({env_id: spec.observation_space for env_id, spec in self.space_specs.items()}),
-                gym.spaces.Dict({env_id: spec.action_space for env_id, spec in self.space_specs.items()}),
-            ),
-        }
-
-    def build_env_to_module_connector(self, env: Any = None, spaces: Any = None, device: Any = None) -> ConnectorV2:
-        """The user's pieces, then flatten, normalise and convert to tensors."""
-        users = super().build_env_to_module_connector(None, self._connector_spaces(spaces), device)
-        pipeline = MultiEnvToModulePipeline(
-            users.input_observation_space, users.input_action_space, connectors=users.connectors
-        )
-        pipeline.append(FlattenObservations(space_specs=self.space_specs))
-        if self.normalize_obs:
-            pipeline.append(NormalizeObservations(space_specs=self.space_specs))
-        if self.normalize_rewards:
-            pipeline.append(
-                RewardScale(
-                    num_envs={spec.id: self.num_copies(spec) for spec in self.env_specs},
-                    gammas={spec.id: self.get_config_for_module(spec.id).gamma for spec in self.env_specs},
-                )
-            )
-        pipeline.append(ObservationsToTensors(device=device))
-        return pipeline
-
-    def build_module_to_env_connector(
-        self, env: Any = None, spaces: Any = None, *, seed: int | None = None, device: Any = None
-    ) -> ConnectorV2:
-        """The user's pieces, then sample actions and convert them for the environments."""
-        users = super().build_module_to_env_connector(None, self._connector_spaces(spaces))
-        pipeline = ModuleToMultiEnvPipeline(
-            users.input_observation_space, users.input_action_space, connectors=users.connectors
-        )
-        pipeline.append(SampleActions(space_specs=self.space_specs, seed=seed, device=device))
-        pipeline.append(ActionsToEnv(space_specs=self.space_specs))
-        return pipeline
 
     def with_environments(self, envs: Sequence[EnvSpec]) -> Self:
         """A frozen copy with other environments; settings of environments that it does not have are left out.
