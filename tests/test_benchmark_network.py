@@ -53,6 +53,11 @@ def expected_inference(tokens_of: list[tuple[int, int]], d_model: int, feedforwa
     return total
 
 
+def expected_lift(config: AgnosticNetConfig, obs_size: int) -> int:
+    """Operations of the two vectors of each component of an observation, which do not depend on the batch."""
+    return 2 * obs_size * 2 * config.position_size * config.d_model
+
+
 @pytest.mark.parametrize(("obs_size", "action_size", "discrete"), [(7, 3, False), (5, 2, True)])
 def test_operations_of_inference_are_those_of_the_definition(
     network: ModuleType, obs_size: int, action_size: int, discrete: bool
@@ -63,7 +68,7 @@ def test_operations_of_inference_are_those_of_the_definition(
     model = network.build(config, [sizes])
     obs = network.observations([sizes], rows)
     decoders = 1 if discrete else 2
-    lift = 2 * obs_size * rows * 2 * config.position_size * d_model
+    lift = expected_lift(config, obs_size)
     middle = rows * config.res_mlp_depth * 2 * 2 * d_model * d_model
     trunks = expected_inference([(obs_size, rows)] + [(action_size, rows)] * decoders, d_model, feedforward)
     assert network.count_operations(lambda: network.inference(model, obs)) == lift + middle + trunks
@@ -75,11 +80,12 @@ def test_a_training_step_is_three_forwards_of_both_towers_and_the_kernels(networ
     sizes = network.Sizes("env", 7, 3, False)
     model = network.build(config, [sizes])
     obs = network.observations([sizes], rows)
-    lift = 2 * 7 * rows * 2 * config.position_size * d_model
+    lift = expected_lift(config, 7)
     middle = rows * config.res_mlp_depth * 2 * 2 * d_model * d_model
     trunks = expected_inference([(7, rows), (3, rows), (3, rows), (7, rows), (1, rows)], d_model, d_model)
-    # No gradient goes to the observations.
-    without_kernels = 3 * (2 * middle + trunks) + 2 * 2 * lift
+    # No gradient goes to positions and observations; that of the two vectors is a product of each component's values.
+    backward_of_lift = lift + 2 * 2 * 7 * rows * d_model
+    without_kernels = 3 * (2 * middle + trunks) + 2 * (lift + backward_of_lift)
     counted = network.count_operations(lambda: network.training_step(model, obs))
     assert without_kernels < counted < 1.05 * without_kernels
 
