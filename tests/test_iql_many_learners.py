@@ -20,7 +20,8 @@ class Recording(RecordsFirstGradient, MultiEnvIQLLearner):
 
 
 def config(datasets: Any, num_learners: int) -> Any:
-    return iql_config(datasets).learners(num_learners=num_learners, learner_class=Recording)
+    # The weights exp(beta * advantage) multiply what rounding does to advantages, and learners round different batches.
+    return iql_config(datasets, beta=0.3).learners(num_learners=num_learners, learner_class=Recording)
 
 
 def module_state(learner: Any) -> dict[str, np.ndarray]:

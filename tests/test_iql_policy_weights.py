@@ -12,6 +12,8 @@ from ray.rllib.core.columns import Columns
 
 from rllib_multienv.algorithms.iql import MultiEnvIQLLearner
 
+SEED = 1  # with which advantages of both signs are in the first minibatch
+
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
@@ -31,6 +33,7 @@ class Overestimating(Recording):
 def first_update(learner_class: type = Recording, **training: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """The policy's part of the first gradient, and what the learner reported."""
     config = iql_config({"ant": noise(27, 8)}, num_updates_per_iteration=1, batch_size=64, **training)
+    config.debugging(seed=SEED)
     with running_iql(config.learners(learner_class=learner_class)) as algo:
         results = algo.train()["learners"]["ant"]
         (gradient,) = of_learners(algo.learner_group, lambda learner: learner.first_gradient)
