@@ -227,8 +227,9 @@ def test_copies_and_pickles_give_the_same_outputs() -> None:
         assert torch.equal(pickle.loads(pickle.dumps(net)).policy(obs)["Reacher-v4"], expected)
 
 
-def test_training_works_after_inference_mode() -> None:
-    net, obs = build(), observations(FOUR)
+@pytest.mark.parametrize("std_of_state", [True, False])
+def test_training_works_after_inference_mode(std_of_state: bool) -> None:
+    net, obs = build(state_dependent_std=std_of_state), observations(FOUR)
     with torch.inference_mode():
         expected = net.policy(obs)["Reacher-v4"].clone()
     for parameter in net.actor.encoder.trunk.embedding.kernels.parameters():

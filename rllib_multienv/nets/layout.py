@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,7 +48,8 @@ class DecoderLayout:
         """The same environments with a single row each, in the order of ``outputs``."""
         rows = {env_id: (row, 1) for row, (env_id, *_) in enumerate(self.outputs)}
         outputs = [(env_id, size) for env_id, _, _, size in self.outputs]
-        return _decoder_layout(outputs, rows, self.positions, with_readouts=self.readouts is not None)
+        with _constants():
+            return _decoder_layout(outputs, rows, self.positions, with_readouts=self.readouts is not None)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ class LayoutCache:
         return {"_kept": OrderedDict()}
 
 
+@contextmanager
+def _constants() -> Iterator[None]:
+    """Not in inference mode: the constants of a layout outlive the call and training saves them for its backward."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def _decoder_layout(
     order: Sequence[tuple[str, int]], rows: Mapping[str, tuple[int, int]], positions: Tensor, *, with_readouts: bool
 ) -> DecoderLayout:
@@ -144,8 +153,7 @@ def build_layout(
         start += counts[env_id]
     blocks = tuple((counts[env_id], interfaces[env_id].obs_size) for env_id in order)
     segments = Segments.of((length, count) for count, length in blocks)
-    # Not in inference mode: the constants outlive the call and training saves them for its backward.
-    with torch.inference_mode(False), torch.no_grad():
+    with _constants():
         pieces = [like.new_zeros(0, position_features + position_codes)]
         for env_id in order:
             positions = encoder_positions(
