@@ -68,10 +68,9 @@ class Fit:
         torch.manual_seed(seed)
         self.network = config.build(ENVS)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, eps=1e-5)
-        sizes = [(env.obs_size, env.action_size) for env in ENVS.values()]
-        self.sizes = sizes
-        self.policies = [random_function(10 + k, inputs, outputs) for k, (inputs, outputs) in enumerate(sizes)]
-        self.values = [random_function(50 + k, inputs, 1) for k, (inputs, _) in enumerate(sizes)]
+        self.sizes = [(env.obs_size, env.action_size) for env in ENVS.values()]
+        self.policies = [random_function(10 + k, *size) for k, size in enumerate(self.sizes)]
+        self.values = [random_function(50 + k, inputs, 1) for k, (inputs, _) in enumerate(self.sizes)]
         self.generator = torch.Generator().manual_seed(seed + 1)
         self.test = self.draw(TEST)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rllib_multienv.nets import packed_ops
-from rllib_multienv.nets.packed_ops import causal_convolution, repeat_rows, segment_mean
+from rllib_multienv.nets.packed_ops import causal_convolution, lift_components, repeat_rows, segment_mean
 from rllib_multienv.nets.segments import Segments
 
 torch.set_num_threads(1)
@@ -55,3 +55,13 @@ def test_repeated_rows() -> None:
     )
     assert torch.allclose(repeat_rows(rows, positions, sources, LAYOUT), expected)
     assert torch.autograd.gradcheck(lambda x: repeat_rows(x, positions, sources, LAYOUT), (rows,))
+
+
+def test_lifted_components() -> None:
+    blocks = ((2, 1), (1, 3), (3, 4))
+    scalars = torch.randn(2 + 3 + 12, dtype=torch.float64, requires_grad=True)
+    constants, slopes = (torch.randn(8, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    component_of = torch.tensor([0, 0, 1, 2, 3, *[4, 5, 6, 7] * 3])
+    expected = constants[component_of] + scalars[:, None] * slopes[component_of]
+    assert torch.allclose(lift_components(scalars, constants, slopes, blocks), expected)
+    assert torch.autograd.gradcheck(lambda *x: lift_components(*x, blocks), (scalars, constants, slopes))

@@ -16,7 +16,6 @@ from .agnostic import AgnosticNetConfig, Tower
 from .config import NetConfig
 from .layout import Layout, LayoutCache, build_layout
 from .mlp import ACTIVATIONS, MLPNetConfig, mlp
-from .positions import encoder_positions
 from .single import SingleNetConfig, SingleTower
 
 __all__ = ["ActionValues", "AgnosticActionValues", "MLPActionValues", "SingleActionValues", "build_action_values"]
@@ -150,25 +149,22 @@ class AgnosticActionValues(ActionValues):
         return self._layouts.get(counts, like, lambda: self._build_layout(counts, like.detach()))
 
     def _build_layout(self, counts: Mapping[str, int], like: Tensor) -> Layout:
-        features, codes = self.config.position_features, self.config.position_codes
-        layout = build_layout(
+        return build_layout(
             counts,
             {env_id: _Input.of(self.interfaces[env_id]) for env_id in counts},
             d_model=self.config.d_model,
-            position_features=features,
-            position_codes=codes,
+            positions_of=self._positions,
+            with_readouts=self.config.position_codes > 0,
             like=like,
         )
-        pieces = []
-        for env_id in layout.order:
-            interface = self.interfaces[env_id]
-            positions = encoder_positions(env_id, interface.obs_size, features=features, codes=codes)
-            if not interface.discrete:
-                of_action = encoder_positions(f"{env_id} action", interface.action_size, features=features, codes=codes)
-                positions = torch.block_diag(positions, of_action)
-            padded = F.pad(positions, (0, 2 * self.config.position_size - positions.shape[1]))
-            pieces.append(padded.to(like))
-        return replace(layout, positions=torch.cat(pieces))
+
+    def _positions(self, env_id: str) -> Tensor:
+        """``[I, 2 P]``, or ``[I + A, 2 P]`` where a continuous action follows, whose positions are the second half."""
+        interface, size = self.interfaces[env_id], self.config.position_size
+        positions = self.config.encoder_inputs(env_id, interface.obs_size)
+        if interface.discrete:
+            return F.pad(positions, (0, size))
+        return torch.block_diag(positions, self.config.encoder_inputs(f"{env_id} action", interface.action_size))
 
 
 class _OneEnvironmentValues(ActionValues):

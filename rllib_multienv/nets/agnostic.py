@@ -15,6 +15,7 @@ from .context import TaskContext
 from .distributions import gaussian_inputs
 from .layout import DecoderLayout, Layout, LayoutCache, build_layout
 from .log_std import bounded_log_std
+from .positions import encoder_positions
 from .residual_mlp import ResidualMLP
 from .sequence import SEQUENCE_EMBEDDINGS
 from .value_bins import VALUE_HEADS, ValueBins
@@ -166,6 +167,10 @@ class AgnosticNetConfig(NetConfig):
     def position_size(self) -> int:
         """Number of all that the encoder is given beside each scalar."""
         return self.position_features + self.position_codes
+
+    def encoder_inputs(self, env_id: str, length: int) -> Tensor:
+        """``[length, position_size]``: what the encoder is given beside each component of an observation."""
+        return encoder_positions(env_id, length, features=self.position_features, codes=self.position_codes)
 
     def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
         """Build the network for these environments; others can be added later."""
@@ -366,8 +371,8 @@ class AgnosticActorCritic(ActorCritic):
                 counts,
                 self.interfaces,
                 d_model=self.config.d_model,
-                position_features=self.config.position_features,
-                position_codes=self.config.position_codes,
+                positions_of=lambda env_id: self.config.encoder_inputs(env_id, self.interfaces[env_id].obs_size),
+                with_readouts=self.config.position_codes > 0,
                 like=like.detach(),
             ),
         )

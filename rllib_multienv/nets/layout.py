@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .actor_critic import Interface
-from .positions import decoder_readouts, encoder_positions, sinusoidal_encoding
+from .positions import decoder_readouts, sinusoidal_encoding
 from .segments import Segments
 
 __all__ = ["DecoderLayout", "Layout", "LayoutCache", "build_layout"]
@@ -58,7 +58,6 @@ class Layout:
 
     Attributes:
         order: environments with at least one sample, in packed order.
-        rows: first row and number of rows of each, in that order.
         empty: environments without samples.
         segments: the encoder's sequences, one token per observation component.
         positions: ``[U, P]`` position features of every component of every environment, in that order.
@@ -68,7 +67,6 @@ class Layout:
     """
 
     order: tuple[str, ...]
-    rows: tuple[tuple[int, int], ...]
     empty: tuple[str, ...]
     segments: Segments
     positions: Tensor
@@ -129,8 +127,8 @@ def _decoder_layout(
     sources = tuple(rows[env_id] for env_id, _ in order)
     readouts = None
     if with_readouts:
-        own = [decoder_readouts(env_id, size, positions.shape[1]).to(positions) for env_id, size in order]
-        readouts = torch.cat([own[k].repeat(rows[env_id][1], 1) for k, (env_id, _) in enumerate(order)])
+        own = [decoder_readouts(env_id, size, positions.shape[1]) for env_id, size in order]
+        readouts = torch.cat([one.repeat(count, 1) for one, (_, count) in zip(own, sources, strict=True)]).to(positions)
     return DecoderLayout(segments, sources, positions, tuple(outputs), readouts)
 
 
@@ -139,11 +137,20 @@ def build_layout(
     interfaces: Mapping[str, Interface],
     *,
     d_model: int,
-    position_features: int,
-    position_codes: int,
+    positions_of: Callable[[str], Tensor],
+    with_readouts: bool,
     like: Tensor,
 ) -> Layout:
-    """Lay out ``counts[env_id]`` samples of each environment, constants with dtype and device of ``like``."""
+    """Lay out samples of several environments.
+
+    Args:
+        counts: number of samples of each.
+        interfaces: their sizes and kinds of actions.
+        d_model: features H.
+        positions_of: what the encoder is given beside each component of an environment's observation, ``[I, P]``.
+        with_readouts: whether decoders read each output from features of its own, see `decoder_readouts`.
+        like: whose dtype and device the constants have.
+    """
     present = [env_id for env_id, count in counts.items() if count]
     order = sorted(present, key=lambda env_id: interfaces[env_id].obs_size)
     rows: dict[str, tuple[int, int]] = {}
@@ -154,12 +161,6 @@ def build_layout(
     blocks = tuple((counts[env_id], interfaces[env_id].obs_size) for env_id in order)
     segments = Segments.of((length, count) for count, length in blocks)
     with _constants():
-        pieces = [like.new_zeros(0, position_features + position_codes)]
-        for env_id in order:
-            positions = encoder_positions(
-                env_id, interfaces[env_id].obs_size, features=position_features, codes=position_codes
-            )
-            pieces.append(positions.to(like))
         membership = torch.zeros(start, len(order), dtype=like.dtype, device=like.device)
         for index, env_id in enumerate(order):
             membership[rows[env_id][0] : sum(rows[env_id]), index] = 1.0
@@ -174,14 +175,13 @@ def build_layout(
             if not outputs:
                 return None
             encoding = sinusoidal_encoding(max(size for _, size in outputs), d_model).to(like)
-            return _decoder_layout(outputs, rows, encoding, with_readouts=position_codes > 0)
+            return _decoder_layout(outputs, rows, encoding, with_readouts=with_readouts)
 
         return Layout(
             order=tuple(order),
-            rows=tuple(rows[env_id] for env_id in order),
             empty=tuple(env_id for env_id, count in counts.items() if not count),
             segments=segments,
-            positions=torch.cat(pieces),
+            positions=torch.cat([positions_of(env_id) for env_id in order]).to(like) if order else like.new_zeros(0, 0),
             blocks=blocks,
             membership=membership,
             logits=decoder(by_action(True)),
