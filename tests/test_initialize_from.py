@@ -197,3 +197,29 @@ def test_a_part_cannot_be_reset_and_frozen_or_unknown(trained: dict[str, Any]) -
         tiny_config(NEW).initialize_from(trained["path"], freeze="actor", reset="log_std").validate()
     with pytest.raises(ValueError, match="reset: the network has no part 'logstd'"):
         tiny_config(NEW).initialize_from(trained["path"], reset=["logstd"]).validate()
+
+
+def test_shrunk_parameters_lie_between_the_trained_and_the_fresh(trained: dict[str, Any]) -> None:
+    with running(tiny_config(NEW).debugging(seed=5)) as algo:
+        fresh = weights(algo)
+    start = (
+        tiny_config(NEW)
+        .debugging(seed=5)
+        .initialize_from(trained["path"], freeze="encoder", reset="actor.decoders.log_std", shrink=0.75)
+    )
+    with running(start) as algo:
+        found = weights(algo)
+        runner = runner_weights(algo)[0]
+    for name, value in found.items():
+        share = 1.0 if ".encoder." in name else 0.0 if ".actor.decoders.log_std." in name else 0.75
+        np.testing.assert_allclose(
+            value, share * trained["weights"][name] + (1.0 - share) * fresh[name], rtol=1e-6, atol=1e-7, err_msg=name
+        )
+    for name, value in runner.items():
+        assert_same(value, found[f"shared/network.{name}"])
+
+
+@pytest.mark.parametrize("shrink", [0.0, -0.5, 1.5, float("nan")])
+def test_a_share_that_is_none(trained: dict[str, Any], shrink: float) -> None:
+    with pytest.raises(ValueError, match=r"initialize_from\(shrink=.*above 0"):
+        tiny_config(NEW).initialize_from(trained["path"], shrink=shrink)

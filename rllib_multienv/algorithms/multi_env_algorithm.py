@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIG
 
 from rllib_multienv.algorithms.resources import wait_for_resources
 from rllib_multienv.algorithms.results import add_aggregates, drop_departed
+from rllib_multienv.algorithms.shrink_and_perturb import shrink_and_perturb
 from rllib_multienv.atomic_folder import upload_sealed, written_whole
 from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import (
@@ -157,7 +158,13 @@ class MultiEnvAlgorithm(Algorithm):
     def _initialize_from(self, path: str) -> None:
         """Take over weights and statistics; the configuration has checked already that they fit."""
         checkpoint = read_checkpoint(path)
-        weights = self._initial_weights(checkpoint, self._module_state())
+        fresh = self._module_state()
+        weights = shrink_and_perturb(
+            self._initial_weights(checkpoint, fresh),
+            fresh,
+            share=self.config.initial_shrink,
+            whole=self.config.frozen_parts,
+        )
         self.learner_group.set_weights({SHARED_MODULE: weights})
         known = checkpoint.known_among(self.config.space_specs)
         for piece in statistics_of(self.env_runner):

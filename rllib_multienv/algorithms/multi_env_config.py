@@ -79,6 +79,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         self.initial_checkpoint: str | None = None
         self.frozen_parts: tuple[str, ...] = ()
         self.reset_parts: tuple[str, ...] = ()
+        self.initial_shrink = 1.0
         self.env_runner_cls = MultiEnvRunner
         self.num_env_runners = 0
         self.learner_timeout_s = 1800.0
@@ -152,7 +153,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
             self._model_config = model_config
         return self
 
-    def initialize_from(self, path: str | Path, freeze: Sequence[str] = (), reset: Sequence[str] = ()) -> Self:
+    def initialize_from(
+        self, path: str | Path, freeze: Sequence[str] = (), reset: Sequence[str] = (), shrink: float = 1.0
+    ) -> Self:
         """Start from an agent that was trained on other environments.
 
         The network's shared weights are loaded strictly; the optimiser starts fresh. Observation and reward statistics,
@@ -166,15 +169,24 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
                 ``"actor"``. Parameters of new environments cannot be frozen: nothing of them was learned yet.
             reset: Names of parts that begin anew, such as ``"actor.decoders.log_std"``: an agent that has become sure
                 of itself explores little, also where it knows nothing.
+            shrink: Share of the trained parameters in those that training begins with, in (0, 1]; the rest is a fresh
+                network's. Networks that were trained before often learn what is new more slowly, and less well, than
+                fresh ones; in between they do not (shrink and perturb, Ash and Adams 2020, arXiv 1910.08475). Frozen
+                parts are taken whole.
 
         Raises:
             FileNotFoundError: There is no such checkpoint.
-            ValueError: The folder is not one.
+            ValueError: The folder is not one, or ``shrink`` is no such share.
         """
+        if not 0.0 < shrink <= 1.0:
+            raise ValueError(
+                f"initialize_from(shrink={shrink!r}): must be above 0, which would be a fresh network, and at most 1."
+            )
         read_checkpoint(path, weights=False)
         self.initial_checkpoint = str(Path(path).absolute())
         self.frozen_parts = (freeze,) if isinstance(freeze, str) else tuple(freeze)
         self.reset_parts = (reset,) if isinstance(reset, str) else tuple(reset)
+        self.initial_shrink = float(shrink)
         return self
 
     def learners(self, *, learner_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
