@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,6 +87,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         self.sample_timeout_s = 300.0
         self.gradient_cosine_interval: int | None = None
         self.precision = "float32"
+        self.grad_clip_by = "global_norm"
+        self.env_loss_weights: dict[str, float] = {}
         self.num_envs_per_env_runner = 8
         self.rollout_fragment_length = 128
         # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
@@ -202,17 +204,34 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
             self.learner_timeout_s = learner_timeout_s
         return self
 
-    def training(self, *, precision: str | _NotProvided = NotProvided, **kwargs: Any) -> Self:
+    def training(
+        self,
+        *,
+        adam_epsilon: Any = NotProvided,
+        env_loss_weights: Any = NotProvided,
+        normalize_obs: Any = NotProvided,
+        precision: Any = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
         """Set how to train.
 
         Args:
+            adam_epsilon: Adam's epsilon.
+            env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
+            normalize_obs: Whether observations are normalised: online by running statistics, offline by those of
+                their data set.
             precision: ``"float32"``, or ``"bf16"``: learners compute matrix products in bfloat16 (``torch.autocast``),
                 parameters, losses and optimiser stay in float32. Faster where the network is large and the processor
                 or GPU has bfloat16 arithmetic (docs/performance.md).
             kwargs: See ``AlgorithmConfig.training``.
         """
         super().training(**kwargs)
-        self._set_given(precision=precision)
+        self._set_given(
+            adam_epsilon=adam_epsilon,
+            env_loss_weights=env_loss_weights,
+            normalize_obs=normalize_obs,
+            precision=precision,
+        )
         return self
 
     def resources(self, *, worker_startup_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
@@ -328,13 +347,10 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         ids = {spec.id for spec in config.env_specs}
         overrides = config.algorithm_config_overrides_per_module or {}
         config.algorithm_config_overrides_per_module = {key: value for key, value in overrides.items() if key in ids}
-        config._forget_settings_of_others(ids)
+        config.env_loss_weights = {key: weight for key, weight in config.env_loss_weights.items() if key in ids}
         config.validate()
         config.freeze()
         return config
-
-    def _forget_settings_of_others(self, env_ids: Container[str]) -> None:
-        """Leave out settings of environments that are not among ``env_ids``."""
 
     # Checks
 
@@ -352,6 +368,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
             self._value_error("create_local_env_runner=False: the local runner keeps the merged statistics.")
         self._validate_choice("on_nonfinite", ("raise", "drop"))
         self._validate_choice("precision", ("float32", "bf16"))
+        self._validate_env_keys("env_loss_weights", self.env_loss_weights)
+        if self.grad_clip_by != "global_norm":
+            self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
         for name in ("learner_timeout_s", "worker_startup_timeout_s", "sample_timeout_s"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and value > 0):

@@ -57,8 +57,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         self.actor_lr_cosine_updates: int | None = None
         self.adam_epsilon = 1e-8
         self.grad_clip = None
-        self.grad_clip_by = "global_norm"
-        self.env_loss_weights: dict[str, float] = {}
         self.reward_normalization = "return_range"
         self.scale_values = True
         self.normalize_policy_weights = True
@@ -136,9 +134,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         value_lr: Any = NotProvided,
         lr: Any = NotProvided,
         actor_lr_cosine_updates: Any = NotProvided,
-        adam_epsilon: Any = NotProvided,
-        env_loss_weights: Any = NotProvided,
-        normalize_obs: Any = NotProvided,
         reward_normalization: Any = NotProvided,
         scale_values: Any = NotProvided,
         normalize_policy_weights: Any = NotProvided,
@@ -158,9 +153,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             value_lr: Of V.
             lr: Sets all three.
             actor_lr_cosine_updates: Let the policy's learning rate fall to zero over so many updates, along a cosine.
-            adam_epsilon: Adam's epsilon.
-            env_loss_weights: Factor of an environment's losses in the sum, by env id; one where not given.
-            normalize_obs: Whether observations are normalised by the mean and deviation of their data set.
             reward_normalization: ``"none"``, ``"standardize"``, ``"return_range"`` (returns of the data set's episodes
                 span 1000: D4RL's locomotion) or ``"minus_one"`` (AntMaze); may differ between environments.
             scale_values: Whether V and Q are learned in units of the deviation of their data set's discounted return,
@@ -168,7 +160,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
                 meaning.
             normalize_policy_weights: Whether the policy's weights are divided by their mean over the minibatch of their
                 data set, so that the policy losses of all environments have one scale too (docs/deviations.md, 22).
-            kwargs: See ``AlgorithmConfig.training``.
+            kwargs: See :meth:`MultiEnvConfigMixin.training`.
         """
         for name in ("train_batch_size", "train_batch_size_per_learner", "minibatch_size", "num_epochs"):
             if name in kwargs:
@@ -189,9 +181,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             critic_lr=critic_lr,
             value_lr=value_lr,
             actor_lr_cosine_updates=actor_lr_cosine_updates,
-            adam_epsilon=adam_epsilon,
-            env_loss_weights=env_loss_weights,
-            normalize_obs=normalize_obs,
             reward_normalization=reward_normalization,
             scale_values=scale_values,
             normalize_policy_weights=normalize_policy_weights,
@@ -265,7 +254,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             for source in self.datasets.values():
                 check_source(source, data_dir=self.data_dir)
         super().validate()
-        self._validate_env_keys("env_loss_weights", self.env_loss_weights)
         self._validate_env_keys("reference_scores", self.reference_scores)
         for env_id, (low, high) in self.reference_scores.items():
             if not high > low:
@@ -282,8 +270,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             self._value_error("evaluation needs environments: environment(envs=[...]), with the ids of the data sets.")
         if self._learner_connector is not None:
             self._value_error("learner_connector: data sets reach the learners without episodes or connectors.")
-        if self.grad_clip_by != "global_norm":
-            self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
 
     def _validate_numbers(self) -> None:
         for name in ("num_updates_per_iteration", "actor_lr_cosine_updates"):

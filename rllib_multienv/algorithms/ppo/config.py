@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -39,7 +38,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self.vf_loss_coeff = 0.5
         self.entropy_coeff = 0.0
         self.grad_clip = 0.5
-        self.grad_clip_by = "global_norm"
         self.num_epochs = 10
         self.num_minibatches = 8
         self.minibatch_size = None
@@ -50,7 +48,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self.value_normalization = "none"
         self.value_loss_scaling = "none"
         self.adam_epsilon = 1e-5
-        self.env_loss_weights: dict[str, float] = {}
         self.min_advantage_std = 0.05
         self.use_kl_loss = False
         self.sample_ahead = False
@@ -64,12 +61,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         lr_anneal_steps: Any = NotProvided,
         lr_warmup_steps: Any = NotProvided,
         num_minibatches: Any = NotProvided,
-        adam_epsilon: Any = NotProvided,
-        env_loss_weights: Any = NotProvided,
         min_advantage_std: Any = NotProvided,
         value_normalization: Any = NotProvided,
         value_loss_scaling: Any = NotProvided,
-        normalize_obs: Any = NotProvided,
         normalize_rewards: Any = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -83,8 +77,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             lr_anneal_steps: Let both fall linearly to zero over so many environment steps (of all environments).
             lr_warmup_steps: Let both rise linearly, from a tenth of themselves, over so many environment steps.
             num_minibatches: Number M of parts that each environment's data is cut into, each epoch.
-            adam_epsilon: Adam's epsilon.
-            env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
             min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
                 with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
                 what is left of its advantages is noise; blown up to unit size it would undo what was learned.
@@ -92,10 +84,10 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
                 of each environment's value targets (the normalisation of PopArt; docs/deviations.md, 18).
             value_loss_scaling: ``"none"``, or ``"running"``: each environment's value loss is divided by its running
                 mean, so that all weigh alike in the shared network however well they are known already.
-            normalize_obs: Whether observations are normalised by running statistics.
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
-            kwargs: See ``PPOConfig.training``; ``vf_clip_param`` here bounds the distance of new value predictions from
-                the old ones (None for no bound), as in the original implementation of PPO.
+            kwargs: See :meth:`MultiEnvConfigMixin.training` and ``PPOConfig.training``; ``vf_clip_param`` here bounds
+                the distance of new value predictions from the old ones (None for no bound), as in the original
+                implementation of PPO.
 
         Raises:
             ValueError: A setting of RLlib's PPO that has no meaning here.
@@ -119,12 +111,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             lr_anneal_steps=lr_anneal_steps,
             lr_warmup_steps=lr_warmup_steps,
             num_minibatches=num_minibatches,
-            adam_epsilon=adam_epsilon,
-            env_loss_weights=env_loss_weights,
             min_advantage_std=min_advantage_std,
             value_normalization=value_normalization,
             value_loss_scaling=value_loss_scaling,
-            normalize_obs=normalize_obs,
             normalize_rewards=normalize_rewards,
         )
         return self
@@ -157,9 +146,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         pipeline.append(GeneralizedAdvantages(config=self, device=device))
         return pipeline
 
-    def _forget_settings_of_others(self, env_ids: Container[str]) -> None:
-        self.env_loss_weights = {key: value for key, value in self.env_loss_weights.items() if key in env_ids}
-
     def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
         """There is no train batch size that could contradict the fragment length."""
 
@@ -177,11 +163,8 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self._validate_learning_rate_steps()
         for name in ("value_normalization", "value_loss_scaling"):
             self._validate_choice(name, ("none", "running"))
-        self._validate_env_keys("env_loss_weights", self.env_loss_weights)
         if self.use_kl_loss:
             self._value_error("use_kl_loss=True is not supported; the clipped objective bounds the policy's change.")
-        if self.grad_clip_by != "global_norm":
-            self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
         if not self.in_evaluation:
             self._validate_minibatches()
             if self.sample_ahead and not self.num_env_runners:
