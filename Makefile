@@ -30,6 +30,7 @@ lint: $(STAMP)  ## ruff and mypy only
 bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to results/bench
 	mkdir -p results/bench
 	$(BIN)/python benchmarks/network.py --threads 1 --output results/bench/network.md
+	$(BIN)/python benchmarks/compiled.py --threads 1 --output results/bench/compiled.md
 	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md
 	$(BIN)/python benchmarks/sampling.py --threads 1 --repeats 5 --seconds 1 --output results/bench/sampling.md
 	$(BIN)/python benchmarks/cluster.py --output results/bench/cluster.md
