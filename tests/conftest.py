@@ -39,5 +39,13 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture
+def programs_on_the_cluster(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that a test starts use the cluster that is there: to start one takes as long as a small run."""
+    import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+
+
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from cli_helpers import ROOT, environment
+
+pytestmark = pytest.mark.usefixtures("programs_on_the_cluster")
 
 
 def run_example(name: str, *arguments: str, cwd: Path) -> list[str]:

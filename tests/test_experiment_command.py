@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from cli_helpers import command, environment, run_cli
 from experiment_files import TINY, written
 
@@ -19,6 +20,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.usefixtures("programs_on_the_cluster")
 def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     reset = "from: pretrain\n    initialize_from: {reset: [log_std]}"
     text = TINY.replace("[0, 1]", "[0]").replace("from: pretrain", reset)
@@ -69,6 +71,7 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+@pytest.mark.usefixtures("programs_on_the_cluster")
 def test_a_failed_run_blocks_only_what_starts_from_it_and_is_tried_again(tmp_path: Path) -> None:
     broken = (
         "import gymnasium as gym\n\n\nclass Broken(gym.Wrapper):\n    def __init__(self, **kwargs):\n"

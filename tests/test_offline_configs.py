@@ -66,6 +66,7 @@ def test_a_missing_file_of_d4rl_is_named_before_anything_starts(tmp_path: Path) 
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.usefixtures("programs_on_the_cluster")
 def test_the_quickstart_records_trains_evaluates_and_goes_on(tmp_path: Path) -> None:
     short = ("--set", "training.num_updates_per_iteration=3", "--set", "evaluation.evaluation_duration=1")
     done = run_cli(

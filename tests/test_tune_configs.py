@@ -14,6 +14,8 @@ from rllib_multienv.checkpoints import read_checkpoint
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner, load_config_file
 from rllib_multienv.evaluation.progress import read_progress
 
+pytestmark = pytest.mark.usefixtures("programs_on_the_cluster")
+
 CONFIGS = ROOT / "tune_configs"
 SMALL = ("--stop-steps", 1, "--episodes", 0)
 FAST = ("--set", "env_runners.rollout_fragment_length=32", "--set", "training.num_epochs=1")

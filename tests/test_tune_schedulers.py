@@ -135,6 +135,7 @@ def test_the_other_trial_goes_on_where_it_was(population: list[Reported]) -> Non
         assert (row.iteration, row.used) == (before.iteration + 1, before.used)
 
 
+@pytest.mark.usefixtures("programs_on_the_cluster")
 def test_successive_halving_stops_the_worse_trial_of_the_search_file(tmp_path: Path) -> None:
     changes = {
         "env_runners.num_envs_per_env_runner": 2,

@@ -25,7 +25,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 
 from rllib_multienv.algorithms.resources import wait_for_resources
-from rllib_multienv.algorithms.results import add_aggregates, drop_departed
+from rllib_multienv.algorithms.results import add_aggregates, drop_empty_windows
 from rllib_multienv.algorithms.shrink_and_perturb import shrink_and_perturb
 from rllib_multienv.atomic_folder import upload_sealed, written_whole
 from rllib_multienv.carry_over import carried_over_state
@@ -39,6 +39,7 @@ from rllib_multienv.checkpoints import (
 )
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
+from rllib_multienv.evaluation.progress import GRADIENT_COSINE
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.modules import SHARED_MODULE, is_in_parts
 from rllib_multienv.normalization import Moments
@@ -349,7 +350,7 @@ class MultiEnvAlgorithm(Algorithm):
             {env_id: float(np.mean(values)) for env_id, values in sampled.get(EPISODE_RETURNS, {}).items()}
         )
         add_aggregates(sampled)
-        drop_departed(results, self._departed)
+        drop_empty_windows(results, self._departed)
         return results
 
     def _before_evaluate(self) -> None:
@@ -365,7 +366,7 @@ class MultiEnvAlgorithm(Algorithm):
         results = super()._compile_iteration_results(train_results=train_results, eval_results=eval_results)
         add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
         add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
-        drop_departed(results, self._departed)
+        drop_empty_windows(results, {*self._departed, GRADIENT_COSINE})
         return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_E
 MODULE_EPISODE_RETURN_STD = "module_episode_return_std"
 
 
-def drop_departed(results: Any, departed: set[str], below: bool = False) -> None:
-    """Drop, in place, what RLlib still reports of environments that were removed: windows without values, as NaN."""
+def drop_empty_windows(results: Any, keys: Container[str], below: bool = False) -> None:
+    """Drop, in place, windows without values, which RLlib reports as NaN, under any of ``keys``.
+
+    RLlib goes on to report what was reported once: of environments that were removed since, and of what is not measured
+    in every iteration.
+    """
     for key, value in list(results.items()):
         if isinstance(value, dict):
-            drop_departed(value, departed, below or key in departed)
-            if key in departed and not value:
+            drop_empty_windows(value, keys, below or key in keys)
+            if key in keys and not value:
                 del results[key]
-        elif (below or key in departed) and isinstance(value, float | np.floating) and np.isnan(value):
+        elif (below or key in keys) and isinstance(value, float | np.floating) and np.isnan(value):
             del results[key]
 
 

@@ -195,7 +195,7 @@ class MultiEnvLearner(TorchLearner):
         interval = self.config.gradient_cosine_interval
         if interval is not None and self._num_updates >= self._next_cosines:
             self._cosines_wanted = True
-            self._next_cosines = self._num_updates + interval
+            self._next_cosines = (self._num_updates // interval + 1) * interval
         rows: dict[str, int] = {}
         self._loss_sums.clear()
         self._loss_counts.clear()
@@ -413,4 +413,6 @@ class MultiEnvLearner(TorchLearner):
         if _COMPONENT_RANDOM in state:
             self._shuffle_seed = state[_COMPONENT_RANDOM]["shuffle_seed"]
             self._num_updates = state[_COMPONENT_RANDOM]["updates"]
+            interval = self.config.gradient_cosine_interval or 1
+            self._next_cosines = -(-self._num_updates // interval) * interval
             torch.set_rng_state(torch.from_numpy(state[_COMPONENT_RANDOM]["torch"].copy()))
