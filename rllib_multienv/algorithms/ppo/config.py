@@ -22,7 +22,16 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
     (docs/deviations.md, 11).
     """
 
-    PER_ENVIRONMENT = ("gamma", "lambda_", "clip_param", "vf_clip_param", "vf_loss_coeff", "entropy_coeff")
+    PER_ENVIRONMENT = (
+        "gamma",
+        "lambda_",
+        "clip_param",
+        "vf_clip_param",
+        "vf_loss_coeff",
+        "entropy_coeff",
+        "kl_coeff",
+        "kl_target",
+    )
 
     def __init__(self, algo_class: type | None = None) -> None:
         if algo_class is None:
@@ -87,7 +96,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
             kwargs: See :meth:`MultiEnvConfigMixin.training` and ``PPOConfig.training``; ``vf_clip_param`` here bounds
                 the distance of new value predictions from the old ones (None for no bound), as in the original
-                implementation of PPO.
+                implementation of PPO. ``use_kl_loss=True`` adds to each environment's loss its KL divergence from the
+                policy that sampled, with a coefficient that is adapted to ``kl_target``: it holds a policy where
+                the steps of other environments would carry it away, which clipping does not (docs/deviations.md, 24).
 
         Raises:
             ValueError: A setting of RLlib's PPO that has no meaning here.
@@ -163,8 +174,8 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         self._validate_learning_rate_steps()
         for name in ("value_normalization", "value_loss_scaling"):
             self._validate_choice(name, ("none", "running"))
-        if self.use_kl_loss:
-            self._value_error("use_kl_loss=True is not supported; the clipped objective bounds the policy's change.")
+        for env_id in self.space_specs:
+            self._validate_kl(env_id)
         if not self.in_evaluation:
             self._validate_minibatches()
             if self.sample_ahead and not self.num_env_runners:
@@ -172,6 +183,13 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
                     "sample_ahead=True: the local runner cannot sample while this process learns; set "
                     "env_runners(num_env_runners=...) to at least 1, or leave sample_ahead out."
                 )
+
+    def _validate_kl(self, env_id: str) -> None:
+        own = self.get_config_for_module(env_id)
+        if not own.kl_coeff >= 0.0:
+            self._value_error(f"environment {env_id!r}: kl_coeff={own.kl_coeff!r}: must not be negative.")
+        if not own.kl_target > 0.0:
+            self._value_error(f"environment {env_id!r}: kl_target={own.kl_target!r}: must be positive.")
 
     def _validate_learning_rate_steps(self) -> None:
         for setting in ("lr_anneal_steps", "lr_warmup_steps"):

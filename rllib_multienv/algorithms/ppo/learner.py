@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_KL_KEY, LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY
+from ray.rllib.algorithms.ppo.ppo import (
+    LEARNER_RESULTS_CURR_KL_COEFF_KEY,
+    LEARNER_RESULTS_KL_KEY,
+    LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY,
+)
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
+from rllib_multienv.algorithms.ppo.kl_coefficients import KLCoefficients
 from rllib_multienv.algorithms.ppo.loss import ppo_loss, squared_value_loss
 from rllib_multienv.learners import MultiEnvLearner
 from rllib_multienv.learners.gradients import all_reduce_sum
@@ -18,6 +23,7 @@ from rllib_multienv.learners.value_statistics import ValueStatistics
 from rllib_multienv.modules.shared_module import VF_LOGITS
 
 _COMPONENT_VALUE_STATISTICS = "value_statistics"
+_COMPONENT_KL_COEFFICIENTS = "kl_coefficients"
 # The value loss of an environment whose values are known better than this (in its own units) is not blown up further.
 _SMALLEST_ERROR = 1e-2
 
@@ -29,13 +35,16 @@ class MultiEnvPPOLearner(MultiEnvLearner):
         """Build as any learner."""
         if not self._is_built:
             self._value_statistics = ValueStatistics()
+            self._kl_coefficients = KLCoefficients()
         super().build()
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """That of any learner, and the statistics of value targets."""
+        """That of any learner, the statistics of value targets and the coefficients of the KL divergence."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(_COMPONENT_VALUE_STATISTICS, components, not_components):
             state[_COMPONENT_VALUE_STATISTICS] = self._value_statistics.get_state()
+        if self._check_component(_COMPONENT_KL_COEFFICIENTS, components, not_components):
+            state[_COMPONENT_KL_COEFFICIENTS] = self._kl_coefficients.get_state()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -45,6 +54,8 @@ class MultiEnvPPOLearner(MultiEnvLearner):
             self._value_statistics.set_state(state[_COMPONENT_VALUE_STATISTICS])
             if self.config.value_normalization == "running":
                 self._set_value_moments()
+        if _COMPONENT_KL_COEFFICIENTS in state:
+            self._kl_coefficients.set_state(state[_COMPONENT_KL_COEFFICIENTS])
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
@@ -65,11 +76,15 @@ class MultiEnvPPOLearner(MultiEnvLearner):
         self.log_loss(module_id, POLICY_LOSS_KEY, loss.policy)
         self.log_loss(module_id, VF_LOSS_KEY, loss.value)
         self.log_loss(module_id, ENTROPY_KEY, loss.entropy)
-        if self.is_reported:
-            with torch.no_grad():
-                old_distribution = distribution_class.from_logits(batch[Columns.ACTION_DIST_INPUTS])
-                self.log_loss(module_id, LEARNER_RESULTS_KL_KEY, old_distribution.kl(distribution).mean())
-        return loss.total
+        if not (config.use_kl_loss or self.is_reported):
+            return loss.total
+        with torch.set_grad_enabled(config.use_kl_loss and torch.is_grad_enabled()):
+            old_distribution = distribution_class.from_logits(batch[Columns.ACTION_DIST_INPUTS])
+            divergence = old_distribution.kl(distribution).mean()
+        self.log_loss(module_id, LEARNER_RESULTS_KL_KEY, divergence)
+        if not config.use_kl_loss:
+            return loss.total
+        return loss.total + self._kl_coefficients.of(module_id, config.kl_coeff) * divergence
 
     def _value_loss(self, env_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]) -> Tensor:
         """The value loss in the environment's own unit: a cross-entropy, or half the mean squared error."""
@@ -91,6 +106,29 @@ class MultiEnvPPOLearner(MultiEnvLearner):
             return 1.0
         std = self.module.shared.value_moments.get(env_id, (0.0, 1.0))[1]
         return max(self._value_statistics.error(env_id) / std**2, _SMALLEST_ERROR)
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """What RLlib does, and other coefficients of the KL divergence; all learners call this together."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        if not self.config.use_kl_loss:
+            return
+        env_ids = [*self.config.space_specs]
+        sums = torch.zeros(len(env_ids), 2, dtype=torch.float64)
+        for row, env_id in enumerate(env_ids):
+            place = (env_id, LEARNER_RESULTS_KL_KEY)
+            if place in self._loss_sums:
+                sums[row, 0], sums[row, 1] = self._loss_sums[place].item(), self._loss_counts[place]
+        own = sums[:, 1].tolist()
+        if self.distributed:
+            all_reduce_sum([sums], self._group)
+        for env_id, mine, (total, count) in zip(env_ids, own, sums.tolist(), strict=True):
+            if count:
+                config = self.config.get_config_for_module(env_id)
+                value = self._kl_coefficients.adapt(
+                    env_id, total / count, initial=config.kl_coeff, target=config.kl_target
+                )
+                if mine:
+                    self.metrics.log_value((env_id, LEARNER_RESULTS_CURR_KL_COEFF_KEY), value, window=1)
 
     def before_steps(self, batch: dict[str, dict[str, Tensor]]) -> None:
         """Log how much of the value targets' variance the values explained before this update; renew statistics."""
