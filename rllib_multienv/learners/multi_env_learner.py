@@ -277,6 +277,20 @@ class MultiEnvLearner(TorchLearner):
         self._loss_sums[place] = self._loss_sums[place] + value if place in self._loss_sums else value
         self._loss_counts[place] = self._loss_counts.get(place, 0.0) + weight
 
+    def mean_over_learners(self, key: str) -> dict[str, float]:
+        """The mean of what :meth:`log_loss` was given in this update, over the rows of all learners, by environment.
+
+        All learners call this together. Environments that none of them has trained on are left out.
+        """
+        env_ids = [*self.config.space_specs]
+        sums = torch.zeros(len(env_ids), 2, dtype=torch.float64, device=self._device)
+        for row, env_id in enumerate(env_ids):
+            if (env_id, key) in self._loss_sums:
+                sums[row, 0], sums[row, 1] = self._loss_sums[env_id, key], self._loss_counts[env_id, key]
+        if self.distributed:
+            all_reduce_sum([sums], self._group)
+        return {env_id: total / count for env_id, (total, count) in zip(env_ids, sums.tolist(), strict=True) if count}
+
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
         forward = self._forward(batch) if batch else {}
         losses = self.compute_losses(fwd_out=forward, batch=batch)

@@ -112,23 +112,10 @@ class MultiEnvPPOLearner(MultiEnvLearner):
         super().after_gradient_based_update(timesteps=timesteps)
         if not self.config.use_kl_loss:
             return
-        env_ids = [*self.config.space_specs]
-        sums = torch.zeros(len(env_ids), 2, dtype=torch.float64)
-        for row, env_id in enumerate(env_ids):
-            place = (env_id, LEARNER_RESULTS_KL_KEY)
-            if place in self._loss_sums:
-                sums[row, 0], sums[row, 1] = self._loss_sums[place].item(), self._loss_counts[place]
-        own = sums[:, 1].tolist()
-        if self.distributed:
-            all_reduce_sum([sums], self._group)
-        for env_id, mine, (total, count) in zip(env_ids, own, sums.tolist(), strict=True):
-            if count:
-                config = self.config.get_config_for_module(env_id)
-                value = self._kl_coefficients.adapt(
-                    env_id, total / count, initial=config.kl_coeff, target=config.kl_target
-                )
-                if mine:
-                    self.metrics.log_value((env_id, LEARNER_RESULTS_CURR_KL_COEFF_KEY), value, window=1)
+        for env_id, divergence in self.mean_over_learners(LEARNER_RESULTS_KL_KEY).items():
+            config = self.config.get_config_for_module(env_id)
+            value = self._kl_coefficients.adapt(env_id, divergence, initial=config.kl_coeff, target=config.kl_target)
+            self.metrics.log_value((env_id, LEARNER_RESULTS_CURR_KL_COEFF_KEY), value, window=1)
 
     def before_steps(self, batch: dict[str, dict[str, Tensor]]) -> None:
         """Log how much of the value targets' variance the values explained before this update; renew statistics."""
