@@ -35,6 +35,27 @@ def test_terms_are_those_of_the_equations() -> None:
     assert loss.total.item() == pytest.approx((loss.value + loss.q + loss.policy).item())
 
 
+def test_what_values_explain_is_of_the_targets_variance() -> None:
+    loss = iql_loss(**TERMS)
+    variance = np.var([2, 1, 3, 5])  # of the smaller target
+    assert loss.value_explained.item() == max(-1.0, 1 - (1 + 1 + 0 + 25) / 4 / variance) == -1.0
+    # Of both estimates together, targets are 2, 2, 3, 1.
+    expected = 1 - ((1 + 1 + 4 + 0) / 4 + (4 + 0 + 9 + 1) / 4) / 2 / np.var([2, 2, 3, 1])
+    assert loss.q_explained.item() == max(-1.0, expected) == -1.0
+    near = {**TERMS, "values": torch.tensor([2.0, 1.0, 3.0, 4.0]), "q_values": torch.tensor([[2.0, 2.0, 3.0, 2.0]] * 2)}
+    loss = iql_loss(**near)
+    assert loss.value_explained.item() == pytest.approx(1 - 1 / 4 / variance)
+    assert loss.q_explained.item() == pytest.approx(1 - 1 / 4 / np.var([2, 2, 3, 1]))
+    assert not loss.value_explained.requires_grad and not loss.q_explained.requires_grad
+
+
+def test_where_nothing_varies_nothing_is_divided_by_zero() -> None:
+    same = {"rewards": torch.zeros(4), "next_values": torch.zeros(4), "q_values": torch.zeros(2, 4)}
+    same |= {"values": torch.zeros(4), "target_q_values": torch.zeros(2, 4)}
+    loss = iql_loss(**{**TERMS, **same})
+    assert (loss.value_explained.item(), loss.q_explained.item()) == (1.0, 1.0)
+
+
 def test_weights_are_exponential_and_bounded() -> None:
     values = TERMS["values"].clone().requires_grad_()
     weights = policy_weights(values=values, target_q_values=TERMS["target_q_values"], beta=2.0)

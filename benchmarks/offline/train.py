@@ -83,15 +83,15 @@ def begin_report(options: argparse.Namespace, network: dict[str, Any]) -> dict[s
 
 
 def point_of(result: dict[str, Any]) -> dict[str, Any]:
-    """Scores and losses of a result with an evaluation."""
+    """Scores, losses and explained variances of a result with an evaluation."""
     evaluation = result.get("evaluation", {}).get("env_runners", {})
     return {
         "updates": int(result["num_updates_lifetime"]),
         "returns": {k: float(v) for k, v in evaluation.get("module_episode_return_mean", {}).items()},
         "scores": {k: float(v) for k, v in evaluation.get("normalized_score", {}).items()},
         "score_average": float(evaluation.get("normalized_score_average", float("nan"))),
-        "losses": {
-            name: {key: float(value) for key, value in values.items() if key.endswith("_loss")}
+        "learners": {
+            name: {key: float(value) for key, value in values.items() if key.endswith(("_loss", "_explained_var"))}
             for name, values in result["learners"].items()
             if "qf_loss" in values
         },

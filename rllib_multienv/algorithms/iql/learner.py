@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import POLICY_LOSS_KEY, VF_LOSS_KEY
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from rllib_multienv.offline.replay import Replay
 
 QF_LOSS_KEY = "qf_loss"
 ADVANTAGE_MEAN = "advantage_mean"
+QF_EXPLAINED_VAR = "qf_explained_var"
 CLIPPED_WEIGHTS = "clipped_weights"
 
 
@@ -135,6 +137,8 @@ class MultiEnvIQLLearner(MultiEnvLearner):
             (POLICY_LOSS_KEY, loss.policy),
             (VF_LOSS_KEY, loss.value),
             (QF_LOSS_KEY, loss.q),
+            (LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY, loss.value_explained),
+            (QF_EXPLAINED_VAR, loss.q_explained),
             (ADVANTAGE_MEAN, loss.advantage * self._replays[module_id].value_scale),
         ):
             self.log_loss(module_id, key, value)

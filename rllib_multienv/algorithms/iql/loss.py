@@ -14,12 +14,24 @@ MAX_WEIGHT = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class IQLLoss:
-    """Terms of the loss, and what they were computed from; all scalars."""
+    """Terms of the loss, and what says how they stand; all scalars.
+
+    Attributes:
+        value: Expectile regression of V towards Q.
+        q: Regression of Q towards reward and V, summed over the estimates.
+        policy: Advantage-weighted behaviour cloning.
+        advantage: Mean of Q - V.
+        value_explained: Share of the variance of Q over the minibatch that V explains. The losses of V and Q say little
+            by themselves: both begin near zero because V and Q do, and grow as there is more to tell apart.
+        q_explained: Share of the variance of reward and V that Q explains, all estimates taken together.
+    """
 
     value: Tensor
     q: Tensor
     policy: Tensor
     advantage: Tensor
+    value_explained: Tensor
+    q_explained: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -72,12 +84,25 @@ def iql_loss(
         weights: [B], of the policy loss: those of :func:`policy_weights`, perhaps normalised.
 
     Returns:
-        The terms; ``advantage`` is the mean.
+        The terms.
     """
     advantages = target_q_values.min(0).values - values
     weight = torch.where(advantages > 0, expectile, 1.0 - expectile)
     value = (weight * advantages.square()).mean()
     bellman = rewards + gamma * torch.where(terminals, 0.0, next_values)
-    q = (q_values - bellman).square().mean(1).sum()
+    q_errors = (q_values - bellman).square().mean(1)
     policy = -(weights * distribution.logp(actions)).mean()
-    return IQLLoss(value=value, q=q, policy=policy, advantage=advantages.detach().mean())
+    advantages = advantages.detach()
+    return IQLLoss(
+        value=value,
+        q=q_errors.sum(),
+        policy=policy,
+        advantage=advantages.mean(),
+        value_explained=_explained(advantages.square().mean(), advantages + values.detach()),
+        q_explained=_explained(q_errors.detach().mean(), bellman),
+    )
+
+
+def _explained(squared_error: Tensor, targets: Tensor) -> Tensor:
+    """Share of the variance of ``targets`` [B] that is explained; no less than -1, as RLlib has it."""
+    return (1.0 - squared_error / targets.var(correction=0).clamp(min=1e-12)).clamp(min=-1.0)
