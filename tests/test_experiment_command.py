@@ -73,11 +73,13 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("programs_on_the_cluster")
 def test_a_failed_run_blocks_only_what_starts_from_it_and_is_tried_again(tmp_path: Path) -> None:
+    mended = tmp_path / "mended"  # the environment's process has a current folder of its own
     broken = (
         "import gymnasium as gym\n\n\nclass Broken(gym.Wrapper):\n    def __init__(self, **kwargs):\n"
         "        super().__init__(gym.make('CartPole-v1'))\n        self.steps = 0\n\n    def step(self, action):\n"
         "        import os\n        self.steps += 1\n"
-        "        if self.steps > 20 and not os.path.exists('mended'):\n            raise RuntimeError('it broke')\n"
+        f"        if self.steps > 20 and not os.path.exists({str(mended)!r}):\n"
+        "            raise RuntimeError('it broke')\n"
         "        return super().step(action)\n"
     )
     (tmp_path / "broken_env.py").write_text(broken, encoding="utf-8")
@@ -89,7 +91,7 @@ def test_a_failed_run_blocks_only_what_starts_from_it_and_is_tried_again(tmp_pat
     assert first.returncode == 1
     assert "it broke" in first.stdout
     assert "started   transfer" not in first.stdout
-    (tmp_path / "mended").touch()
+    mended.touch()
     second = run_cli("experiment", "tiny.yaml", *PRETRAIN, "--no-report", cwd=tmp_path)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "1 of 1 runs done" in second.stdout
