@@ -30,12 +30,12 @@ lint: $(STAMP)  ## ruff and mypy only
 bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to results/bench
 	mkdir -p results/bench
 	$(BIN)/python benchmarks/network.py --threads 1 --output results/bench/network.md
-	$(BIN)/python benchmarks/compiled.py --threads 1 --output results/bench/compiled.md
 	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md
 	$(BIN)/python benchmarks/sampling.py --threads 1 --repeats 5 --seconds 1 --output results/bench/sampling.md
 	$(BIN)/python benchmarks/cluster.py --output results/bench/cluster.md
 	$(BIN)/python benchmarks/online_ppo.py --threads 1 --repeats 5 --seconds 3 --output results/bench/online_ppo.md
 	$(BIN)/python benchmarks/iql.py --repeats 5 --output results/bench/iql.md
+	$(BIN)/python benchmarks/compiled.py --threads 1 --output results/bench/compiled.md
 
 clean:  ## remove the virtual environment and the tools' caches (results stay)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

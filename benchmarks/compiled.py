@@ -9,7 +9,7 @@ unlike sizes at once. The network as it is and the compiled one run in turn; "pl
 over the rounds of the ratio within a round. "Until it runs" is the wall time of the first calls, compilation included,
 with a compiler cache that is empty in the beginning; "won back" is that time over what a call saves: so many
 calls, and the time that they take. Shapes stay the same here; other environments, or minibatches of another size, are
-compiled anew.
+compiled anew. PyTorch's inductor needs a C++ compiler.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from network import ENVIRONMENTS, Sizes, build, observations
+from network import ENVIRONMENTS, Sizes, build, inference, observations, training_step
+from packed import INFERENCE, TRAINING
 from publish import publish
 from timing import Timing, ratio, time_in_turn
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllib_multienv import AgnosticNetConfig
 from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.nets.actor_critic import ActorCritic
 
 #: Calls after which everything is compiled.
 FIRST_CALLS = 3
-TRAINING, INFERENCE = "training step", "inference"
 SETS = {
     "17/6": (ENVIRONMENTS["17/6"],),
     "four": (
@@ -44,23 +46,13 @@ SETS = {
 }
 
 
-def tasks(model: nn.Module, obs: dict[str, Tensor], *, what: str, backend: str) -> dict[str, Callable[[], object]]:
+def tasks(model: ActorCritic, obs: dict[str, Tensor], *, what: str, backend: str) -> dict[str, Callable[[], object]]:
     """The same work by the network as it is and by the compiled one."""
-    forward = model if what == TRAINING else model.policy
-    forwards = {"plain": forward, "compiled": torch.compile(forward, backend=backend)}
-
-    def step(forward: Callable[..., object]) -> None:
-        model.zero_grad(set_to_none=True)
-        policy, values = forward(obs)
-        outputs = [*policy.values(), *values.values()]
-        torch.stack([output.square().sum() for output in outputs]).sum().backward()
-
-    def infer(forward: Callable[..., object]) -> None:
-        with torch.no_grad():
-            forward(obs)
-
-    work = step if what == TRAINING else infer
-    return {name: lambda chosen=chosen: work(chosen) for name, chosen in forwards.items()}
+    if what == TRAINING:
+        work, compiled = training_step, torch.compile(model, backend=backend)
+    else:
+        work, compiled = inference, SimpleNamespace(policy=torch.compile(model.policy, backend=backend))
+    return {"plain": lambda: work(model, obs), "compiled": lambda: work(compiled, obs)}
 
 
 def won_back(seconds: float, plain: Timing, compiled: Timing) -> str:

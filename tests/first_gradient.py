@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tiny_runs import assert_same
 
 from rllib_multienv.learners import MultiEnvLearner
 
@@ -25,3 +26,11 @@ class RecordsFirstGradient(MultiEnvLearner):
 def of_learners(group: Any, what: Any) -> list[Any]:
     """What ``what`` says of each learner of a group."""
     return [result.get() for result in group.foreach_learner(what)]
+
+
+def assert_same_parameters(group: Any) -> None:
+    """The learners' networks are equal bit for bit."""
+    first, *others = of_learners(group, lambda learner: {k: v.numpy() for k, v in learner.network.state_dict().items()})
+    assert others
+    for other in others:
+        assert_same(other, first)

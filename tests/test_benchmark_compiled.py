@@ -7,18 +7,14 @@ from types import ModuleType
 
 import pytest
 import torch
-from benchmark_runs import run_benchmark
-from cli_helpers import ROOT
+from benchmark_runs import benchmark_module, run_benchmark
 
 from rllib_multienv import AgnosticNetConfig
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import compiled
-
-    return compiled
+    return benchmark_module("compiled", monkeypatch)
 
 
 def test_the_table_has_both_times_and_their_ratio(tmp_path: Path) -> None:

@@ -6,26 +6,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from benchmark_runs import run_benchmark
-from cli_helpers import ROOT
+from benchmark_runs import benchmark_module, run_benchmark
 
 from rllib_multienv import AgnosticNetConfig
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import network
-
-    return network
+    return benchmark_module("network", monkeypatch)
 
 
 @pytest.fixture
 def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import timing
-
-    return timing
+    return benchmark_module("timing", monkeypatch)
 
 
 def test_the_table_has_rates_and_shares_of_the_ceiling(tmp_path: Path) -> None:

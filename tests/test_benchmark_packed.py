@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 import yaml
-from benchmark_runs import run_benchmark
+from benchmark_runs import benchmark_module, run_benchmark
 from cli_helpers import ROOT
 
 from rllib_multienv import AgnosticNetConfig
@@ -16,10 +16,7 @@ from rllib_multienv import AgnosticNetConfig
 
 @pytest.fixture
 def packed(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import packed
-
-    return packed
+    return benchmark_module("packed", monkeypatch)
 
 
 def test_the_table_has_ratios_and_one_parameter_count(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from first_gradient import of_learners
-from tiny_runs import assert_same, running, tiny_config, weights
+from first_gradient import assert_same_parameters, of_learners
+from tiny_runs import assert_goes_on_when_restored, assert_same, running, tiny_config, weights
 
 from rllib_multienv.algorithms.ppo.kl_coefficients import LARGEST, SMALLEST, KLCoefficients
 
@@ -75,15 +74,7 @@ def test_the_reported_coefficients_follow_the_reported_divergence() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_restored_run_goes_on_as_it_would_have(tmp_path: Path) -> None:
     config = tiny_config(ENVS, use_kl_loss=True, kl_coeff=5.0, kl_target=10.0)
-    with running(config) as algo:
-        algo.train()
-        path = algo.save_to_path(str(tmp_path / "checkpoint"))
-        algo.train()
-        expected = weights(algo)
-    with running(config.copy()) as other:
-        other.restore_from_path(path)
-        other.train()
-        assert_same(weights(other), expected)
+    assert_goes_on_when_restored(config, tmp_path)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -94,10 +85,6 @@ def test_two_learners_hold_the_same_coefficients() -> None:
         for _ in range(2):
             result = algo.train()["learners"]
         states = of_learners(algo.learner_group, lambda learner: learner._kl_coefficients.get_state())
-        parameters = of_learners(
-            algo.learner_group, lambda learner: {k: v.numpy() for k, v in learner.network.state_dict().items()}
-        )
+        assert_same_parameters(algo.learner_group)
     assert states[0] == states[1] and states[0].keys() == set(ENVS)
     assert {env_id: result[env_id]["curr_kl_coeff"] for env_id in ENVS} == pytest.approx(states[0])
-    for name, value in parameters[0].items():
-        np.testing.assert_array_equal(value, parameters[1][name])

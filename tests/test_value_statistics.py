@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from first_gradient import of_learners
-from tiny_runs import assert_same, running, tiny_config, weights
+from first_gradient import assert_same_parameters, of_learners
+from tiny_runs import assert_goes_on_when_restored, running, tiny_config
 
 from rllib_multienv.learners.value_statistics import RATE, ValueStatistics
 
@@ -76,15 +75,7 @@ def test_normalised_values_are_read_in_the_unit_of_rewards() -> None:
 @pytest.mark.parametrize("option", ["value_normalization", "value_loss_scaling"])
 def test_a_restored_run_goes_on_as_it_would_have(option: str, tmp_path: Any) -> None:
     config = tiny_config(ENVS, **{option: "running"})
-    with running(config) as algo:
-        algo.train()
-        path = algo.save_to_path(str(tmp_path / "checkpoint"))
-        algo.train()
-        expected = weights(algo)
-    with running(config.copy()) as other:
-        other.restore_from_path(path)
-        other.train()
-        assert_same(weights(other), expected)
+    assert_goes_on_when_restored(config, tmp_path)
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -93,13 +84,9 @@ def test_two_learners_hold_the_same_statistics() -> None:
     with running(config) as algo:
         algo.train()
         states = of_learners(algo.learner_group, lambda learner: learner._value_statistics.get_state())
-        parameters = of_learners(
-            algo.learner_group, lambda learner: {k: v.numpy() for k, v in learner.network.state_dict().items()}
-        )
+        assert_same_parameters(algo.learner_group)
     assert states[0].keys() == set(ENVS)
     assert states[0] == states[1]
-    for name, value in parameters[0].items():
-        np.testing.assert_array_equal(value, parameters[1][name])
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,19 @@ def changed(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -
     """Names of the arrays that are not equal bit for bit."""
     assert before.keys() == after.keys()
     return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+def assert_goes_on_when_restored(config: MultiEnvPPOConfig, folder: Path) -> None:
+    """A run that is restored after one iteration has the same weights after the next as one that went straight on."""
+    with running(config) as algo:
+        algo.train()
+        path = algo.save_to_path(str(folder / "checkpoint"))
+        algo.train()
+        expected = weights(algo)
+    with running(config.copy()) as other:
+        other.restore_from_path(path)
+        other.train()
+        assert_same(weights(other), expected)
 
 
 def make_runner(config: MultiEnvPPOConfig) -> MultiEnvRunner:
