@@ -12,6 +12,8 @@ import pytest
 from cli_helpers import command, environment, run_cli
 from experiment_files import TINY, written
 
+from rllib_multienv.evaluation.experiment_info import read_experiment_info
+
 PRETRAIN = ("--only", "pretrain/agnostic/seed0")
 
 
@@ -52,6 +54,9 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
         ("transfer", "Acrobot-v1"),
         ("alone", "CartPole-v1"),
     ]
+    # A variant that has not run here may have run elsewhere: one report of both knows what it is an ablation of.
+    info = read_experiment_info(metrics / "experiment.json")
+    assert [variant.ablation_of for variant in info.variants] == [None, "agnostic", None]
     assert {(r["env_a"], r["env_b"]) for r in rows(metrics / "gradient_cosines.csv")} == {
         ("CartPole-v1", "Pendulum-v1")
     }

@@ -311,3 +311,18 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 1
     assert "metrics lacks runs.csv" in result.output
+
+
+def test_what_has_not_run_is_not_in_the_report(tmp_path: Path) -> None:
+    done = _without(made_up(), lambda phase: phase in ("single", "transfer"))
+    summary = summarize(ExperimentScores(done))
+    # What transfer begins with is there, for the table of phases says where each begins.
+    assert [row[0] for row in summary.phases.rows] == ["single", "pretrain", "transfer"]
+    assert ("Variants", "Agnostic S4, Padded MLP and Trained alone") in summary.facts
+    only_the_ablation = replace(
+        made_up(),
+        runs=tuple(row for row in made_up().runs if row.variant in ("s4-bare", "alone")),
+        evaluations=tuple(row for row in made_up().evaluations if row.variant in ("s4-bare", "alone")),
+        curves=(),
+    )
+    assert "ablations" not in _tables(only_the_ablation)

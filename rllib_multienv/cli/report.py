@@ -14,12 +14,20 @@ from rllib_multienv.cli.training import shown
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an experiment.", show_default=False)],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...",
+            help="Folder of an experiment, or folders of its parts, each with some of its runs.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.html",
-            help="The page, figures and tables beside it; default: report.html in DIR.",
+            help="The page, figures and tables beside it; default: report.html in DIR. Needed for several DIR: the raw "
+            "metrics of all go beside it too.",
             show_default=False,
         ),
     ] = None,
@@ -27,18 +35,35 @@ def report(
     """Make the report of an experiment from its raw metrics: a page, figures and tables."""
     console = make_console()
     with user_errors():
-        from rllib_multienv.evaluation.report import METRICS_FOLDER, write_report
+        from rllib_multienv.evaluation.report import METRICS_FOLDER, page_path, write_report
 
+        if len(folders) > 1 and output is None:
+            raise ValueError("--output says where the report of several folders goes")
         with console.status("collecting") as status:
-            collect_runs(folder)
+            for folder in folders:
+                collect_runs(folder)
+                if not (folder / METRICS_FOLDER).is_dir():
+                    raise FileNotFoundError(
+                        f"{folder} has no folder {METRICS_FOLDER}, which holds an experiment's raw metrics; "
+                        "multienv experiment makes it"
+                    )
+            source = folders[0]
+            if len(folders) > 1:
+                source = page_path(source, output).parent
+                merge_parts(folders, source)
             status.update("drawing")
-            if not (folder / METRICS_FOLDER).is_dir():
-                raise FileNotFoundError(
-                    f"{folder} has no folder {METRICS_FOLDER}, which holds an experiment's raw metrics; "
-                    "multienv experiment makes it"
-                )
-            page = write_report(folder, output)
+            page = write_report(source, output)
         console.print(Text(f"report in {shown(page)}"), soft_wrap=True)
+
+
+def merge_parts(folders: list[Path], target: Path) -> None:
+    """Write the raw metrics of all parts of an experiment as those of one."""
+    from rllib_multienv.evaluation.merge_metrics import merge_raw_metrics
+    from rllib_multienv.evaluation.raw_metrics import read_raw_metrics, write_raw_metrics
+    from rllib_multienv.evaluation.report import METRICS_FOLDER
+
+    parts = {str(folder): read_raw_metrics(folder / METRICS_FOLDER) for folder in folders}
+    write_raw_metrics(merge_raw_metrics(parts), target / METRICS_FOLDER)
 
 
 def collect_runs(folder: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,9 @@ class ExperimentInfo:
         name: Its name.
         title: The report's title; default: `name`.
         description: Some sentences for the report's head.
-        phases: Its phases, in the order of the report.
-        variants: Its variants, in the order of the report.
-        seeds: The random seeds.
+        phases: Its phases, in the order of the report; some may not have run.
+        variants: Its variants, in the order of the report; some may not have run.
+        seeds: The random seeds of the runs.
         versions: Version by package, as in ``{"ray": "2.60.0"}``.
         machine: What it ran on, in words.
         command: The command line that runs it again.
@@ -123,6 +123,22 @@ class ExperimentInfo:
             if variant.name == name:
                 return variant
         raise ValueError(f"unknown variant {name!r}; known: {', '.join(v.name for v in self.variants)}")
+
+    def restricted_to(self, phases: Collection[str], variants: Collection[str]) -> ExperimentInfo:
+        """The same with these phases, those that they begin with, and these variants alone.
+
+        A variant whose base is left out is no ablation there.
+        """
+        kept = {*phases, *(phase.start_from for phase in self.phases if phase.name in phases)}
+        return replace(
+            self,
+            phases=tuple(phase for phase in self.phases if phase.name in kept),
+            variants=tuple(
+                variant if variant.ablation_of in variants else replace(variant, ablation_of=None)
+                for variant in self.variants
+                if variant.name in variants
+            ),
+        )
 
 
 def read_experiment_info(path: str | Path) -> ExperimentInfo:

@@ -7,12 +7,19 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from rllib_multienv.evaluation.curve_bands import Curve
-from rllib_multienv.evaluation.raw_metrics import PhaseInfo, RawMetrics, RunRow, VariantInfo
+from rllib_multienv.evaluation.raw_metrics import (
+    CurvePoint,
+    EvaluationPoint,
+    PhaseInfo,
+    RawMetrics,
+    RunRow,
+    VariantInfo,
+)
 from rllib_multienv.evaluation.reference_scores import Reference, best_reference
 
 
 class ExperimentScores:
-    """Returns, normalised scores and learning curves of an experiment.
+    """Returns, normalised scores and learning curves of an experiment, as far as it has run.
 
     Only runs that are done count: the evaluation of a run that stands in `runs.csv` as failed or unfinished is no
     final one. A run that does not stand there counts as done.
@@ -23,7 +30,8 @@ class ExperimentScores:
 
     def __init__(self, metrics: RawMetrics) -> None:
         self.metrics = metrics
-        self.experiment = metrics.experiment
+        rows: list[RunRow | EvaluationPoint | CurvePoint] = [*metrics.runs, *metrics.evaluations, *metrics.curves]
+        self.experiment = metrics.experiment.restricted_to({row.phase for row in rows}, {row.variant for row in rows})
         self._runs = {(run.phase, run.variant, run.seed, run.env): run for run in metrics.runs}
         self._returns: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
         for row in metrics.evaluations:

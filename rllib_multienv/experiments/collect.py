@@ -80,12 +80,8 @@ def _versions(places: Iterable[Place]) -> dict[str, str]:
 
 
 def _info(experiment: ExperimentFile, places: Sequence[Place], invocation: Mapping[str, str]) -> ExperimentInfo:
-    runs = [place.run for place in places]
-    started = {run.phase.name for run in runs}
-    phases = [phase for phase in experiment.phases.values() if phase.name in started]
-    variants = [v for v in experiment.variants.values() if any(run.variant.name == v.name for run in runs)]
-    names = {variant.name for variant in variants}
-    envs = {phase.name: _env_ids(phase) for phase in phases}
+    """All phases and variants of the file, also those that have not run here: others may run them elsewhere."""
+    phases = tuple(experiment.phases.values())
     return ExperimentInfo(
         name=experiment.name,
         title=experiment.title,
@@ -95,16 +91,16 @@ def _info(experiment: ExperimentFile, places: Sequence[Place], invocation: Mappi
                 name=phase.name,
                 kind=_kind(phase, phases),
                 start_from=phase.start_from,
-                envs=envs[phase.name],
+                envs=_env_ids(phase),
                 steps_per_environment=phase.steps_per_environment,
             )
             for phase in phases
         ),
         variants=tuple(
-            VariantInfo(name=v.name, title=v.title, ablation_of=v.ablation_of if v.ablation_of in names else None)
-            for v in variants
+            VariantInfo(name=variant.name, title=variant.title, ablation_of=variant.ablation_of)
+            for variant in experiment.variants.values()
         ),
-        seeds=tuple(dict.fromkeys(run.seed for run in runs)),
+        seeds=tuple(dict.fromkeys(place.run.seed for place in places)),
         versions=_versions(places),
         machine=invocation.get("machine", ""),
         command=invocation.get("command", ""),

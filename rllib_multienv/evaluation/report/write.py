@@ -36,9 +36,7 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
         ValueError: If they are damaged; the message says where.
     """
     folder = Path(folder)
-    page = folder / PAGE if output is None else Path(output)
-    if page.is_dir():
-        page = page / PAGE
+    page = page_path(folder, output)
     scores = ExperimentScores(read_raw_metrics(folder / METRICS_FOLDER))
     colors = variant_colors(scores)
     summary = summarize(scores)
@@ -55,6 +53,12 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
     text = render_page(summary, sections, colors, scores.experiment.command)
     page.write_text(text, encoding="utf-8", newline="")
     return page
+
+
+def page_path(folder: Path, output: str | Path | None = None) -> Path:
+    """Where `write_report` writes the page of an experiment's folder."""
+    page = folder / PAGE if output is None else Path(output)
+    return page / PAGE if page.is_dir() else page
 
 
 def _file_name(name: str) -> str:
