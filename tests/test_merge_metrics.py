@@ -92,9 +92,10 @@ def test_of_two_that_are_done_the_first_counts() -> None:
 def test_all_machines_commands_and_versions_are_named() -> None:
     one = replace(WHOLE, experiment=replace(INFO, machine="a", command="run a", versions={"ray": "1", "torch": "2"}))
     two = replace(WHOLE, experiment=replace(INFO, machine="b", command="run b", versions={"ray": "1", "torch": "3"}))
-    merged = merge_raw_metrics({"one": one, "two": two}).experiment
-    assert (merged.machine, merged.command) == ("a, b", "run a; run b")
-    assert merged.versions == {"ray": "1", "torch": "2, 3"}
+    merged = merge_raw_metrics({"one": one, "two": two})
+    assert (merged.experiment.machine, merged.experiment.command) == ("a; b", "run a; run b")
+    assert merged.experiment.versions == {"ray": "1", "torch": "2; 3"}
+    assert merge_raw_metrics({"both": merged, "two": two}).experiment == merged.experiment
 
 
 def test_parts_of_two_experiments_are_refused() -> None:
@@ -140,3 +141,15 @@ def test_the_command_wants_to_know_where_to(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "--output" in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_the_metrics_of_all_do_not_replace_those_of_one(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        write_raw_metrics(WHOLE, folder / "metrics")
+    (folders[0] / "runs").mkdir()
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    result = CliRunner().invoke(app, ["report", *map(str, folders), "--output", str(folders[0] / "all.html")])
+    assert result.exit_code == 1
+    assert "holds runs" in result.output
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before

@@ -37,8 +37,13 @@ def report(
     with user_errors():
         from rllib_multienv.evaluation.report import METRICS_FOLDER, page_path, write_report
 
-        if len(folders) > 1 and output is None:
-            raise ValueError("--output says where the report of several folders goes")
+        source = folders[0]
+        if len(folders) > 1:
+            if output is None:
+                raise ValueError("--output says where the report of several folders goes")
+            source = page_path(source, output).parent
+            if (source / "runs").is_dir():
+                raise ValueError(f"{source} holds runs, whose raw metrics are its own; --output wants another folder")
         with console.status("collecting") as status:
             for folder in folders:
                 collect_runs(folder)
@@ -47,9 +52,7 @@ def report(
                         f"{folder} has no folder {METRICS_FOLDER}, which holds an experiment's raw metrics; "
                         "multienv experiment makes it"
                     )
-            source = folders[0]
             if len(folders) > 1:
-                source = page_path(source, output).parent
                 merge_parts(folders, source)
             status.update("drawing")
             page = write_report(source, output)

@@ -100,12 +100,13 @@ def _merge_info(parts: Mapping[str, RawMetrics]) -> ExperimentInfo:
             for package in sorted({package for info in infos.values() for package in info.versions})
         },
         machine=_all_different(info.machine for info in infos.values()),
-        command=_all_different((info.command for info in infos.values()), separator="; "),
+        command=_all_different(info.command for info in infos.values()),
     )
 
 
-def _all_different(texts: Iterable[str], separator: str = ", ") -> str:
-    return separator.join(dict.fromkeys(text for text in texts if text))
+def _all_different(texts: Iterable[str]) -> str:
+    """The texts one after the other; those that were put together before are taken apart, so that none comes twice."""
+    return "; ".join(dict.fromkeys(part for text in texts for part in text.split("; ") if part))
 
 
 def _merge_named(what: str, parts: Mapping[str, Sequence[_Part]]) -> tuple[_Part, ...]:
