@@ -56,6 +56,7 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     ]
     # A variant that has not run here may have run elsewhere: one report of both knows what it is an ablation of.
     info = read_experiment_info(metrics / "experiment.json")
+    assert info.name == "tiny"
     assert [variant.ablation_of for variant in info.variants] == [None, "agnostic", None]
     assert {(r["env_a"], r["env_b"]) for r in rows(metrics / "gradient_cosines.csv")} == {
         ("CartPole-v1", "Pendulum-v1")

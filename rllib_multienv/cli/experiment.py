@@ -62,7 +62,7 @@ def experiment(
                 on_change=display.changed,
             )
             execution.check()
-            _write_description(root, file)
+            _write_description(root, file, wanted.name)
             before = {number: signal.signal(number, lambda *_: execution.interrupt()) for number in _SIGNALS}
             try:
                 done = execution.run()
@@ -81,7 +81,7 @@ def experiment(
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _write_description(root: Path, file: Path) -> None:
+def _write_description(root: Path, file: Path, name: str) -> None:
     """Keep the experiment's file, and how it was run, with its results."""
     from rllib_multienv.experiments.machine import describe_machine
     from rllib_multienv.experiments.places import EXPERIMENT_FILE, INVOCATION_FILE
@@ -90,7 +90,7 @@ def _write_description(root: Path, file: Path) -> None:
     if file.resolve() != root / EXPERIMENT_FILE:
         (root / EXPERIMENT_FILE).write_bytes(file.read_bytes())
     command = shlex.join(["multienv", "experiment", *sys.argv[2:]])
-    invocation = {"command": command, "machine": describe_machine()}
+    invocation = {"name": name, "command": command, "machine": describe_machine()}
     (root / INVOCATION_FILE).write_text(json.dumps(invocation, indent=2) + "\n", encoding="utf-8")
 
 

@@ -51,12 +51,13 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
     """
     if not (folder / EXPERIMENT_FILE).is_file():
         raise FileNotFoundError(f"{folder} is no folder of an experiment: it has no {EXPERIMENT_FILE}")
-    experiment = load_experiment_file(folder / EXPERIMENT_FILE)
+    invocation = _invocation(folder)
+    experiment = load_experiment_file(folder / EXPERIMENT_FILE, default_name=invocation.get("name"))
     runs = [run for run in plan(experiment) if Place(folder, run).file.is_file()]
     places = [Place(folder, run) for run in runs]
     progress = [(place, place.rows()) for place in places]
     metrics = RawMetrics(
-        experiment=_info(experiment, places, _invocation(folder)),
+        experiment=_info(experiment, places, invocation),
         runs=tuple(_run_row(place, rows) for place, rows in progress),
         evaluations=tuple(point for place in places for point in _evaluation(place)),
         curves=tuple(point for place, rows in progress for point in _curves(place, rows)),

@@ -106,8 +106,12 @@ def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def load_experiment_file(path: str | Path) -> ExperimentFile:
+def load_experiment_file(path: str | Path, *, default_name: str | None = None) -> ExperimentFile:
     """Reads an experiment file.
+
+    Args:
+        path: The file.
+        default_name: The experiment's name where the file gives none; default: the file's, without its ending.
 
     Raises:
         ConfigFileError: There is no such file, or it is not valid; with the line.
@@ -118,7 +122,7 @@ def load_experiment_file(path: str | Path) -> ExperimentFile:
         reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ConfigFileError(reason, source=str(path)) from None
     tree, lines = yaml_text.parse(text, source=str(path))
-    return _Reader(str(path), lines).experiment(tree, default_name=Path(path).stem)
+    return _Reader(str(path), lines).experiment(tree, default_name=default_name or Path(path).stem)
 
 
 class _Reader:
