@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# One thread each for the processes that test side by side and for the programs that they start: threads that wait for
+# each other on cores that others use made those up to seven times as slow.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 TESTS = Path(__file__).parent
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Several processes of a test share few cores."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +25,14 @@ def ray_cluster() -> Iterator[None]:
     if ray.is_initialized():  # RLlib starts Ray by itself where a test that needs no cluster builds an algorithm
         ray.shutdown()
     paths = [str(TESTS.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
-    ray.init(
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS")  # Ray gives its workers as many threads as CPUs, unless this says how many
+        ray.init(
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+        )
     yield
     ray.shutdown()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 
-import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from tiny_runs import tiny_config
 
@@ -27,7 +26,6 @@ def go_on(algo: Algorithm, parent: int) -> None:
         algo.train()
 
 
-torch.set_num_threads(1)
 algo = tiny_config().build_algo()
 algo.train()
 algo.save_to_path(PATH)

@@ -71,7 +71,7 @@ def test_acts_where_ray_cannot_be_imported(trained: dict[str, Any]) -> None:
     observations = json.dumps({env_id: rows.tolist() for env_id, rows in trained["obs"].items()})
     done = subprocess.run(
         [sys.executable, str(program), str(trained["path"]), observations],
-        env={**environment(), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=120,

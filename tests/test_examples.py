@@ -18,7 +18,7 @@ def run_example(name: str, *arguments: str, cwd: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *arguments],
         cwd=cwd,
-        env={**environment(), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,9 +10,6 @@ from interfaces import interface
 
 from rllib_multienv.nets import AgnosticActorCritic, AgnosticNetConfig
 
-torch.set_num_threads(1)
-
-
 FOUR = {
     "CartPole-v1": interface(4, 2, True),
     "Reacher-v4": interface(11, 2, False),

@@ -10,8 +10,6 @@ from interfaces import interface
 
 from rllib_multienv.nets.context import CONTEXT_SIZE, TaskContext, describe, with_named_rows
 
-torch.set_num_threads(1)
-
 
 def _interface(obs_size: int = 4, action_size: int = 2, discrete: bool = False, bound: float = 1.0) -> Any:
     return interface(obs_size, action_size, discrete, bound)

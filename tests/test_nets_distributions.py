@@ -7,8 +7,6 @@ import torch.distributions as reference
 
 from rllib_multienv.nets import Categorical, DiagGaussian, distribution_for
 
-torch.set_num_threads(1)
-
 
 def test_categorical_equals_the_reference() -> None:
     a, b = torch.randn(2, 5, 4, dtype=torch.float64)

@@ -9,8 +9,6 @@ import torch
 
 from rllib_multienv.nets.s4 import S4Kernels
 
-torch.set_num_threads(1)
-
 
 def _fresh(bank: S4Kernels, length: int) -> torch.Tensor:
     return deepcopy(bank).compute(length)

@@ -8,8 +8,6 @@ import torch
 
 from rllib_multienv.nets import MLPNetConfig
 
-torch.set_num_threads(1)
-
 
 def _interface(discrete: bool, obs_size: int = 3) -> Any:
     return SimpleNamespace(

@@ -7,7 +7,6 @@ from rllib_multienv.nets import packed_ops
 from rllib_multienv.nets.packed_ops import causal_convolution, lift_components, repeat_rows, segment_mean
 from rllib_multienv.nets.segments import Segments
 
-torch.set_num_threads(1)
 LAYOUT = Segments.of([(1, 2), (3, 1), (3, 2), (6, 2)])
 
 

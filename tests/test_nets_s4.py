@@ -8,8 +8,6 @@ from rllib_multienv.nets.s4 import S4Kernels, dplr_legs, legs_matrix
 from rllib_multienv.nets.s4d import S4DKernels
 from rllib_multienv.nets.segments import Segments
 
-torch.set_num_threads(1)
-
 
 def _kernels(cls: type = S4Kernels, layers: int = 2, d_model: int = 3, d_state: int = 8) -> torch.nn.Module:
     torch.manual_seed(0)

@@ -9,8 +9,6 @@ import torch
 from rllib_multienv.modules import frozen_parameters
 from rllib_multienv.nets import SingleNetConfig
 
-torch.set_num_threads(1)
-
 
 def _interface(discrete: bool, obs_size: int = 3) -> Any:
     return SimpleNamespace(

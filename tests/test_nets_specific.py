@@ -11,9 +11,6 @@ from interfaces import interface
 from rllib_multienv.modules import frozen_parameters
 from rllib_multienv.nets import SpecificActorCritic, SpecificNetConfig, env_key, environment_of
 
-torch.set_num_threads(1)
-
-
 # Ids that torch does not take as names of modules, and one that is an attribute of them.
 FOUR = {
     "CartPole-v1": interface(4, 2, True),

@@ -109,7 +109,7 @@ def test_processes_that_record_at_once(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, json.dumps(wanted)],
-            env={**environment(), "OMP_NUM_THREADS": "1"},
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

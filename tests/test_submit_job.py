@@ -59,7 +59,7 @@ def clean_environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != "PYTHONPATH"}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])  # a job says just "python"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24)}
-    return {**kept, **token, "PATH": path, "OMP_NUM_THREADS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    return {**kept, **token, "PATH": path, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def wait_until_up(url: str, head: subprocess.Popen[bytes], log: Path, timeout: float = 90) -> None:
