@@ -80,10 +80,29 @@ def test_the_main_table_has_the_scores_of_every_variant(tmp_path: Path) -> None:
     assert (s4["parameters"], s4["steps_per_second"], s4["complete_seeds"]) == ("255600", "16.0", "3 of 3")
 
 
+def test_the_return_while_learning_counts_as_well(tmp_path: Path) -> None:
+    s4, mlp, bare = _lines(made_up(), "aggregate_pretrain", tmp_path)
+    # Curves rise from 0 in straight lines, so their means are half of what they end with.
+    assert [row["learning"] for row in (s4, mlp, bare)] == ["30.5", "20.5", "26.75"]
+    late = replace(
+        made_up(),
+        curves=tuple(
+            replace(point, return_mean=0.0)
+            if (point.phase, point.variant) == ("pretrain", "s4-bare") and point.steps <= STEPS // 2
+            else point
+            for point in made_up().curves
+        ),
+    )
+    before, after = (_lines(metrics, "ablations", tmp_path)[0] for metrics in (made_up(), late))
+    assert float(before["learning_difference"]) == pytest.approx(-3.75)
+    assert float(after["learning_difference"]) < -8
+    assert after["iqm_difference"] == before["iqm_difference"]
+
+
 def test_the_best_score_stands_out(tmp_path: Path) -> None:
     write_markdown(_tables(made_up())["aggregate_pretrain"], tmp_path / "table.md")
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert "| variant | average | median | worst | IQM [95% interval] |" in lines[2]
+    assert "| variant | average | median | worst | IQM [95% interval] | while learning |" in lines[2]
     assert lines[4].startswith("| Agnostic S4 | **61.0** | **61.0** | **41.0** | **61.0 [")
     assert lines[5].startswith("| Padded MLP | 41.0 | 41.0 | 21.0 | 41.0 [")
 

@@ -28,6 +28,13 @@ class Curve:
             return None
         return float(np.interp(steps, self.steps, self.returns))
 
+    @property
+    def mean(self) -> float:
+        """The mean return over all steps from the first point to the last, between the points by straight lines."""
+        if len(self.steps) == 1:
+            return self.returns[0]
+        return float(np.trapezoid(self.returns, self.steps) / (self.steps[-1] - self.steps[0]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Band:

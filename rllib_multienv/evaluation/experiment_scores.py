@@ -71,14 +71,23 @@ class ExperimentScores:
 
     def scores(self, phase: PhaseInfo, variant: str) -> dict[str, dict[int, float]]:
         """Normalised scores by environment and seed; an environment without a reference has none, nor is it there."""
-        matrix = {}
-        for env_id in phase.envs:
-            reference = self.references[env_id]
-            by_seed = {
-                seed: score
-                for seed, value in self.returns(phase.name, variant, env_id).items()
-                if (score := reference.score(value)) is not None
+        return self._normalized({env_id: self.returns(phase.name, variant, env_id) for env_id in phase.envs})
+
+    def learning_scores(self, phase: PhaseInfo, variant: str) -> dict[str, dict[int, float]]:
+        """The same of the return during training, in the mean over its steps; exploration is included."""
+        curves = {env_id: self._curves.get((phase.name, variant, env_id), {}) for env_id in phase.envs}
+        return self._normalized(
+            {
+                env_id: {seed: _curve(by_seed[seed]).mean for seed in sorted(by_seed)}
+                for env_id, by_seed in curves.items()
             }
+        )
+
+    def _normalized(self, returns: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
+        matrix = {}
+        for env_id, values in returns.items():
+            reference = self.references[env_id]
+            by_seed = {seed: score for seed, value in values.items() if (score := reference.score(value)) is not None}
             if by_seed:
                 matrix[env_id] = by_seed
         return matrix
@@ -153,8 +162,9 @@ class ExperimentScores:
 
 
 def _curves(by_seed: Mapping[int, list[tuple[int, float]]]) -> list[Curve]:
-    curves = []
-    for seed in sorted(by_seed):
-        steps, returns = zip(*sorted(by_seed[seed]), strict=True)
-        curves.append(Curve(steps=steps, returns=returns))
-    return curves
+    return [_curve(by_seed[seed]) for seed in sorted(by_seed)]
+
+
+def _curve(points: list[tuple[int, float]]) -> Curve:
+    steps, returns = zip(*sorted(points), strict=True)
+    return Curve(steps=steps, returns=returns)

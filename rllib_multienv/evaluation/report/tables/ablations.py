@@ -38,6 +38,7 @@ def ablation_table(scores: ExperimentScores) -> Table:
                 len(differences),
                 statistics.fmean(differences) if differences else None,
                 iqm_difference(mine, theirs),
+                iqm_difference(scores.learning_scores(phase, variant.name), scores.learning_scores(phase, base.name)),
             )
         )
     return Table(
@@ -50,11 +51,13 @@ def ablation_table(scores: ExperimentScores) -> Table:
             Column(key="environments", title="environments", kind="count"),
             Column(key="average_difference", title="average", kind="score"),
             Column(key="iqm_difference", title="IQM [95% interval]", kind="interval"),
+            Column(key="learning_difference", title="while learning, IQM [95% interval]", kind="interval"),
         ),
         rows=tuple(rows),
         notes=(
             "Over the environments in which both have a score. The interval is by stratified bootstrap of both sides; "
-            "where it holds 0, these seeds do not tell the two apart.",
+            "where it holds 0, these seeds do not tell the two apart. While learning: of the returns during training, "
+            "exploration included, in the mean over all its steps.",
         ),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rllib_multienv.evaluation.aggregate import aggregate
+import statistics
+
+from rllib_multienv.evaluation.aggregate import aggregate, environment_means
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, RunRow
 from rllib_multienv.evaluation.report.tables.table import Cell, Column, Table
@@ -18,6 +20,7 @@ def aggregate_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for variant in scores.variants(phase):
         total = aggregate(scores.scores(phase, variant.name))
+        learning = environment_means(scores.learning_scores(phase, variant.name))
         runs = [run for run in scores.runs(phase.name, variant.name) if run.status == "done"]
         missing = {seed for seed, _ in scores.missing(phase, variant.name)}
         seeds = len(scores.experiment.seeds)
@@ -28,6 +31,7 @@ def aggregate_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
                 total.median if total else None,
                 total.worst if total else None,
                 total.iqm if total else None,
+                statistics.fmean(learning.values()) if learning else None,
                 total.environments if total else 0,
                 f"{seeds - len(missing)} of {seeds}",
                 _parameters(runs),
@@ -39,7 +43,9 @@ def aggregate_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
         "Normalised score: 0 is what random actions get, 100 what the best agent gets that was trained in the "
         "environment alone. Average, median and worst: over environments, of the means over seeds. IQM: interquartile "
         "mean over environments and seeds, with a 95% interval by stratified bootstrap (seeds are drawn within each "
-        "environment). Steps/s: environment steps per second of training, mean over runs."
+        "environment). While learning: the average for the returns during training, exploration included, in the mean "
+        "over all its steps; of two variants that end alike, the one that got there sooner has more. Steps/s: "
+        "environment steps per second of training, mean over runs."
     ]
     if without:
         reasons = "; ".join(f"{env_id} ({scores.references[env_id].problem})" for env_id in without)
@@ -53,6 +59,7 @@ def aggregate_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
             Column(key="median", title="median", kind="score", best=True),
             Column(key="worst", title="worst", kind="score", best=True),
             Column(key="iqm", title="IQM [95% interval]", kind="interval", best=True),
+            Column(key="learning", title="while learning", kind="score", best=True),
             Column(key="environments", title="environments", kind="count"),
             Column(key="complete_seeds", title="complete seeds"),
             Column(key="parameters", title="parameters", kind="count"),
