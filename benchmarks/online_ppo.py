@@ -9,7 +9,8 @@ threads. An iteration samples copies x steps and learns them; what it does is co
 
 Each competitor is a process of its own that makes iterations when it is told to. All are built first; then every
 repetition lets each fill a turn, one after the other, so that whatever else the machine does meets all of them alike.
-Printed are medians and ranges over the repetitions; "ours is faster by" is the ratio within each repetition.
+Printed are medians and ranges over the repetitions; "ours is faster by" is the ratio within each repetition, of wall
+time and of the competitors' CPU time, which leaves out what other programs took of the cores.
 The row "floor" is no competitor: the environment's steps and the gradient steps of the plain loop, and nothing else.
 
 Stable-Baselines3 is no dependency of this package: give the Python of an environment that has it
@@ -20,8 +21,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from publish import publish
@@ -29,7 +32,7 @@ from publish import publish
 sys.path.insert(0, str(Path(__file__).parent / "offline"))
 sys.path.insert(0, str(Path(__file__).parent / "online"))
 from settings import SETTINGS, SHORT, Setting
-from timing import Spread, ratio, time_in_turn
+from timing import Spread, Timing, ratio, time_in_turn
 from turns import Competitor
 
 from rllib_multienv.experiments.machine import describe_machine
@@ -53,7 +56,10 @@ def race(setting: Setting, threads: int, pythons: dict[str, str], repeats: int, 
             competitors[name] = Competitor(name, [python, script, setting.to_json(), "--threads", str(threads)])
         counts = {name: [int(found.versions[key]) for key in COUNTS] for name, found in competitors.items()}
         turns = {name: lambda c=competitor: c.run(1) for name, competitor in competitors.items()}
-        timings = time_in_turn(turns, repeats=repeats, min_seconds=seconds, pause=0.2)
+        timings = {
+            name: with_cpu_time(timing, competitors[name])
+            for name, timing in time_in_turn(turns, repeats=repeats, min_seconds=seconds, pause=0.2).items()
+        }
     finally:
         for competitor in competitors.values():
             competitor.close()
@@ -67,20 +73,29 @@ def race(setting: Setting, threads: int, pythons: dict[str, str], repeats: int, 
         f"{setting.in_words()}; {threads} {'thread' if threads == 1 else 'threads'}; "
         f"{', '.join(f'{library} {version}' for library, version in versions.items())}.",
         "",
-        "| | env steps/s, median (range) | env steps of an iteration | gradient steps | ours is faster by | goal |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | env steps/s, median (range) | env steps of an iteration | gradient steps | ours is faster by | goal "
+        "| by CPU time |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, timing in timings.items():
         env_steps, gradient_steps = counts[name]
         rate = Spread.of([env_steps / wall for wall in timing.seconds])
         rates = f"{rate.median:,.0f} ({rate.low:,.0f} to {rate.high:,.0f})"
-        gain, goal = "", ""
+        gain, goal, cpu_gain = "", "", ""
         if name != OURS and OURS in timings:
             per_step = env_steps / counts[OURS][0]
-            gain = ratio(timing, timings[OURS]).text(1 / per_step)
+            gain, cpu_gain = (ratio(timing, timings[OURS], cpu=cpu).text(1 / per_step) for cpu in (False, True))
             goal = f"{GOALS[name]:g}" if name in GOALS else ""
-        lines.append(f"| {name} | {rates} | {env_steps} | {gradient_steps} | {gain} | {goal} |")
+        lines.append(f"| {name} | {rates} | {env_steps} | {gradient_steps} | {gain} | {goal} | {cpu_gain} |")
     return lines
+
+
+def with_cpu_time(timing: Timing, competitor: Competitor) -> Timing:
+    """The competitor's own CPU time in place of this process's."""
+    repeats = len(timing.seconds)
+    timed = competitor.cpu_seconds[-repeats * timing.calls :]
+    parts = [timed[start : start + timing.calls] for start in range(0, len(timed), timing.calls)]
+    return replace(timing, cpu_seconds=tuple(map(statistics.fmean, parts)))
 
 
 def main() -> None:

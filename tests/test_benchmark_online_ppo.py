@@ -37,6 +37,7 @@ def test_the_plain_loop_and_ours_do_the_same_number_of_steps(tmp_path: Path) -> 
             assert int(row[2]) == setting.rows
             assert int(row[3]) == setting.epochs * setting.rows // setting.minibatch
         assert float(plain[4].split("(")[0]) > 0 and float(plain[5]) == 1.0
+        assert float(plain[6].split("(")[0]) > 0
 
 
 def test_without_its_interpreter_stable_baselines3_is_left_out(tmp_path: Path) -> None:

@@ -88,14 +88,18 @@ class MultiEnvPPOLearner(MultiEnvLearner):
 
     def _value_loss(self, env_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]) -> Tensor:
         """The value loss in the environment's own unit: a cross-entropy, or half the mean squared error."""
-        mean, std = self.module.shared.value_moments.get(env_id, (0.0, 1.0))
-        targets = (batch[Postprocessing.VALUE_TARGETS] - mean) / std
+        moments = self.module.shared.value_moments.get(env_id)
+
+        def own_unit(values: Tensor) -> Tensor:
+            return values if moments is None else (values - moments[0]) / moments[1]
+
+        targets = own_unit(batch[Postprocessing.VALUE_TARGETS])
         bins = self.network.value_bins
         if bins is not None:
             return bins.loss(fwd_out[VF_LOGITS], targets).mean()
         return squared_value_loss(
-            values=(fwd_out[Columns.VF_PREDS] - mean) / std,
-            old_values=(batch[Columns.VF_PREDS] - mean) / std,
+            values=own_unit(fwd_out[Columns.VF_PREDS]),
+            old_values=own_unit(batch[Columns.VF_PREDS]),
             value_targets=targets,
             vf_clip_param=config.vf_clip_param,
         )

@@ -58,12 +58,13 @@ def ppo_loss(
         value_loss: A scalar.
         clip_param: Bound epsilon on the probability ratio's distance from one.
         vf_loss_coeff: Weight of the value loss.
-        entropy_coeff: Weight of the entropy bonus.
+        entropy_coeff: Weight of the entropy bonus; with 0 the entropy has no gradient.
     """
     ratio = torch.exp(distribution.logp(actions) - old_logp)
     clipped_ratio = ratio.clamp(1.0 - clip_param, 1.0 + clip_param)
     policy = -torch.minimum(ratio * advantages, clipped_ratio * advantages).mean()
-    entropy = distribution.entropy().mean()
+    with torch.set_grad_enabled(bool(entropy_coeff) and torch.is_grad_enabled()):
+        entropy = distribution.entropy().mean()
     total = policy + vf_loss_coeff * value_loss
     if entropy_coeff:
         total = total - entropy_coeff * entropy
