@@ -20,9 +20,10 @@ def test_no_sequence_is_empty() -> None:
         Segments.of([(0, 3)])
 
 
-@pytest.mark.parametrize("long", [100, 5])
-def test_convolution_equals_its_definition(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("long", "block"), [(100, 64), (5, 64), (5, 4)])
+def test_convolution_equals_its_definition(long: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_ops, "_LONG", long)  # both ways to the kernel's gradient
+    monkeypatch.setattr(packed_ops, "_BLOCK", block)
     tokens = torch.randn(LAYOUT.num_tokens, 3, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
     out = causal_convolution(tokens, kernel, LAYOUT)

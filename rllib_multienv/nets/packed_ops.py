@@ -21,8 +21,10 @@ __all__ = ["causal_convolution", "lift_components", "repeat_rows", "segment_mean
 
 # Up to this length shifted multiply-adds are faster than a call of the depthwise convolution.
 _SHORT = 4
-# From this length on the gradient of the kernel is cheaper by Fourier transform than lag by lag.
-_LONG = 192
+# From this length on the gradient of the kernel is cheaper by matrix products than lag by lag.
+_LONG = 16
+# Positions in one of these products: a half of each is not needed, so small ones waste less.
+_BLOCK = 64
 
 
 def _depthwise(sequences: Tensor, kernel: Tensor, *, reverse: bool) -> Tensor:
@@ -58,12 +60,25 @@ def _convolve_group(group: Group, tokens: Tensor, kernel: Tensor, out: Tensor, *
 def _kernel_gradient(group: Group, grad: Tensor, tokens: Tensor, out: Tensor) -> None:
     """Add ``sum_{b, l} grad[b, l] * tokens[b, l - k]`` for every lag ``k >= 1``."""
     output, source, length = group.tokens(grad), group.tokens(tokens), group.length
-    if length >= _LONG:
-        spectrum = torch.fft.rfft(output, 2 * length, 1) * torch.fft.rfft(source, 2 * length, 1).conj()
-        out[1:length] += torch.fft.irfft(spectrum.sum(0), 2 * length, 0)[1:length]
+    if length < _LONG:
+        for lag in range(1, length):
+            out[lag] += (output[:, lag:] * source[:, : length - lag]).sum((0, 1))
         return
-    for lag in range(1, length):
-        out[lag] += (output[:, lag:] * source[:, : length - lag]).sum((0, 1))
+    # For each feature [L, B] @ [B, L]; what stands on the k-th diagonal below the main one belongs to lag k.
+    output, source = _by_feature(output), _by_feature(source)
+    backwards = output.new_zeros(len(output), length)  # the longest lag first, so that a row is added as it stands
+    for start in range(0, length, _BLOCK):
+        end = min(start + _BLOCK, length)
+        products = output[..., start:end].transpose(1, 2) @ source[..., :end]
+        for row in range(start, end):
+            backwards[:, length - 1 - row :] += products[:, row - start, : row + 1]
+    out[1:length] += backwards[:, :-1].flip(1).t()
+
+
+def _by_feature(sequences: Tensor) -> Tensor:
+    """``[B, L, H]`` as ``[H, B, L]``; a matrix is transposed several times as fast as three dimensions are permuted."""
+    rows, length, features = sequences.shape
+    return sequences.reshape(-1, features).t().contiguous().view(features, rows, length)
 
 
 class _CausalConvolution(torch.autograd.Function):
