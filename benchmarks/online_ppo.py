@@ -92,10 +92,7 @@ def race(setting: Setting, threads: int, pythons: dict[str, str], repeats: int, 
 
 def with_cpu_time(timing: Timing, competitor: Competitor) -> Timing:
     """The competitor's own CPU time in place of this process's."""
-    repeats = len(timing.seconds)
-    timed = competitor.cpu_seconds[-repeats * timing.calls :]
-    parts = [timed[start : start + timing.calls] for start in range(0, len(timed), timing.calls)]
-    return replace(timing, cpu_seconds=tuple(map(statistics.fmean, parts)))
+    return replace(timing, cpu_seconds=tuple(map(statistics.fmean, timing.by_repetition(competitor.cpu_seconds))))
 
 
 def main() -> None:

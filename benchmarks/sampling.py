@@ -35,7 +35,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from publish import publish
-from timing import Spread, Timing, time_in_turn
+from timing import Spread, time_in_turn
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MLPNetConfig, MultiEnvPPOConfig
 from rllib_multienv.connectors.sample_actions import SampleActions
@@ -144,12 +144,6 @@ def share(fragments: Sequence[dict[str, float]]) -> float:
     return 1.0 - sum(fragment[part] for fragment in fragments for part in WANTED) / whole
 
 
-def by_repetition(fragments: Sequence[dict[str, float]], timing: Timing) -> list[Sequence[dict[str, float]]]:
-    """The fragments of each repetition, without those of the warm-up."""
-    timed = fragments[-len(timing.seconds) * timing.calls :]
-    return [timed[start : start + timing.calls] for start in range(0, len(timed), timing.calls)]
-
-
 def rows_of(env: str, backends: Sequence[str], options: argparse.Namespace) -> list[str]:
     """The rows of the first table for one environment."""
     runners = {
@@ -161,7 +155,7 @@ def rows_of(env: str, backends: Sequence[str], options: argparse.Namespace) -> l
     timings = time_in_turn(tasks, repeats=options.repeats, min_seconds=options.seconds)
     rows = []
     for (network, backend), runner in runners.items():
-        repetitions = by_repetition(runner.fragments, timings[f"{network}/{backend}"])
+        repetitions = timings[f"{network}/{backend}"].by_repetition(runner.fragments)
         shares = Spread.of([share(fragments) for fragments in repetitions])
         steps = options.copies * options.steps
         timed = [fragment for fragments in repetitions for fragment in fragments]

@@ -18,8 +18,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 __all__ = ["Spread", "Timing", "ratio", "time_in_turn"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class Timing:
     def cpu(self) -> float:
         """CPU seconds of a call, median over the repetitions."""
         return statistics.median(self.cpu_seconds)
+
+    def by_repetition(self, recorded: Sequence[T]) -> list[Sequence[T]]:
+        """What the task recorded, an item for each of its calls, cut by repetition; the warm-up is left out."""
+        timed = recorded[-len(self.seconds) * self.calls :]
+        return [timed[start : start + self.calls] for start in range(0, len(timed), self.calls)]
 
 
 def ratio(above: Timing, below: Timing, *, cpu: bool = False) -> Spread:

@@ -75,11 +75,13 @@ class ExperimentScores:
 
     def learning_scores(self, phase: PhaseInfo, variant: str) -> dict[str, dict[int, float]]:
         """The same of the return during training, in the mean over its steps; exploration is included."""
-        curves = {env_id: self._curves.get((phase.name, variant, env_id), {}) for env_id in phase.envs}
         return self._normalized(
             {
-                env_id: {seed: _curve(by_seed[seed]).mean for seed in sorted(by_seed)}
-                for env_id, by_seed in curves.items()
+                env_id: {
+                    seed: _curve(points).mean
+                    for seed, points in sorted(self._curves.get((phase.name, variant, env_id), {}).items())
+                }
+                for env_id in phase.envs
             }
         )
 
