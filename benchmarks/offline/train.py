@@ -32,7 +32,10 @@ ITERATIONS = 100
 def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
     datasets = {file.stem.removesuffix("-regen"): file for file in options.files}
     network: Any = AgnosticNetConfig(
-        d_model=options.d_model, squash_mean=True, state_dependent_std=options.state_dependent_std
+        d_model=options.d_model,
+        squash_mean=True,
+        state_dependent_std=options.state_dependent_std,
+        output_init=options.output_init,
     )
     if options.network == "mlp":
         network = MLPNetConfig(hidden=(256, 256), activation="relu", squash_mean=True)
@@ -104,6 +107,9 @@ def main() -> None:
     parser.add_argument("--network", choices=("mlp", "agnostic"), default="agnostic")
     parser.add_argument("--d-model", type=int, default=32)
     parser.add_argument("--state-dependent-std", action="store_true", help="of the agnostic network")
+    parser.add_argument(
+        "--output-init", choices=("default", "orthogonal"), default="default", help="of the agnostic network's decoders"
+    )
     parser.add_argument("--updates", type=int, default=50_000)
     parser.add_argument("--batch-size", type=int, default=256, help="of each data set")
     parser.add_argument("--lr", type=float, default=3e-4)
