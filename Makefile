@@ -21,7 +21,7 @@ run: $(STAMP)  ## train one agent on the environments of CONFIG, with the seed S
 	$(BIN)/multienv train $(CONFIG) --seed $(SEED)
 
 test: lint  ## ruff, mypy and all tests
-	$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 30
 
 lint: $(STAMP)  ## ruff and mypy only
 	$(BIN)/ruff check .
@@ -32,6 +32,7 @@ bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to
 	$(BIN)/python benchmarks/network.py --threads 1 --output results/bench/network.md
 	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md
 	$(BIN)/python benchmarks/sampling.py --threads 1 --repeats 5 --seconds 1 --output results/bench/sampling.md
+	$(BIN)/python benchmarks/sample_ahead.py --output results/bench/sample_ahead.md
 	$(BIN)/python benchmarks/cluster.py --output results/bench/cluster.md
 	$(BIN)/python benchmarks/online_ppo.py --threads 1 --repeats 5 --seconds 3 --output results/bench/online_ppo.md
 	$(BIN)/python benchmarks/iql.py --repeats 5 --output results/bench/iql.md
