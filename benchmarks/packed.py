@@ -1,6 +1,7 @@
 """Many environments at once: one packed forward against a loop over the environments, with the same network.
 
     python benchmarks/packed.py [--threads N] [--repeats 7] [--d-model 64] [--paper] [--short] [--output FILE]
+    python benchmarks/packed.py --without Humanoid-v4 HumanoidStandup-v4 --no-synthetic
 
 The first two lines are the paper's sixteen environments (sizes only, no simulators): inference is the policy of 8
 observations of each, without gradients; a training step is forward and backward of policy and value of 128 rows of each
@@ -115,13 +116,14 @@ def timed(tasks: Mapping[str, Callable[[], object]], options: argparse.Namespace
 
 
 def measure_sixteen(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
-    """The lines of the paper's environments."""
-    model = build(config, SIXTEEN)
+    """The lines of the paper's environments, but those that are to be left out."""
+    environments = [env for env in SIXTEEN if env.env_id not in options.without]
+    model = build(config, environments)
     for what, rows in ((INFERENCE, options.copies), (TRAINING, options.rows)):
-        obs = observations(SIXTEEN, rows)
+        obs = observations(environments, rows)
         # Inference and training apart: a network keeps the layouts of 32 batch sizes, and the loops have 16 each.
         found = timed({"packed": partial(packed, what, model, obs), "loop": partial(looped, what, model, obs)}, options)
-        yield line(f"the paper's, {what}", SIXTEEN, model, rows, found)
+        yield line(f"the paper's, {what}", environments, model, rows, found)
 
 
 def measure_synthetic(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
@@ -152,6 +154,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--paper", action="store_true", help="AgnosticNetConfig.paper()")
     parser.add_argument("--copies", type=int, default=8, help="of each environment in inference")
     parser.add_argument("--rows", type=int, default=128, help="of each environment in a training step")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=[env.env_id for env in SIXTEEN],
+        metavar="ENV",
+        help="of the paper's sixteen, to leave out",
+    )
+    parser.add_argument("--no-synthetic", action="store_true", help="only the paper's")
     parser.add_argument("--min-seconds", type=float, default=0.2, help="of each task in each repetition, at least")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself: fewer rows and repetitions")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
@@ -162,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     config = AgnosticNetConfig.paper(dropout=0.0) if options.paper else AgnosticNetConfig(d_model=options.d_model)
     load = os.getloadavg()[0]
-    lines = [*measure_sixteen(config, options), *measure_synthetic(config, options)]
+    lines = list(measure_sixteen(config, options))
+    if not options.no_synthetic:
+        lines += measure_synthetic(config, options)
     text = "\n".join(
         [
             f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, float32, "

@@ -36,6 +36,17 @@ def test_the_table_has_ratios_and_one_parameter_count(tmp_path: Path) -> None:
             assert row[5:8] == ["", "", ""]
 
 
+def test_a_part_of_the_sixteen_alone(packed: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    packed.main(["--short", "--no-synthetic", "--without", "Humanoid-v4", "HumanoidStandup-v4"])
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| 1")]
+    assert [(int(row[0]), row[1].strip()) for row in rows] == [
+        (14, "the paper's, inference"),
+        (14, "the paper's, training step"),
+    ]
+    tokens = sum(env.obs_size + env.action_size for env in packed.SIXTEEN if "Humanoid" not in env.env_id) / 14
+    assert all(float(row[3]) == pytest.approx(tokens, abs=0.05) for row in rows)
+
+
 def test_both_ways_give_the_same_policy(packed: ModuleType) -> None:
     model = packed.build(AgnosticNetConfig(d_model=16), packed.SIXTEEN)
     obs = packed.observations(packed.SIXTEEN, 2)
