@@ -16,14 +16,15 @@ import argparse
 import logging
 import os
 import statistics
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
 from publish import publish
-from ray.rllib.utils.metrics import ENV_RUNNER_SAMPLING_TIMER, LEARNER_UPDATE_TIMER, TIMERS
 from timing import Timing, ratio, time_in_turn
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvPPO, MultiEnvPPOConfig
@@ -51,21 +52,35 @@ def build(options: argparse.Namespace, *, sample_ahead: bool) -> MultiEnvPPO:
     )
 
 
-class Stages:
-    """Iterations of an algorithm, and the seconds of their stages."""
+class Turns:
+    """Turns of an algorithm, and the seconds of both stages of each iteration: [sampling, update]."""
 
     def __init__(self, algo: MultiEnvPPO, iterations: int) -> None:
+        self.stages: list[list[float]] = []
         self._algo = algo
         self._iterations = iterations
-        self._timers: list[dict[str, float]] = []
+        algo._sampling.round = self._timed(algo._sampling.round)
+        algo.learner_group.update = self._timed(algo.learner_group.update)
 
     def __call__(self) -> None:
         """One turn."""
-        self._timers += [self._algo.train()[TIMERS] for _ in range(self._iterations)]
+        for _ in range(self._iterations):
+            self.stages.append([])
+            self._algo.train()
 
-    def seconds(self, timer: str) -> float:
-        """Of a stage, the median over all iterations after the first turn."""
-        return statistics.median(float(timers[timer]) for timers in self._timers[self._iterations :])
+    def _timed(self, stage: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = stage(*args, **kwargs)
+            self.stages[-1].append(time.perf_counter() - start)
+            return result
+
+        return timed
+
+    def seconds(self) -> tuple[float, float]:
+        """Of both stages, the medians over all iterations after the first turn."""
+        sampling, update = zip(*self.stages[self._iterations :], strict=True)
+        return statistics.median(sampling), statistics.median(update)
 
 
 def table(found: dict[str, Timing], steps: int, sampling: float, update: float) -> str:
@@ -85,11 +100,10 @@ def table(found: dict[str, Timing], steps: int, sampling: float, update: float) 
 def measure(options: argparse.Namespace) -> str:
     """Both algorithms in turn."""
     algos = {name: build(options, sample_ahead=name == AHEAD) for name in (IN_TURN, AHEAD)}
-    tasks = {name: Stages(algo, options.iterations) for name, algo in algos.items()}
+    tasks = {name: Turns(algo, options.iterations) for name, algo in algos.items()}
     found = time_in_turn(tasks, repeats=options.repeats, min_seconds=0, warm_up=1, pause=options.pause)
     steps = options.iterations * len(ENVS) * options.copies * options.length
-    in_turn = tasks[IN_TURN]
-    text = table(found, steps, in_turn.seconds(ENV_RUNNER_SAMPLING_TIMER), in_turn.seconds(LEARNER_UPDATE_TIMER))
+    text = table(found, steps, *tasks[IN_TURN].seconds())
     for algo in algos.values():
         algo.stop()
     return text

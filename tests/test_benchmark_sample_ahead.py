@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from benchmark_runs import benchmark_module, run_benchmark
@@ -46,15 +46,21 @@ def test_what_can_be_won_is_the_shorter_stage(sample_ahead: ModuleType) -> None:
     ]
 
 
-def test_the_first_turn_counts_for_no_stage(sample_ahead: ModuleType) -> None:
+def test_stages_are_timed_one_by_one_without_the_first_turn(sample_ahead: ModuleType) -> None:
     class Algo:
-        made = 0
+        """Samples for 0.2 seconds in the first turn, and shorter than it learns in the second."""
 
-        def train(self) -> dict[str, Any]:
-            self.made += 1
-            return {sample_ahead.TIMERS: {"stage": float(self.made)}}
+        def __init__(self) -> None:
+            pauses = iter([0.2, 0.2, 0.01, 0.01])
+            self._sampling = SimpleNamespace(round=lambda: time.sleep(next(pauses)))
+            self.learner_group = SimpleNamespace(update=lambda: time.sleep(0.04))
 
-    turn = sample_ahead.Stages(Algo(), 2)
-    turn()
-    turn()
-    assert turn.seconds("stage") == 3.5
+        def train(self) -> None:
+            self._sampling.round()
+            self.learner_group.update()
+
+    turns = sample_ahead.Turns(Algo(), 2)
+    turns()
+    turns()
+    sampling, update = turns.seconds()
+    assert 0.01 <= sampling < 0.04 <= update
