@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fault_helpers import (
     assert_steps_counted_are_steps_trained,
     kill_in,
@@ -19,6 +20,7 @@ from tiny_runs import running, tiny_config
 from toy_envs import Paced, Stamped
 
 from rllib_multienv import EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
+from rllib_multienv.connectors.proximal_policy import IMPORTANCE_WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -81,6 +83,24 @@ def test_the_policy_that_samples_is_one_update_old() -> None:
     first = found[False][0]
     assert found[False] == [first, first + 1, first + 2, first + 3]
     assert found[True] == [first, first, first + 1, first + 2]
+
+
+def test_only_fragments_of_an_older_policy_are_corrected_for() -> None:
+    weights: list[torch.Tensor] = []
+    with running(ahead(["CartPole-v1"]).training(lr=0.05)) as algo:
+        learner = algo.learner_group._learner
+        before_steps = learner.before_steps
+
+        def note(batch: Any) -> None:
+            weights.append(batch["CartPole-v1"][IMPORTANCE_WEIGHTS])
+            before_steps(batch)
+
+        learner.before_steps = note
+        for _ in range(3):
+            algo.train()
+    first, *later = weights
+    torch.testing.assert_close(first, torch.ones(32), rtol=1e-4, atol=1e-4)
+    assert all((found - 1.0).abs().max() > 0.01 for found in later)
 
 
 def test_a_runner_killed_while_it_samples_ahead() -> None:

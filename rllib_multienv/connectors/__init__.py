@@ -7,6 +7,7 @@ from rllib_multienv.connectors.generalized_advantages import GeneralizedAdvantag
 from rllib_multienv.connectors.normalize_observations import NormalizeObservations
 from rllib_multienv.connectors.observations_to_tensors import ObservationsToTensors
 from rllib_multienv.connectors.pipelines import ModuleToMultiEnvPipeline, MultiEnvToModulePipeline
+from rllib_multienv.connectors.proximal_policy import ProximalPolicy
 from rllib_multienv.connectors.reward_scale import RewardScale
 from rllib_multienv.connectors.sample_actions import SampleActions
 
@@ -19,6 +20,7 @@ __all__ = [
     "MultiEnvToModulePipeline",
     "NormalizeObservations",
     "ObservationsToTensors",
+    "ProximalPolicy",
     "RewardScale",
     "SampleActions",
 ]

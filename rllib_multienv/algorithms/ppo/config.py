@@ -10,7 +10,7 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.utils.schedules.scheduler import Scheduler
 
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
-from rllib_multienv.connectors import EpisodesToBatch, GeneralizedAdvantages
+from rllib_multienv.connectors import EpisodesToBatch, GeneralizedAdvantages, ProximalPolicy
 
 
 class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
@@ -134,8 +134,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
 
         Args:
             sample_ahead: Whether remote runners sample the next iteration's fragments while the learners learn from
-                this one's. The policy that samples is then one update older than it would be. It pays where runners
-                and learners have CPUs (or a GPU) of their own and neither takes most of the time.
+                this one's. The policy that samples is then one update older than it would be, for which
+                :class:`~rllib_multienv.connectors.ProximalPolicy` corrects. It pays where runners and learners have
+                CPUs (or a GPU) of their own and neither takes most of the time.
             kwargs: See ``AlgorithmConfig.env_runners``.
         """
         super().env_runners(**kwargs)
@@ -151,10 +152,12 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
     def build_learner_connector(
         self, input_observation_space: Any = None, input_action_space: Any = None, device: Any = None
     ) -> ConnectorV2:
-        """The user's pieces, then batches by environment and their advantages."""
+        """The user's pieces, then batches by environment, advantages and, where sampled ahead, importance weights."""
         pipeline = super().build_learner_connector(input_observation_space, input_action_space, device)
         pipeline.append(EpisodesToBatch())
         pipeline.append(GeneralizedAdvantages(config=self, device=device))
+        if self.sample_ahead:
+            pipeline.append(ProximalPolicy(space_specs=self.space_specs))
         return pipeline
 
     def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:

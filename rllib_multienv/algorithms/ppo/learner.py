@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rllib_multienv.algorithms.ppo.kl_coefficients import KLCoefficients
 from rllib_multienv.algorithms.ppo.loss import ppo_loss, squared_value_loss
+from rllib_multienv.connectors.proximal_policy import IMPORTANCE_WEIGHTS
 from rllib_multienv.learners import MultiEnvLearner
 from rllib_multienv.learners.gradients import all_reduce_sum
 from rllib_multienv.learners.value_statistics import ValueStatistics
@@ -72,6 +73,7 @@ class MultiEnvPPOLearner(MultiEnvLearner):
             clip_param=config.clip_param,
             vf_loss_coeff=config.vf_loss_coeff / self._value_loss_scale(module_id),
             entropy_coeff=config.entropy_coeff,
+            importance_weights=batch.get(IMPORTANCE_WEIGHTS),
         )
         self.log_loss(module_id, POLICY_LOSS_KEY, loss.policy)
         self.log_loss(module_id, VF_LOSS_KEY, loss.value)

@@ -47,22 +47,29 @@ def ppo_loss(
     clip_param: float,
     vf_loss_coeff: float,
     entropy_coeff: float,
+    importance_weights: Tensor | None = None,
 ) -> PPOLoss:
     """Clipped policy loss (equation 2 of the paper), value loss and entropy bonus.
 
     Args:
         distribution: Of the current policy, over N rows.
         actions: [N] or [N, A].
-        old_logp: [N], log probability of the actions when sampled.
+        old_logp: [N], log probability of the actions in the policy that this one is to stay near to: the one that
+            sampled, or with ``importance_weights`` the one before the update.
         advantages: [N].
         value_loss: A scalar.
         clip_param: Bound epsilon on the probability ratio's distance from one.
         vf_loss_coeff: Weight of the value loss.
         entropy_coeff: Weight of the entropy bonus; with 0 the entropy has no gradient.
+        importance_weights: [N], the policy's probabilities before the update over those when sampled; None where both
+            are the same.
     """
     ratio = torch.exp(distribution.logp(actions) - old_logp)
     clipped_ratio = ratio.clamp(1.0 - clip_param, 1.0 + clip_param)
-    policy = -torch.minimum(ratio * advantages, clipped_ratio * advantages).mean()
+    surrogate = torch.minimum(ratio * advantages, clipped_ratio * advantages)
+    if importance_weights is not None:
+        surrogate = surrogate * importance_weights
+    policy = -surrogate.mean()
     with torch.set_grad_enabled(bool(entropy_coeff) and torch.is_grad_enabled()):
         entropy = distribution.entropy().mean()
     total = policy + vf_loss_coeff * value_loss
