@@ -30,8 +30,8 @@ class MultiEnvPPO(MultiEnvAlgorithm, PPO):
     """One iteration: every environment is sampled, one packed update is made, the new weights go to the runners.
 
     With ``sample_ahead`` the runners sample the next iteration's fragments during the update, hence with the weights
-    before it. The probability ratio of PPO is to the policy that sampled, and values and advantages are computed when
-    the fragments are learned from, so nothing else changes.
+    before it. :class:`~rllib_multienv.connectors.ProximalPolicy` corrects for that; values and advantages are computed
+    when the fragments are learned from, so nothing else changes.
     """
 
     @classmethod
