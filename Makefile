@@ -33,6 +33,7 @@ bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to
 	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md
 	$(BIN)/python benchmarks/sampling.py --threads 1 --repeats 5 --seconds 1 --output results/bench/sampling.md
 	$(BIN)/python benchmarks/sample_ahead.py --output results/bench/sample_ahead.md
+	$(BIN)/python benchmarks/driver_memory.py --output results/bench/driver_memory.md
 	$(BIN)/python benchmarks/cluster.py --output results/bench/cluster.md
 	$(BIN)/python benchmarks/online_ppo.py --threads 1 --repeats 5 --seconds 3 --output results/bench/online_ppo.md
 	$(BIN)/python benchmarks/iql.py --repeats 5 --output results/bench/iql.md

@@ -25,7 +25,7 @@ their time is what is lost.
 bfloat16, run in every round in turn with the measurements. "Of ceiling" is the median over the rounds of the
 achieved rate over the ceiling of the same round and precision; "by CPU time" is the same with CPU time in the place of
 wall time on both sides, which other programs disturb less (with several threads it takes their waiting for each other
-for work). bf16 is `torch.autocast`.
+for work). bf16 is `torch.autocast`. Freed memory is kept, as by learners (`rllib_multienv/memory.py`).
 
 `--profile` prints, in the place of that table, the operators that a training step spends its time in, and the nodes of
 its graph with the time of all they call: wall time, median over the repetitions for each.
@@ -51,6 +51,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_multienv import AgnosticNetConfig
 from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.memory import keep_freed_memory
 from rllib_multienv.nets.actor_critic import ActorCritic
 from rllib_multienv.nets.segments import Segments
 
@@ -294,6 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.d_model = [size for size in options.d_model if size < 100] or [64]
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as learners do
     configs = (
         [AgnosticNetConfig.paper()] if options.paper else [AgnosticNetConfig(d_model=size) for size in options.d_model]
     )
