@@ -31,6 +31,8 @@ from publish import publish
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.experiments.machine import describe_machine
 
+import psutil  # isort: skip  # the copy that Ray brings along, which is found once Ray is imported
+
 MIB = 1 << 20
 PROCESSES = ("driver", "runner", "learner")
 
@@ -66,9 +68,8 @@ def spec_of(sizes: Sizes) -> EnvSpec:
 
 
 def own_memory(*_: Any) -> int:
-    """Bytes that are this process's alone (Linux's account of its pages)."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    """Bytes that are this process's alone."""
+    return int(psutil.Process().memory_full_info().uss)
 
 
 def memory_of(algo: MultiEnvPPO) -> dict[str, int]:
@@ -104,10 +105,9 @@ def in_a_process_of_its_own(count: int, options: argparse.Namespace) -> dict[str
     """What :func:`measure` finds there."""
     arguments = [sys.executable, __file__, "--count", str(count)]
     arguments += ["--iterations", str(options.iterations), "--length", str(options.length)]
-    root = Path(__file__).parents[1]
-    paths = [str(root), str(root / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(arguments, env=env, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.PIPE, text=True
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

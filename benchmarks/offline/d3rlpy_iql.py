@@ -126,8 +126,6 @@ def main() -> None:
 
     def add_point(algorithm: d3rlpy.algos.IQL, epoch: int, updates: int) -> None:
         nonlocal evaluating
-        if not options.env:
-            return
         start = time.perf_counter()
         returns = evaluate(algorithm, options.env, options.episodes)
         curve.append({"updates": updates, "return_mean": np.mean(returns), "return_std": np.std(returns)})
@@ -139,7 +137,7 @@ def main() -> None:
         dataset,
         n_steps=options.updates,
         n_steps_per_epoch=options.updates // options.epochs,
-        epoch_callback=add_point,
+        epoch_callback=add_point if options.env else None,
         logger_adapter=losses,
         show_progress=False,
     )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
-
-from rllib_multienv.nets import distribution_for
-from rllib_multienv.spec import SpaceSpec
 
 #: Column of pi_prox(a|s) / pi_behav(a|s), [B].
 IMPORTANCE_WEIGHTS = "importance_weights"
@@ -31,17 +27,13 @@ class ProximalPolicy(ConnectorV2):
     Replaces ``"action_logp"`` and ``"action_dist_inputs"`` by pi_prox's, and adds ``"importance_weights"``, [B].
     """
 
-    def __init__(self, *, space_specs: Mapping[str, SpaceSpec], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.distributions = {env_id: distribution_for(spec) for env_id, spec in space_specs.items()}
-
-    @torch.no_grad()
     def __call__(self, *, rl_module: Any, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """One packed forward for all environments, whose columns are tensors."""
-        policies = rl_module.shared.compute_policies(batch)
+        policies = rl_module.shared.forward_inference(batch)
         for env_id, columns in batch.items():
-            inputs = policies[env_id]
-            logp = self.distributions[env_id].from_logits(inputs).logp(columns[Columns.ACTIONS])
+            inputs = policies[env_id][Columns.ACTION_DIST_INPUTS]
+            distribution = rl_module[env_id].get_train_action_dist_cls().from_logits(inputs)
+            logp = distribution.logp(columns[Columns.ACTIONS])
             weights = torch.exp(logp - columns[Columns.ACTION_LOGP])
             columns[IMPORTANCE_WEIGHTS] = weights.clamp(max=MAX_IMPORTANCE_WEIGHT)
             columns[Columns.ACTION_LOGP] = logp

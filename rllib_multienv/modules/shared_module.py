@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -80,25 +78,13 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
     @torch.no_grad()
     def compute_values(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Values of every environment's observations, without gradients or dropout: ``{env_id: [B_e]}``."""
-        with self._without_dropout():
-            return self._in_common_unit(
-                self.network.value({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
-            )
-
-    @torch.no_grad()
-    def compute_policies(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Distribution inputs of every environment, without gradients or dropout: ``{env_id: [B_e, n or 2A]}``."""
-        with self._without_dropout():
-            return self.network.policy({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
-
-    @contextmanager
-    def _without_dropout(self) -> Iterator[None]:
+        obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
         # Changing the mode of every layer takes as long as a small network.
         with_dropout = self.training and self._has_dropout
         if with_dropout:
             self.eval()
         try:
-            yield
+            return self._in_common_unit(self.network.value(obs))
         finally:
             if with_dropout:
                 self.train()

@@ -157,7 +157,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         pipeline.append(EpisodesToBatch())
         pipeline.append(GeneralizedAdvantages(config=self, device=device))
         if self.sample_ahead:
-            pipeline.append(ProximalPolicy(space_specs=self.space_specs))
+            pipeline.append(ProximalPolicy())
         return pipeline
 
     def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
