@@ -1,43 +1,25 @@
-"""What the configurations of all algorithms share: environments, network, start from an agent."""
+"""What the configurations of all algorithms share: environments, network, workers, reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.utils.from_config import _NotProvided
-from ray.tune.search.sample import Domain
 
 from rllib_multienv.algorithms.connector_pipelines import ConnectorPipelinesMixin
-from rllib_multienv.carry_over import carried_over_state
-from rllib_multienv.checkpoints import check_network_config, read_checkpoint
+from rllib_multienv.algorithms.initial_agent import InitialAgentMixin
+from rllib_multienv.algorithms.search_space import is_search_space
+from rllib_multienv.algorithms.setting_checks import SettingChecksMixin
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
-from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.learners import MultiEnvLearnerGroup
-from rllib_multienv.modules import SharedModule, frozen_parameters, multi_env_module_spec, parameters_of_parts
-from rllib_multienv.nets import (
-    AgnosticNetConfig,
-    NetConfig,
-    SpecificNetConfig,
-    env_key,
-    net_config_from_dict,
-    owning_environments,
-)
+from rllib_multienv.modules import SharedModule, multi_env_module_spec
+from rllib_multienv.nets import AgnosticNetConfig, NetConfig, SpecificNetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
-
-
-def is_search_space(value: Any) -> bool:
-    """Whether ``value`` is, or has in it, something that Tune is still to decide."""
-    if isinstance(value, Domain):
-        return True
-    if isinstance(value, Mapping):
-        return "grid_search" in value or any(is_search_space(item) for item in value.values())
-    return isinstance(value, list | tuple) and any(is_search_space(item) for item in value)
 
 
 def network_config(value: Any) -> NetConfig:
@@ -59,16 +41,15 @@ def network_config(value: Any) -> NetConfig:
     )
 
 
-class MultiEnvConfigMixin(ConnectorPipelinesMixin):
+class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingChecksMixin):
     """Methods and checks that every multi-environment algorithm's configuration has, before RLlib's own."""
 
-    #: Settings that `algorithm_config_overrides_per_module` may change for one environment.
-    PER_ENVIRONMENT: tuple[str, ...] = ()
     #: The module that owns the parameters.
     shared_module_class: type[SharedModule] = SharedModule
 
     def _set_multi_env_defaults(self) -> None:
         """Called by constructors after RLlib's."""
+        self._set_initial_agent_defaults()
         self.envs: Any = ()
         self.space_specs: dict[str, SpaceSpec] = {}
         self._read_from: Any = None
@@ -76,10 +57,6 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         self.on_nonfinite = "raise"
         self.normalize_obs = True
         self.normalize_rewards = True
-        self.initial_checkpoint: str | None = None
-        self.frozen_parts: tuple[str, ...] = ()
-        self.reset_parts: tuple[str, ...] = ()
-        self.initial_shrink = 1.0
         self.env_runner_cls = MultiEnvRunner
         self.num_env_runners = 0
         self.learner_timeout_s = 1800.0
@@ -155,42 +132,6 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
             self._model_config = model_config
         return self
 
-    def initialize_from(
-        self, path: str | Path, freeze: Sequence[str] = (), reset: Sequence[str] = (), shrink: float = 1.0
-    ) -> Self:
-        """Start from an agent that was trained on other environments.
-
-        The network's shared weights are loaded strictly; the optimiser starts fresh. Observation and reward statistics,
-        and parameters that belong to one environment (of ``SpecificNetConfig``, and with ``context="embedding"``), are
-        kept for environments known by id and are fresh for new ones. Whether the checkpoint's network is the one of
-        this configuration, and has the parts to be frozen, is checked by :meth:`validate`, before any worker starts.
-
-        Args:
-            path: A checkpoint of an algorithm of this package.
-            freeze: Names of parts of the network that are not trained, such as ``"encoder"`` (all encoders) or
-                ``"actor"``. Parameters of new environments cannot be frozen: nothing of them was learned yet.
-            reset: Names of parts that begin anew, such as ``"actor.decoders.log_std"``: an agent that has become sure
-                of itself explores little, also where it knows nothing.
-            shrink: Share of the trained parameters in those that training begins with, in (0, 1]; the rest is a fresh
-                network's. Networks that were trained before often learn what is new more slowly, and less well, than
-                fresh ones; in between they do not (shrink and perturb, Ash and Adams 2020, arXiv 1910.08475). Frozen
-                parts are taken whole.
-
-        Raises:
-            FileNotFoundError: There is no such checkpoint.
-            ValueError: The folder is not one, or ``shrink`` is no such share.
-        """
-        if not 0.0 < shrink <= 1.0:
-            raise ValueError(
-                f"initialize_from(shrink={shrink!r}): must be above 0, which would be a fresh network, and at most 1."
-            )
-        read_checkpoint(path, weights=False)
-        self.initial_checkpoint = str(Path(path).absolute())
-        self.frozen_parts = (freeze,) if isinstance(freeze, str) else tuple(freeze)
-        self.reset_parts = (reset,) if isinstance(reset, str) else tuple(reset)
-        self.initial_shrink = float(shrink)
-        return self
-
     def learners(self, *, learner_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
         """Set the learners.
 
@@ -259,12 +200,6 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         super().reporting(**kwargs)
         self._set_given(gradient_cosine_interval=gradient_cosine_interval)
         return self
-
-    def _set_given(self, **settings: Any) -> None:
-        """Set those that the caller of a method has given."""
-        for name, value in settings.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
 
     # What RLlib and this package read
 
@@ -372,12 +307,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         if self.grad_clip_by != "global_norm":
             self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
         for name in ("learner_timeout_s", "worker_startup_timeout_s", "sample_timeout_s"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and value > 0):
-                self._value_error(f"{name}={value!r}: must be a positive number of seconds.")
-        interval = self.gradient_cosine_interval
-        if interval is not None and (isinstance(interval, bool) or not isinstance(interval, int) or interval < 1):
-            self._value_error(f"gradient_cosine_interval={interval!r}: must be a whole number of at least 1, or None.")
+            self._validate_seconds(name)
+        self._validate_count("gradient_cosine_interval", optional=True)
         for name in ("env_to_module", "module_to_env", "learner"):
             if getattr(self, f"add_default_connectors_to_{name}_pipeline"):
                 self._value_error(
@@ -399,41 +330,4 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin):
         for_any = isinstance(self.network_config, AgnosticNetConfig | SpecificNetConfig)
         if self.in_evaluation or (for_any and not self.frozen_parts and self.initial_checkpoint is None):
             return  # a large network takes seconds to build, and these fit any environments
-        network = self.network_config.build(self.space_specs)
-        frozen = frozen_parameters(network, self.frozen_parts)
-        if both := frozen & parameters_of_parts(network, self.reset_parts, setting="reset"):
-            self._value_error(f"{min(both)!r} would be frozen and reset at once: it would stay as it is at random.")
-        if self.initial_checkpoint is not None:
-            checkpoint = read_checkpoint(self.initial_checkpoint)
-            check_network_config(checkpoint, self.network_config, self.initial_checkpoint)
-            known = carried_over_state(checkpoint, network.state_dict(), self.space_specs, self.initial_checkpoint)
-            if fresh := owning_environments(frozen - known.keys()):
-                self._value_error(
-                    f"freeze={list(self.frozen_parts)!r} would freeze parameters of {', '.join(sorted(fresh))}, which "
-                    "are not in the checkpoint: they would stay as they are at random. Freeze parts that all "
-                    "environments share, or those of known ones (such as "
-                    f"{env_key(next(iter(checkpoint.space_specs)))!r})."
-                )
-
-    def _validate_choice(self, name: str, choices: Sequence[str]) -> None:
-        value = getattr(self, name)
-        if value not in choices:
-            self._value_error(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}.")
-
-    def _validate_env_keys(self, name: str, keys: Any) -> None:
-        known = list(self.space_specs)
-        for key in keys:
-            if key not in known:
-                self._value_error(f"{name}: there is no environment {key!r}.{did_you_mean(str(key), known)}")
-
-    def _validate_overrides(self) -> None:
-        overrides = self.algorithm_config_overrides_per_module or {}
-        self._validate_env_keys("algorithm_config_overrides_per_module", overrides)
-        for env_id, settings in overrides.items():
-            for key in settings:
-                if key not in self.PER_ENVIRONMENT:
-                    self._value_error(
-                        f"algorithm_config_overrides_per_module[{env_id!r}]: {key!r} cannot differ between "
-                        f"environments; these can: {', '.join(self.PER_ENVIRONMENT)}."
-                        f"{did_you_mean(key, self.PER_ENVIRONMENT)}"
-                    )
+        self._validate_initial_agent(self.network_config.build(self.space_specs), self.network_config)

@@ -11,7 +11,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.schedules.scheduler import Scheduler
 
 from rllib_multienv.algorithms.iql.module import IQLSharedModule
-from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin, is_search_space
+from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
+from rllib_multienv.algorithms.search_space import is_search_space
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.offline.reward_normalization import REWARD_NORMALIZATIONS
 from rllib_multienv.offline.sources import absolute, check_source, peek_spaces
@@ -272,10 +273,8 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             self._value_error("learner_connector: data sets reach the learners without episodes or connectors.")
 
     def _validate_numbers(self) -> None:
-        for name in ("num_updates_per_iteration", "actor_lr_cosine_updates"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                self._value_error(f"{name}={value!r}: must be a whole number of at least 1.")
+        self._validate_count("num_updates_per_iteration")
+        self._validate_count("actor_lr_cosine_updates", optional=True)
         if not 0.0 < self.tau <= 1.0:
             self._value_error(f"tau={self.tau!r}: must be in (0, 1].")
         for name in ("actor_lr", "critic_lr", "value_lr"):
