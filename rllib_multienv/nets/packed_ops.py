@@ -252,8 +252,8 @@ def repeat_rows(rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int],
     Args:
         rows: ``[R, H]``, one vector per sample of every environment.
         positions: constant ``[max_length, H]``.
-        sources: ``(first row, number of rows)`` of each block, in the order in which the blocks lie in
-        ``segments``. segments: the layout of the result.
+        sources: ``(first row, number of rows)`` of each block, in the order in which the blocks lie in ``segments``.
+        segments: the layout of the result.
 
     Returns:
         Packed ``[segments.num_tokens, H]``.
