@@ -125,9 +125,46 @@ def test_transfer_is_compared_with_scratch(tmp_path: Path) -> None:
     assert [float(s4[key]) for key in ("quarter_transfer", "quarter_scratch", "end_scratch")] == [67.75, 12.75, 51.0]
     assert (s4["above_quarter"], s4["above_end"]) == ("yes", "yes")
     assert (mlp["above_quarter"], mlp["above_end"]) == ("no", "no")
-    first, second = _lines(made_up(), "transfer_summary_transfer", tmp_path)
+    first, second = _lines(made_up(), "transfer_against_scratch", tmp_path)
     assert (first["above_quarter"], first["above_end"], first["final_difference"]) == ("1 of 1", "1 of 1", "40.0")
     assert (second["above_quarter"], second["final_difference"]) == ("0 of 1", "-20.0")
+
+
+def test_transfers_that_begin_otherwise_stand_beside_each_other(tmp_path: Path) -> None:
+    metrics = _with_second_transfer(made_up())
+    scores = ExperimentScores(metrics)
+    (section,) = (part for part in report_sections(scores, variant_colors(scores)) if part.key.startswith("transfer"))
+    assert [figure.name for figure in section.figures] == ["curves_transfer", "curves_transfer-fresh"]
+    names = [table.name for table in (*section.tables, *section.folded)]
+    assert len(names) == len(set(names))  # training from scratch is shown once
+    summary = _lines(metrics, "transfer_against_scratch", tmp_path)
+    assert [(row["variant"], row["phase"], row["final_difference"]) for row in summary] == [
+        ("s4", "transfer", "40.0"),
+        ("mlp", "transfer", "-20.0"),
+        ("s4", "transfer-fresh", "40.0"),
+        ("mlp", "transfer-fresh", "-20.0"),
+    ]
+    rows = _lines(metrics, "aggregate_with_scratch", tmp_path)
+    assert [(row["variant"], row["phase"], row["average"]) for row in rows] == [
+        ("s4", "scratch", "51.0"),
+        ("s4", "transfer", "91.0"),
+        ("s4", "transfer-fresh", "91.0"),
+        ("mlp", "scratch", "51.0"),
+        ("mlp", "transfer", "31.0"),
+        ("mlp", "transfer-fresh", "31.0"),
+    ]
+
+
+def _with_second_transfer(metrics: RawMetrics) -> RawMetrics:
+    """A phase `transfer-fresh` in which all is as in `transfer`."""
+    again = {
+        name: (*rows, *(replace(row, phase="transfer-fresh") for row in rows if row.phase == "transfer"))
+        for name, rows in (("runs", metrics.runs), ("evaluations", metrics.evaluations), ("curves", metrics.curves))
+    }
+    phases = metrics.experiment.phases
+    (transfer,) = (phase for phase in phases if phase.name == "transfer")
+    info = replace(metrics.experiment, phases=(*phases, replace(transfer, name="transfer-fresh")))
+    return replace(metrics, experiment=info, **again)
 
 
 def test_ablations_are_differences_to_their_base(tmp_path: Path) -> None:
@@ -248,6 +285,24 @@ def test_the_page_holds_everything_itself(report: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="|url\()#([\w.-]+)', page)) <= set(ids)
+
+
+def test_a_table_of_more_variants_than_environments_is_turned_on_the_page(report: Path) -> None:
+    page = report.joinpath("report.html").read_text()
+    table = page.split("Normalised score of the final evaluation after the phase pretrain.")[1].split("</table>")[0]
+    cells = [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table)]
+    assert cells[:3] == ["", "CartPole-v1", "Pendulum-v1"]
+    assert cells[3::3] == ["Agnostic S4", "Padded MLP", "S4 without Transformer"]
+    assert cells[4].startswith("81.0 [") and cells[5].startswith("41.0 [") and cells[7].startswith("61.0 [")
+    with open(report / "tables" / "scores_pretrain.csv", newline="") as file:
+        assert [row["env_id"] for row in csv.DictReader(file)] == ["CartPole-v1", "Pendulum-v1"]
+
+
+def test_the_commands_of_runs_that_were_put_together_are_all_named(tmp_path: Path) -> None:
+    info = replace(INFO, command="multienv experiment one.yaml; multienv experiment other.yaml")
+    write_raw_metrics(replace(made_up(), experiment=info), tmp_path / "metrics")
+    page = write_report(tmp_path).read_text()
+    assert "<code>multienv experiment one.yaml</code>" in page and "<code>multienv experiment other.yaml</code>" in page
 
 
 def test_captions_say_what_the_bands_are(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rllib_multienv.evaluation.report.figures.figure import ReportFigure
 from rllib_multienv.evaluation.report.figures.svg import panel_svg
 from rllib_multienv.evaluation.report.sections import Section
 from rllib_multienv.evaluation.report.summary import Summary
-from rllib_multienv.evaluation.report.tables.table import Table
+from rllib_multienv.evaluation.report.tables.table import Cell, Table
 
 # Panels up to this width in inches stand side by side; wider ones have a line of their own, that scrolls.
 _NARROW = 6.0
@@ -24,7 +24,7 @@ def render_page(summary: Summary, sections: Sequence[Section], colors: Mapping[s
         summary: Its head.
         sections: Its sections.
         colors: By variant.
-        command: The command that runs the experiment again; may be empty.
+        command: The command that runs the experiment again, or several with ``"; "`` between; may be empty.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -34,7 +34,7 @@ def render_page(summary: Summary, sections: Sequence[Section], colors: Mapping[s
     return template.render(
         summary=summary,
         phases=numbers.table(summary.phases),
-        command=command,
+        commands=[part for part in command.split("; ") if part],
         sections=[
             {
                 "key": section.key,
@@ -75,21 +75,46 @@ class _Numbers:
 
     def table(self, table: Table) -> dict[str, Any]:
         self._tables += 1
+        headings = [
+            {"text": column.title, "left": column.is_text, "color": self._color(column.variant)}
+            for column in table.columns
+        ]
+        rows = [
+            [
+                {
+                    "text": table.text(index, cell),
+                    "best": table.is_best(index, cell),
+                    "left": table.columns[index].is_text,
+                    "color": self._color(cell),
+                }
+                for index, cell in enumerate(row)
+            ]
+            for row in table.rows
+        ]
+        if table.turns and len(headings) - 1 > len(rows):
+            headings, rows = _turned(headings, rows)
         return {
             "number": self._tables,
             "caption": table.caption,
-            "columns": table.columns,
+            "headings": headings,
             "notes": table.notes,
-            "rows": [
-                [
-                    {
-                        "text": table.text(index, cell),
-                        "best": table.is_best(index, cell),
-                        "left": table.columns[index].is_text,
-                        "color": self._colors.get(cell.name) if isinstance(cell, VariantInfo) else None,
-                    }
-                    for index, cell in enumerate(row)
-                ]
-                for row in table.rows
-            ],
+            "rows": rows,
         }
+
+    def _color(self, cell: Cell) -> str | None:
+        """A variant's colour, where the cell is one."""
+        return self._colors.get(cell.name) if isinstance(cell, VariantInfo) else None
+
+
+def _turned(
+    headings: list[dict[str, Any]], rows: list[list[dict[str, Any]]]
+) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Columns as rows: the first row's cells become headings, and the headings the first cells."""
+    first, *others = zip(*rows, strict=True)
+    return (
+        [{"text": "", "left": True, "color": None}, *({**cell, "left": False} for cell in first)],
+        [
+            [{**heading, "best": False, "left": True}, *cells]
+            for heading, cells in zip(headings[1:], others, strict=True)
+        ],
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
@@ -60,10 +60,10 @@ def report_sections(scores: ExperimentScores, colors: dict[str, str]) -> list[Se
     """
     phases = main_phases(scores)
     sections = [
-        Section(key="scores", title="Results", tables=tuple(aggregate_table(scores, phase) for phase in phases)),
+        Section(key="scores", title="Results", tables=tuple(aggregate_table(scores, [phase]) for phase in phases)),
         _curves(scores, phases, colors),
         _environments(scores, phases, colors),
-        *(_transfer(scores, pair, colors) for pair in transfer_pairs(scores)),
+        *_transfers(scores, colors),
         _ablations(scores, colors),
         _other_phases(scores, phases),
         _cosines(scores),
@@ -105,7 +105,35 @@ def _environments(scores: ExperimentScores, phases: Sequence[PhaseInfo], colors:
     )
 
 
-def _transfer(scores: ExperimentScores, pair: TransferPair, colors: dict[str, str]) -> Section:
+def _transfers(scores: ExperimentScores, colors: dict[str, str]) -> Iterator[Section]:
+    """A section for each phase from scratch, with all transfer phases that are compared with it."""
+    groups: dict[str, list[TransferPair]] = {}
+    for pair in transfer_pairs(scores):
+        groups.setdefault(pair.scratch.name, []).append(pair)
+    for scratch, pairs in groups.items():
+        comparisons = {pair: compare_transfer(scores, pair) for pair in pairs}
+        phases = [pairs[0].scratch, *(pair.transfer for pair in pairs)]
+        yield Section(
+            key=f"transfer-{scratch}",
+            title="Transfer" if len(groups) == 1 else f"Transfer ({listing(list(pairs[0].envs))})",
+            text=tuple(dict.fromkeys(_beginning(pair) for pair in pairs if pair.transfer.start_from)),
+            figures=_there([_transfer_curves(scores, pair, colors) for pair in pairs]),
+            tables=(
+                transfer_summary_table(comparisons),
+                aggregate_table(scores, phases, name=f"aggregate_with_{scratch}"),
+            ),
+            folded=(
+                *(transfer_table(pair, found) for pair, found in comparisons.items()),
+                *(return_table(scores, phase) for phase in phases),
+            ),
+        )
+
+
+def _beginning(pair: TransferPair) -> str:
+    return f"The agents of the phase {pair.transfer.start_from} go on in {listing(list(pair.envs))}."
+
+
+def _transfer_curves(scores: ExperimentScores, pair: TransferPair, colors: dict[str, str]) -> ReportFigure | None:
     variants = [variant for variant in pair.variants if variant.ablation_of is None] or pair.variants
     series = []
     for variant in variants:
@@ -113,7 +141,7 @@ def _transfer(scores: ExperimentScores, pair: TransferPair, colors: dict[str, st
             CurveSeries(phase=pair.transfer, variant=variant, label=f"{variant.label}, transfer"),
             CurveSeries(phase=pair.scratch, variant=variant, style="dashed", label=f"{variant.label}, scratch"),
         ]
-    figure = curve_figure(
+    return curve_figure(
         scores,
         series,
         name=f"curves_{pair.transfer.name}",
@@ -123,25 +151,6 @@ def _transfer(scores: ExperimentScores, pair: TransferPair, colors: dict[str, st
         ),
         env_ids=pair.envs,
         colors=colors,
-    )
-    comparisons = compare_transfer(scores, pair)
-    start = pair.transfer.start_from
-    text = [f"The agents of the phase {start} go on in {listing(list(pair.envs))}."] if start else []
-    return Section(
-        key=f"transfer-{pair.transfer.name}",
-        title="Transfer",
-        text=tuple(text),
-        figures=_there([figure]),
-        tables=(
-            transfer_summary_table(pair, comparisons),
-            aggregate_table(scores, pair.transfer),
-            aggregate_table(scores, pair.scratch),
-        ),
-        folded=(
-            transfer_table(pair, comparisons),
-            return_table(scores, pair.transfer),
-            return_table(scores, pair.scratch),
-        ),
     )
 
 
@@ -189,7 +198,7 @@ def _other_phases(scores: ExperimentScores, phases: Sequence[PhaseInfo]) -> Sect
     return Section(
         key="other",
         title="Other phases",
-        tables=tuple(aggregate_table(scores, phase) for phase in rest),
+        tables=tuple(aggregate_table(scores, [phase]) for phase in rest),
         folded=tuple(return_table(scores, phase) for phase in rest),
     )
 

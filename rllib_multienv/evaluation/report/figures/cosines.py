@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Numbers are written into the cells of a matrix up to this size.
 _MOST_WITH_NUMBERS = 10
+# Characters of a title's line: it stands in the middle of the matrix, which is narrower than its panel.
+_TITLE = 26
 
 
 def cosine_figure(scores: ExperimentScores) -> ReportFigure | None:
@@ -44,12 +47,12 @@ def cosine_figure(scores: ExperimentScores) -> ReportFigure | None:
         ),
         panels=tuple(
             Panel(
-                title=f"{variant.label}, {phase.name}" if several else variant.label,
+                title="\n".join(wrap(variant.label, _TITLE) + (wrap(phase.name, _TITLE) if several else [])),
                 draw=functools.partial(_draw, env_ids, pairs, limit),
             )
             for phase, variant, env_ids, pairs in found
         ),
-        panel_size=(side + 0.2, side),
+        panel_size=(side + 0.2, side + 0.15),
         columns=2 if largest > 8 else 3,
     )
 

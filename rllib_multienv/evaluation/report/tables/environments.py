@@ -5,7 +5,7 @@ from __future__ import annotations
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
 from rllib_multienv.evaluation.intervals import SEEDS_FOR_INTERVAL, mean_interval
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo
-from rllib_multienv.evaluation.report.tables.table import Cell, Column, Table
+from rllib_multienv.evaluation.report.tables.table import Cell, Column, Table, variant_column
 
 #: How the bounds of a mean over seeds are to be read.
 BOUNDS = (
@@ -30,10 +30,11 @@ def score_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
         caption=f"Normalised score of the final evaluation after the phase {phase.name}.",
         columns=(
             Column(key="env_id", title="environment"),
-            *(Column(key=variant.name, title=variant.label, kind="interval") for variant in variants),
+            *(variant_column(variant, "interval") for variant in variants),
         ),
         rows=tuple(rows),
         notes=(BOUNDS,),
+        turns=True,
     )
 
 
@@ -55,8 +56,9 @@ def return_table(scores: ExperimentScores, phase: PhaseInfo) -> Table:
             Column(key="env_id", title="environment"),
             Column(key="random", title="random", kind="number"),
             Column(key="reference", title="trained alone", kind="number"),
-            *(Column(key=variant.name, title=variant.label, kind="number_interval") for variant in variants),
+            *(variant_column(variant, "number_interval") for variant in variants),
         ),
         rows=tuple(rows),
         notes=(BOUNDS,),
+        turns=True,
     )

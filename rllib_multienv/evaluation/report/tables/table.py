@@ -31,17 +31,24 @@ class Column:
         title: Its heading.
         kind: What its cells are. Any cell may be a text, too, which says why there is no number, or None.
         best: Whether the largest value is to stand out.
+        variant: Whose numbers stand in it, where they are those of one.
     """
 
     key: str
     title: str
     kind: Kind = "text"
     best: bool = False
+    variant: VariantInfo | None = None
 
     @property
     def is_text(self) -> bool:
         """Whether it is to be aligned left."""
         return self.kind in ("text", "variant")
+
+
+def variant_column(variant: VariantInfo, kind: Kind) -> Column:
+    """The column of a variant's numbers."""
+    return Column(key=variant.name, title=variant.label, kind=kind, variant=variant)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,7 @@ class Table:
         columns: Its columns.
         rows: One cell per column.
         notes: Sentences below it.
+        turns: Whether the page shows its columns as lines where there are more of them than rows.
     """
 
     name: str
@@ -61,6 +69,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    turns: bool = False
 
     def text(self, column: int, cell: Cell) -> str:
         """A cell as it is shown."""

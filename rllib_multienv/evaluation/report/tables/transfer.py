@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
@@ -116,36 +116,44 @@ def transfer_table(pair: TransferPair, comparisons: Sequence[TransferComparison]
     )
 
 
-def transfer_summary_table(pair: TransferPair, comparisons: Sequence[TransferComparison]) -> Table:
-    """By variant, in how many environments transfer is ahead, and by how much at the end."""
+def transfer_summary_table(comparisons: Mapping[TransferPair, Sequence[TransferComparison]]) -> Table:
+    """By phase and variant, in how many environments transfer is ahead, and by how much at the end.
+
+    Args:
+        comparisons: Of pairs with one phase from scratch.
+    """
     rows: list[tuple[Cell, ...]] = []
-    for variant in pair.variants:
-        mine = [found for found in comparisons if found.variant == variant]
-        gains = [found.gain for found in mine if found.gain is not None]
-        rows.append(
-            (
-                variant,
-                _count([found.above_quarter for found in mine]),
-                _count([found.above_end for found in mine]),
-                statistics.fmean(gains) if gains else None,
+    for pair, found in comparisons.items():
+        for variant in pair.variants:
+            mine = [one for one in found if one.variant == variant]
+            gains = [one.gain for one in mine if one.gain is not None]
+            rows.append(
+                (
+                    variant,
+                    pair.transfer.name,
+                    _count([one.above_quarter for one in mine]),
+                    _count([one.above_end for one in mine]),
+                    statistics.fmean(gains) if gains else None,
+                )
             )
-        )
+    scratch = next(iter(comparisons)).scratch.name
     return Table(
-        name=f"transfer_summary_{pair.transfer.name}",
+        name=f"transfer_against_{scratch}",
         caption=(
-            f"Transfer ({pair.transfer.name}) against training from scratch ({pair.scratch.name}): in how many "
-            "environments transfer is ahead after a quarter of the steps."
+            f"Transfer against training from scratch ({scratch}): in how many environments transfer is ahead after a "
+            "quarter of the steps."
         ),
         columns=(
             Column(key="variant", title="variant", kind="variant"),
+            Column(key="phase", title="transfer"),
             Column(key="above_quarter", title="above scratch at a quarter", kind="number"),
             Column(key="above_end", title="above scratch at its end", kind="number"),
             Column(key="final_difference", title="final score, transfer - scratch", kind="score"),
         ),
         rows=tuple(rows),
         notes=(
-            "The first two are by the curves of the training, means over seeds; the last by the evaluation without "
-            "exploration, mean over the environments with a normalised score.",
+            "The first two numbers are by the curves of the training, means over seeds; the last is by the evaluation "
+            "without exploration, mean over the environments with a normalised score.",
         ),
     )
 
