@@ -21,12 +21,12 @@ def aggregate_table(scores: ExperimentScores, phases: Sequence[PhaseInfo], *, na
         name: The table's; default: that of the phase.
     """
     several = len(phases) > 1
-    variants = [variant for variant in scores.experiment.variants if any(variant in scores.variants(p) for p in phases)]
+    there = [(phase, scores.variants(phase)) for phase in phases]
     rows: list[tuple[Cell, ...]] = [
         (variant, *((phase.name,) if several else ()), *_cells(scores, phase, variant))
-        for variant in variants
-        for phase in phases
-        if variant in scores.variants(phase)
+        for variant in scores.experiment.variants
+        for phase, variants in there
+        if variant in variants
     ]
     after = "phases " if several else "phase "
     return Table(
