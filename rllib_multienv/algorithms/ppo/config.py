@@ -210,8 +210,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             )
 
     def _validate_minibatches(self) -> None:
-        if not (isinstance(self.num_minibatches, int) and self.num_minibatches >= 1):
-            self._value_error(f"num_minibatches={self.num_minibatches!r}: must be a whole number of at least 1.")
+        self._validate_count("num_minibatches")
         length = self.get_rollout_fragment_length()
         for spec in self.env_specs:
             rows = length * self.num_copies(spec)
