@@ -154,7 +154,7 @@ def configure(length: int) -> MultiEnvPPOConfig:
             num_envs_per_env_runner=8,
             rollout_fragment_length=length,
         )
-        .rl_module(model_config=AgnosticNetConfig(d_model=16))
+        .rl_module(model_config=AgnosticNetConfig(d_model=16, num_transformer_layers=1))
         .learners(num_learners=LEARNERS, num_cpus_per_learner=1, learner_class=NotingLearner)
         .training(num_epochs=1, num_minibatches=2)
         .debugging(seed=0)

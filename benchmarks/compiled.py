@@ -68,7 +68,7 @@ def measure(d_model: int, name: str, what: str, options: argparse.Namespace) -> 
     """One line of the table."""
     torch.compiler.reset()
     environments = SETS[name]
-    model = build(AgnosticNetConfig(d_model=d_model), environments)
+    model = build(AgnosticNetConfig(d_model=d_model, num_transformer_layers=1), environments)
     obs = observations(environments, options.batch if what == TRAINING else options.copies)
     both = tasks(model, obs, what=what, backend=options.backend)
     both["plain"]()

@@ -87,7 +87,7 @@ def measure(count: int, options: argparse.Namespace) -> dict[str, Any]:
         MultiEnvPPOConfig()
         .environment(envs=[spec_of(sizes) for sizes in synthetic(count)])
         .env_runners(num_env_runners=1, num_envs_per_env_runner=8, rollout_fragment_length=options.length)
-        .rl_module(model_config=AgnosticNetConfig(d_model=16))
+        .rl_module(model_config=AgnosticNetConfig(d_model=16, num_transformer_layers=1))
         .learners(num_learners=1, num_cpus_per_learner=1)
         .training(num_epochs=1, num_minibatches=2)
         .debugging(seed=0)

@@ -42,10 +42,11 @@ ENVS: dict[str, Any] = {
 }
 NETWORKS: dict[str, NetConfig] = {
     "specific, width 64": SpecificNetConfig(width=64),
-    "agnostic, d_model 32, without codes": AgnosticNetConfig(d_model=32, position_codes=0),
-    "agnostic, d_model 32": AgnosticNetConfig(d_model=32),
-    "agnostic, d_model 64, without codes": AgnosticNetConfig(d_model=64, position_codes=0),
-    "agnostic, d_model 64": AgnosticNetConfig(d_model=64),
+    "agnostic, d_model 32, without codes": AgnosticNetConfig(d_model=32, num_transformer_layers=1, position_codes=0),
+    "agnostic, d_model 32": AgnosticNetConfig(d_model=32, num_transformer_layers=1),
+    "agnostic, d_model 64, without codes": AgnosticNetConfig(d_model=64, num_transformer_layers=1, position_codes=0),
+    "agnostic, d_model 64": AgnosticNetConfig(d_model=64, num_transformer_layers=1),
+    "agnostic, d_model 64, no transformer": AgnosticNetConfig(d_model=64),
 }
 BATCH, TEST = 128, 512
 UNITS = 32

@@ -296,9 +296,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     keep_freed_memory()  # as learners do
-    configs = (
-        [AgnosticNetConfig.paper()] if options.paper else [AgnosticNetConfig(d_model=size) for size in options.d_model]
-    )
+    configs = [AgnosticNetConfig(d_model=size, num_transformer_layers=1) for size in options.d_model]
+    if options.paper:
+        configs = [AgnosticNetConfig.paper()]
     if options.profile:
         blocks = [operators(config, sizes, options) for config in configs for sizes in options.sizes]
         lines = [line for block in blocks for line in [*block, ""]][:-1]

@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.repeats, options.min_seconds, options.rows, options.d_model = 2, 0.01, 4, 16
     if options.threads:
         torch.set_num_threads(options.threads)
-    config = AgnosticNetConfig.paper(dropout=0.0) if options.paper else AgnosticNetConfig(d_model=options.d_model)
+    config = AgnosticNetConfig(d_model=options.d_model, num_transformer_layers=1)
+    if options.paper:
+        config = AgnosticNetConfig.paper(dropout=0.0)
     load = os.getloadavg()[0]
     lines = list(measure_sixteen(config, options))
     if not options.no_synthetic:

@@ -45,7 +45,7 @@ def build(options: argparse.Namespace, *, sample_ahead: bool) -> MultiEnvPPO:
             rollout_fragment_length=options.length,
             sample_ahead=sample_ahead,
         )
-        .rl_module(model_config=AgnosticNetConfig(d_model=options.d_model))
+        .rl_module(model_config=AgnosticNetConfig(d_model=options.d_model, num_transformer_layers=1))
         .training(actor_lr=1e-3, critic_lr=1e-3, num_epochs=options.epochs, num_minibatches=8, vf_clip_param=None)
         .debugging(seed=0)
         .build_algo()

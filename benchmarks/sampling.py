@@ -52,7 +52,10 @@ ENVIRONMENT, FORWARD, DRAWING, TO_MODULE, CHUNKS = PARTS
 WANTED = (ENVIRONMENT, FORWARD, DRAWING)
 
 
-NETWORKS = {"agnostic, d_model 32": AgnosticNetConfig(d_model=32), "MLP 64x64": MLPNetConfig(hidden=(64, 64))}
+NETWORKS = {
+    "agnostic, d_model 32": AgnosticNetConfig(d_model=32, num_transformer_layers=1),
+    "MLP 64x64": MLPNetConfig(hidden=(64, 64)),
+}
 
 
 class Watches:

@@ -44,8 +44,8 @@ EIGHT = ("CartPole-v1", "LunarLander-v3", "BipedalWalker-v3", "Ant-v4", "Hopper-
          "InvertedPendulum-v4", "Reacher-v4")  # fmt: skip
 CASES = {
     "small": Case(
-        title="The quickstart's network, `AgnosticNetConfig(d_model=32)`",
-        net=AgnosticNetConfig(d_model=32),
+        title="A small network, `AgnosticNetConfig(d_model=32, num_transformer_layers=1)`",
+        net=AgnosticNetConfig(d_model=32, num_transformer_layers=1),
         envs=FOUR,
         copies=8,
         fragment=128,
@@ -67,7 +67,7 @@ CASES = {
 SHORT = {
     "tiny": Case(
         title="A tiny network, to try the benchmark itself",
-        net=AgnosticNetConfig(d_model=8, d_state=4),
+        net=AgnosticNetConfig(d_model=8, d_state=4, num_transformer_layers=1),
         envs=FOUR,
         copies=2,
         fragment=16,

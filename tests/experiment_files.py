@@ -20,7 +20,7 @@ variants:
   plain:
     ablation_of: agnostic
     phases: [pretrain]
-    rl_module: {model_config: {use_transformer: false}}
+    rl_module: {model_config: {num_transformer_layers: 1}}
   single:
     phases: [alone]
     rl_module: {model_config: {type: mlp, hidden: [8]}}

@@ -56,7 +56,7 @@ def test_operations_of_inference_are_those_of_the_definition(
     network: ModuleType, obs_size: int, action_size: int, discrete: bool
 ) -> None:
     d_model, feedforward, rows = 8, 24, 6
-    config = AgnosticNetConfig(d_model=d_model, dim_feedforward=feedforward, context="none")
+    config = AgnosticNetConfig(d_model=d_model, num_transformer_layers=1, dim_feedforward=feedforward, context="none")
     sizes = network.Sizes("env", obs_size, action_size, discrete)
     model = network.build(config, [sizes])
     obs = network.observations([sizes], rows)
@@ -69,7 +69,7 @@ def test_operations_of_inference_are_those_of_the_definition(
 
 def test_a_training_step_is_three_forwards_of_both_towers_and_the_kernels(network: ModuleType) -> None:
     d_model, rows = 8, 50
-    config = AgnosticNetConfig(d_model=d_model, d_state=2, context="none")
+    config = AgnosticNetConfig(d_model=d_model, num_transformer_layers=1, d_state=2, context="none")
     sizes = network.Sizes("env", 7, 3, False)
     model = network.build(config, [sizes])
     obs = network.observations([sizes], rows)

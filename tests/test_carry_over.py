@@ -22,7 +22,7 @@ NEW = ("MountainCarContinuous-v0", "CartPole-v1")
 
 SPECIFIC = SpecificNetConfig(width=8)
 TABLE = dataclasses.replace(TINY_NET, context="embedding")
-ABLATED = AgnosticNetConfig(d_model=8, embedding="gru", use_transformer=False, use_res_mlp=False, context="none")
+ABLATED = AgnosticNetConfig(d_model=8, embedding="gru", num_transformer_layers=1, res_mlp_depth=0, context="none")
 OWNING = {"specific": SPECIFIC, "embedding": TABLE}
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

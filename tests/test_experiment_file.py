@@ -15,9 +15,9 @@ def test_variants_take_over_what_they_are_an_ablation_of(tmp_path: Path) -> None
     experiment = loaded(tmp_path)
     assert (experiment.name, experiment.title, experiment.seeds) == ("tiny", "A tiny experiment", (0, 1))
     settings = experiment.settings_of(experiment.variants["plain"])
-    network = {"type": "agnostic", "d_model": 8, "d_state": 4, "use_transformer": False}
+    network = {"type": "agnostic", "d_model": 8, "d_state": 4, "num_transformer_layers": 1}
     assert settings == {"rl_module": {"model_config": network}}
-    assert "use_transformer" not in str(experiment.settings_of(experiment.variants["agnostic"]))
+    assert "num_transformer_layers" not in str(experiment.settings_of(experiment.variants["agnostic"]))
     assert [v.title for v in experiment.variants.values()] == ["Agnostic", "plain", "single"]
 
 

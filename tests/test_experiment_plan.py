@@ -83,7 +83,7 @@ def test_anneal_needs_a_length(tmp_path: Path) -> None:
     [
         ("num_epochs: 1", "num_epoch: 1", "pretrain/agnostic/seed1: unknown key 'num_epoch' in 'training'"),
         ("envs: [Acrobot-v1]", "envs: [Acrobt-v1]", "Acrobot-v1"),
-        ("use_transformer: false", "use_transfomer: false", "pretrain/plain/seed1: .*use_transfomer"),
+        ("num_transformer_layers: 1", "num_transfomer_layers: 1", "pretrain/plain/seed1: .*num_transfomer_layers"),
         ("from: pretrain", "from: pretrain\n    initialize_from: {path: x}", "initialize_from.path is the checkpoint"),
         ("phases: [alone]", "phases: [alone, pretrain]", "pretrain/single/seed1: .*exactly one environment"),
     ],

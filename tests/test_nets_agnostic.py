@@ -21,7 +21,7 @@ THREE = {
     "LunarLander-v3": interface(8, 4, True),
     "One": interface(1, 6, False),
 }
-SMALL: dict[str, Any] = {"d_model": 8, "d_state": 4}
+SMALL: dict[str, Any] = {"d_model": 8, "d_state": 4, "num_transformer_layers": 1}
 
 
 def observations(interfaces: dict[str, Any], dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -42,11 +42,11 @@ def build(interfaces: dict[str, Any] | None = None, **fields: Any) -> AgnosticAc
         {"embedding": "gru", "share_encoder": True},
         {
             "context": "embedding",
-            "use_res_mlp": False,
+            "res_mlp_depth": 0,
             "num_embedding_layers": 2,
             "num_transformer_layers": 2,
         },
-        {"context": "none", "use_transformer": False, "encoder_positions": False},
+        {"context": "none", "num_transformer_layers": 0, "encoder_positions": False},
         {"state_dependent_std": False},
         {"state_dependent_std": False, "context": "none", "num_embedding_layers": 2},
     ],

@@ -33,6 +33,7 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
     datasets = {file.stem.removesuffix("-regen"): file for file in options.files}
     network: Any = AgnosticNetConfig(
         d_model=options.d_model,
+        num_transformer_layers=options.transformer_layers,
         squash_mean=True,
         state_dependent_std=options.state_dependent_std,
         output_init=options.output_init,
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--network", choices=("mlp", "agnostic"), default="agnostic")
     parser.add_argument("--d-model", type=int, default=32)
+    parser.add_argument("--transformer-layers", type=int, default=1, help="of the agnostic network")
     parser.add_argument("--state-dependent-std", action="store_true", help="of the agnostic network")
     parser.add_argument(
         "--output-init", choices=("default", "orthogonal"), default="default", help="of the agnostic network's decoders"

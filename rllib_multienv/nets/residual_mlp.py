@@ -8,7 +8,7 @@ __all__ = ["ResidualMLP", "input_layer", "output_layer"]
 
 
 class ResidualMLP(nn.Module):
-    """``depth`` blocks ``x + W2 GELU(W1 LayerNorm(x))`` of hidden size ``width``."""
+    """``depth`` blocks ``x + W2 GELU(W1 LayerNorm(x))`` of hidden size ``width``; none leaves its input as it is."""
 
     def __init__(self, d_model: int, depth: int, width: int, dropout: float) -> None:
         super().__init__()
