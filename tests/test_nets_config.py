@@ -41,7 +41,7 @@ def test_paper_sizes() -> None:
         ("d_model", 0), ("d_model", 7), ("d_state", 3), ("d_state", "16"),
         ("embedding", "lstm"), ("num_heads", 5), ("num_heads", 0),
         ("num_embedding_layers", 0), ("num_transformer_layers", -1), ("dim_feedforward", 0),
-        ("res_mlp_depth", -1), ("max_log_std", -1.0), ("res_mlp_width", -1), ("dropout", 1.0), ("context", "name"),
+        ("res_mlp_depth", -1), ("res_mlp_width", -1), ("dropout", 1.0), ("context", "name"),
         ("output_gain", 0.0), ("init_scale", 0.0),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from .config import NetConfig, require, require_sizes
 from .context import TaskContext
 from .distributions import gaussian_inputs
 from .layout import DecoderLayout, Layout, LayoutCache, build_layout
-from .log_std import START_LOG_STD, bounded_log_std
+from .log_std import bounded_log_std
 from .positions import encoder_positions
 from .residual_mlp import ResidualMLP
 from .sequence import SEQUENCE_EMBEDDINGS
@@ -53,8 +53,6 @@ class AgnosticNetConfig(NetConfig):
         init_scale: start of the decoders' residual branches relative to the usual.
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation, or on
             the task context alone: one for each component of an environment's action.
-        max_log_std: what the logarithms of the standard deviations stay below, in units of the actions' bounds;
-            above -0.5, where they start.
         squash_mean: whether tanh keeps the means of continuous actions in (-1, 1); without it actions beyond the
             bounds are clipped. For data whose actions often lie at the bounds.
         output_init: start of the linear layers in the decoders: PyTorch's ``"default"`` or ``"orthogonal"``.
@@ -83,7 +81,6 @@ class AgnosticNetConfig(NetConfig):
     output_gain: float = 2.0
     init_scale: float = 0.1
     state_dependent_std: bool = True
-    max_log_std: float = 2.0
     squash_mean: bool = False
     output_init: Literal["default", "orthogonal"] = "default"
     value_head: Literal["scalar", "two_hot", "hl_gauss"] = "scalar"
@@ -131,7 +128,6 @@ class AgnosticNetConfig(NetConfig):
         )
         require(self.value_limit > 0, "value_limit", self.value_limit, "> 0")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
-        require(self.max_log_std > START_LOG_STD, "max_log_std", self.max_log_std, f"> {START_LOG_STD}, their start")
         require(self.output_gain > 0, "output_gain", self.output_gain, "> 0")
         require(
             self.init_scale > 0,
@@ -252,7 +248,7 @@ class AgnosticActorCritic(ActorCritic):
     ``actor.decoders.{logits,mean,log_std}``, ``critic.encoder`` (absent if shared),
     ``critic.decoders.value``.
 
-    Log standard deviations lie in (-5, max_log_std) and start at about -0.5; means and logits start near 0.
+    Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
     """
 
     def __init__(self, config: AgnosticNetConfig, interfaces: Mapping[str, Interface]) -> None:
@@ -336,8 +332,7 @@ class AgnosticActorCritic(ActorCritic):
         if not self.config.state_dependent_std:
             layout = layout.of_tasks
             rows = self.actor.middle_of_tasks([env_id for env_id, *_ in layout.outputs], rows)
-        raw = self.actor.decode("log_std", rows, layout)
-        log_std = layout.split(bounded_log_std(raw, self.config.max_log_std))
+        log_std = layout.split(bounded_log_std(self.actor.decode("log_std", rows, layout)))
         squash = self.config.squash_mean
         return {e: gaussian_inputs(m, log_std[e].expand_as(m), squash_mean=squash) for e, m in mean.items()}
 

@@ -7,13 +7,12 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["START_LOG_STD", "bounded_log_std"]
+__all__ = ["bounded_log_std"]
 
-START_LOG_STD = -0.5
-_LOW = -5.0
+_LOW, _HIGH, _START = -5.0, 2.0, -0.5
+_OFFSET = math.log((_START - _LOW) / (_HIGH - _START))
 
 
-def bounded_log_std(raw: Tensor, high: float = 2.0) -> Tensor:
-    """Map the real line smoothly onto (-5, high) with 0 going to -0.5 (docs/deviations.md, 5)."""
-    offset = math.log((START_LOG_STD - _LOW) / (high - START_LOG_STD))
-    return _LOW + (high - _LOW) * F.sigmoid(raw + offset)
+def bounded_log_std(raw: Tensor) -> Tensor:
+    """Map the real line smoothly onto (-5, 2) with 0 going to -0.5 (docs/deviations.md, 5)."""
+    return _LOW + (_HIGH - _LOW) * F.sigmoid(raw + _OFFSET)
