@@ -62,7 +62,7 @@ def test_offline_learning_refuses_bins() -> None:
 def test_orthogonal_decoders_have_orthogonal_layers() -> None:
     torch.manual_seed(0)
     for start, expected in (("default", False), ("orthogonal", True)):
-        network = AgnosticNetConfig(output_init=start, init_scale=1.0, **SMALL).build({})
+        network = AgnosticNetConfig(output_init=start, init_scale=1.0, num_transformer_layers=1, **SMALL).build({})
         weight = network.actor.decoders["mean"].trunk.transformer[0].feedforward_in.weight
         product = weight @ weight.T
         assert torch.allclose(product, 2.0 * torch.eye(len(product)), atol=1e-4) is expected
