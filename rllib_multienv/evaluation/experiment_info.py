@@ -11,6 +11,9 @@ from typing import Any
 #: What a phase is for. Those of a "reference" train each environment alone and define 100 in the normalised score.
 PHASE_KINDS = ("pretrain", "transfer", "scratch", "reference", "other")
 
+#: Between what several parts of an experiment say of themselves: their versions, machines, commands.
+BETWEEN_PARTS = "; "
+
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseInfo:
@@ -74,7 +77,7 @@ class ExperimentInfo:
         seeds: The random seeds of the runs.
         versions: Version by package, as in ``{"ray": "2.60.0"}``.
         machine: What it ran on, in words.
-        command: The command line that runs it again.
+        command: The command line that runs it again; of several parts, with `BETWEEN_PARTS` between.
 
     Raises:
         ValueError: If two phases or two variants have one name, or one of them refers to an unknown one.
@@ -101,6 +104,11 @@ class ExperimentInfo:
         for variant in self.variants:
             if variant.ablation_of is not None:
                 self.variant(variant.ablation_of)
+
+    @property
+    def commands(self) -> list[str]:
+        """The command lines that run its parts again."""
+        return [command for command in self.command.split(BETWEEN_PARTS) if command]
 
     def phase(self, name: str) -> PhaseInfo:
         """The phase of this name.

@@ -17,14 +17,16 @@ from rllib_multienv.evaluation.report.tables.table import Cell, Table
 _NARROW = 6.0
 
 
-def render_page(summary: Summary, sections: Sequence[Section], colors: Mapping[str, str], command: str) -> str:
+def render_page(
+    summary: Summary, sections: Sequence[Section], colors: Mapping[str, str], commands: Sequence[str]
+) -> str:
     """Renders the page.
 
     Args:
         summary: Its head.
         sections: Its sections.
         colors: By variant.
-        command: The command that runs the experiment again, or several with ``"; "`` between; may be empty.
+        commands: The command that runs the experiment again, or those that run its parts; there may be none.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -34,7 +36,7 @@ def render_page(summary: Summary, sections: Sequence[Section], colors: Mapping[s
     return template.render(
         summary=summary,
         phases=numbers.table(summary.phases),
-        commands=[part for part in command.split("; ") if part],
+        commands=commands,
         sections=[
             {
                 "key": section.key,

@@ -50,7 +50,7 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
         for table in (*section.tables, *section.folded):
             write_csv(table, tables / f"{_file_name(table.name)}.csv")
             write_markdown(table, tables / f"{_file_name(table.name)}.md")
-    text = render_page(summary, sections, colors, scores.experiment.command)
+    text = render_page(summary, sections, colors, scores.experiment.commands)
     page.write_text(text, encoding="utf-8", newline="")
     return page
 
