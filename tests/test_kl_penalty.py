@@ -44,7 +44,7 @@ def test_a_policy_is_held_where_it_was() -> None:
         "zero": {"use_kl_loss": True, "kl_coeff": 0.0},
         "strong": {"use_kl_loss": True, "kl_coeff": 50.0},
     }.items():
-        config = tiny_config(ENVS, num_epochs=6, actor_lr=3e-3, **settings)
+        config = tiny_config(ENVS, num_epochs=12, actor_lr=1e-2, **settings)
         with running(config) as algo:
             result = algo.train()["learners"]
             parameters[name] = weights(algo)

@@ -36,6 +36,7 @@ from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, i
 from rllib_multienv.runs.recovery import recover, resumable_trials
 from rllib_multienv.runs.run_folder import RunFolder
 from rllib_multienv.runs.tune_record import TuneRecord
+from rllib_multienv.runs.tune_staging import own_staging_folder
 
 logger = logging.getLogger(__name__)
 
@@ -262,7 +263,7 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
         RAY_CHDIR_TO_TRIAL_DIR="0",
         RAY_USAGE_STATS_ENABLED="0",
     )
-    with restore, _local_ray(file), _signals(session.interrupt):
+    with restore, _local_ray(file), own_staging_folder(), _signals(session.interrupt):
         _active = session
         try:
             # A run that was stopped before Tune began has nothing to restore, and begins anew.
