@@ -15,6 +15,11 @@ PHASE_KINDS = ("pretrain", "transfer", "scratch", "reference", "other")
 BETWEEN_PARTS = "; "
 
 
+def parts_of(text: str) -> list[str]:
+    """What the parts of an experiment say, of a text with `BETWEEN_PARTS` between."""
+    return [part for part in text.split(BETWEEN_PARTS) if part]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhaseInfo:
     """One phase of an experiment: every variant and seed is trained on the same environments.
@@ -108,7 +113,7 @@ class ExperimentInfo:
     @property
     def commands(self) -> list[str]:
         """The command lines that run its parts again."""
-        return [command for command in self.command.split(BETWEEN_PARTS) if command]
+        return parts_of(self.command)
 
     def phase(self, name: str) -> PhaseInfo:
         """The phase of this name.

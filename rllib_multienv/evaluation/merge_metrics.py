@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from rllib_multienv.evaluation.experiment_info import BETWEEN_PARTS
+from rllib_multienv.evaluation.experiment_info import BETWEEN_PARTS, parts_of
 from rllib_multienv.evaluation.raw_metrics import (
     CurvePoint,
     EvaluationPoint,
@@ -107,8 +107,7 @@ def _merge_info(parts: Mapping[str, RawMetrics]) -> ExperimentInfo:
 
 def _all_different(texts: Iterable[str]) -> str:
     """The texts one after the other; those that were put together before are taken apart, so that none comes twice."""
-    parts = (part for text in texts for part in text.split(BETWEEN_PARTS))
-    return BETWEEN_PARTS.join(dict.fromkeys(part for part in parts if part))
+    return BETWEEN_PARTS.join(dict.fromkeys(part for text in texts for part in parts_of(text)))
 
 
 def _merge_named(what: str, parts: Mapping[str, Sequence[_Part]]) -> tuple[_Part, ...]:

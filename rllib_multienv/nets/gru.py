@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .segments import Segments
@@ -24,14 +25,14 @@ class GRULayer(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.gru = nn.GRU(d_model, d_model // 2, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
         """``[N, H]`` to ``[N, H]``."""
         normed = self.norm(tokens)
         parts = [self.gru(group.tokens(normed))[0].flatten(0, 1) for group in segments.groups]
         states = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return tokens + cast(Tensor, self.dropout(self.linear(states)))
+        return tokens + F.dropout(self.linear(states), self.dropout, self.training)
 
     @torch.no_grad()
     def scale_output(self, factor: float) -> None:
