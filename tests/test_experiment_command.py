@@ -64,10 +64,15 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     assert (root / "report.html").is_file()
 
     times = {path: path.stat().st_mtime_ns for path in root.glob("runs/**/evaluation.csv")}
-    again = run_cli("experiment", "tiny.yaml", *selection, cwd=tmp_path)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "started" not in again.stdout
+    part = run_cli("experiment", "tiny.yaml", "--only", "transfer", cwd=tmp_path)
+    assert part.returncode == 0, part.stdout + part.stderr
+    assert "started" not in part.stdout
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    # The page says how all that it shows was made.
+    assert read_experiment_info(metrics / "experiment.json").commands == [
+        "multienv experiment tiny.yaml --only transfer --only alone/single/CartPole-v1 --parallel 2",
+        "multienv experiment tiny.yaml --only transfer",
+    ]
 
     # Other settings are not mixed with what is there.
     written(tmp_path, text.replace("num_epochs: 1", "num_epochs: 2"))

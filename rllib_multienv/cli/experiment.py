@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -83,15 +82,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def _write_description(root: Path, file: Path, name: str) -> None:
     """Keep the experiment's file, and how it was run, with its results."""
+    from rllib_multienv.experiments.invocation import record_invocation
     from rllib_multienv.experiments.machine import describe_machine
-    from rllib_multienv.experiments.places import EXPERIMENT_FILE, INVOCATION_FILE
+    from rllib_multienv.experiments.places import EXPERIMENT_FILE
 
     root.mkdir(parents=True, exist_ok=True)
     if file.resolve() != root / EXPERIMENT_FILE:
         (root / EXPERIMENT_FILE).write_bytes(file.read_bytes())
     command = shlex.join(["multienv", "experiment", *sys.argv[2:]])
-    invocation = {"name": name, "command": command, "machine": describe_machine()}
-    (root / INVOCATION_FILE).write_text(json.dumps(invocation, indent=2) + "\n", encoding="utf-8")
+    record_invocation(root, name=name, command=command, machine=describe_machine())
 
 
 def _report(root: Path) -> None:

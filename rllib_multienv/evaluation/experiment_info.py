@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ BETWEEN_PARTS = "; "
 def parts_of(text: str) -> list[str]:
     """What the parts of an experiment say, of a text with `BETWEEN_PARTS` between."""
     return [part for part in text.split(BETWEEN_PARTS) if part]
+
+
+def join_parts(texts: Iterable[str]) -> str:
+    """What several parts say, one after the other, each thing once; what was joined before is taken apart."""
+    return BETWEEN_PARTS.join(dict.fromkeys(part for text in texts for part in parts_of(text)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from rllib_multienv.evaluation.experiment_info import BETWEEN_PARTS, parts_of
+from rllib_multienv.evaluation.experiment_info import join_parts
 from rllib_multienv.evaluation.raw_metrics import (
     CurvePoint,
     EvaluationPoint,
@@ -97,17 +97,12 @@ def _merge_info(parts: Mapping[str, RawMetrics]) -> ExperimentInfo:
         variants=_merge_named("variant", {name: info.variants for name, info in infos.items()}),
         seeds=tuple(sorted({seed for info in infos.values() for seed in info.seeds})),
         versions={
-            package: _all_different(info.versions.get(package, "") for info in infos.values())
+            package: join_parts(info.versions.get(package, "") for info in infos.values())
             for package in sorted({package for info in infos.values() for package in info.versions})
         },
-        machine=_all_different(info.machine for info in infos.values()),
-        command=_all_different(info.command for info in infos.values()),
+        machine=join_parts(info.machine for info in infos.values()),
+        command=join_parts(info.command for info in infos.values()),
     )
-
-
-def _all_different(texts: Iterable[str]) -> str:
-    """The texts one after the other; those that were put together before are taken apart, so that none comes twice."""
-    return BETWEEN_PARTS.join(dict.fromkeys(part for text in texts for part in parts_of(text)))
 
 
 def _merge_named(what: str, parts: Mapping[str, Sequence[_Part]]) -> tuple[_Part, ...]:

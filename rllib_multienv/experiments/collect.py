@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from rllib_multienv.evaluation.raw_metrics import (
 )
 from rllib_multienv.evaluation.report import METRICS_FOLDER
 from rllib_multienv.experiments.file import ExperimentFile, Phase, load_experiment_file
-from rllib_multienv.experiments.places import EXPERIMENT_FILE, INVOCATION_FILE, Place, State
+from rllib_multienv.experiments.invocation import read_invocation
+from rllib_multienv.experiments.places import EXPERIMENT_FILE, Place, State
 from rllib_multienv.experiments.plan import Run, plan
 from rllib_multienv.runs.run_folder import find_checkpoint
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
@@ -51,7 +51,7 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
     """
     if not (folder / EXPERIMENT_FILE).is_file():
         raise FileNotFoundError(f"{folder} is no folder of an experiment: it has no {EXPERIMENT_FILE}")
-    invocation = _invocation(folder)
+    invocation = read_invocation(folder)
     experiment = load_experiment_file(folder / EXPERIMENT_FILE, default_name=invocation.get("name"))
     runs = [run for run in plan(experiment) if Place(folder, run).file.is_file()]
     places = [Place(folder, run) for run in runs]
@@ -65,11 +65,6 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
         gradient_cosines=tuple(point for place, rows in progress for point in _cosines(place, rows)),
     )
     return write_raw_metrics(metrics, folder / METRICS_FOLDER)
-
-
-def _invocation(folder: Path) -> dict[str, str]:
-    file = folder / INVOCATION_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _versions(places: Iterable[Place]) -> dict[str, str]:

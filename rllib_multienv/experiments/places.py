@@ -15,7 +15,6 @@ from rllib_multienv.experiments.plan import Run
 from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
 
 EXPERIMENT_FILE = "experiment.yaml"
-INVOCATION_FILE = "invocation.json"  # how the experiment was run last
 
 
 class State(StrEnum):
