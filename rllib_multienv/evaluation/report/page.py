@@ -77,6 +77,7 @@ class _Numbers:
 
     def table(self, table: Table) -> dict[str, Any]:
         self._tables += 1
+        table = table.shown()
         headings = [
             {"text": column.title, "left": column.is_text, "color": self._color(column.variant)}
             for column in table.columns

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
-from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
+from rllib_multienv.evaluation.raw_metrics import PhaseInfo
+from rllib_multienv.evaluation.report.ablations import Ablation, ablations, unablated
 from rllib_multienv.evaluation.report.figures.bars import score_bars
 from rllib_multienv.evaluation.report.figures.cosines import cosine_figure
 from rllib_multienv.evaluation.report.figures.curves import CurveSeries, curve_figure
+from rllib_multienv.evaluation.report.figures.differences import difference_figure
 from rllib_multienv.evaluation.report.figures.figure import ReportFigure
-from rllib_multienv.evaluation.report.tables.ablations import ablation_environment_table, ablation_table, ablations
+from rllib_multienv.evaluation.report.tables.ablations import ablation_environment_table, ablation_table
 from rllib_multienv.evaluation.report.tables.aggregates import aggregate_table
 from rllib_multienv.evaluation.report.tables.cosines import cosine_table
 from rllib_multienv.evaluation.report.tables.environments import return_table, score_table
@@ -64,7 +66,7 @@ def report_sections(scores: ExperimentScores, colors: dict[str, str]) -> list[Se
         _curves(scores, phases, colors),
         _environments(scores, phases, colors),
         *_transfers(scores, colors),
-        _ablations(scores, colors),
+        _ablations(scores, phases, colors),
         _other_phases(scores, phases),
         _cosines(scores),
         _references(scores),
@@ -76,7 +78,7 @@ def report_sections(scores: ExperimentScores, colors: dict[str, str]) -> list[Se
 def _curves(scores: ExperimentScores, phases: Sequence[PhaseInfo], colors: dict[str, str]) -> Section:
     figures = []
     for phase in phases:
-        series = [CurveSeries(phase=phase, variant=variant) for variant in _unablated(scores, phase)]
+        series = [CurveSeries(phase=phase, variant=variant) for variant in unablated(scores.variants(phase))]
         figures.append(
             curve_figure(
                 scores,
@@ -94,7 +96,7 @@ def _curves(scores: ExperimentScores, phases: Sequence[PhaseInfo], colors: dict[
 
 
 def _environments(scores: ExperimentScores, phases: Sequence[PhaseInfo], colors: dict[str, str]) -> Section:
-    figures = [score_bars(scores, phase, _unablated(scores, phase), colors) for phase in phases]
+    figures = [score_bars(scores, phase, unablated(scores.variants(phase)), colors) for phase in phases]
     scored = [phase for phase in phases if any(scores.has_score(env_id) for env_id in phase.envs)]
     return Section(
         key="environments",
@@ -134,9 +136,8 @@ def _beginning(pair: TransferPair) -> str:
 
 
 def _transfer_curves(scores: ExperimentScores, pair: TransferPair, colors: dict[str, str]) -> ReportFigure | None:
-    variants = [variant for variant in pair.variants if variant.ablation_of is None] or pair.variants
     series = []
-    for variant in variants:
+    for variant in unablated(pair.variants):
         series += [
             CurveSeries(phase=pair.transfer, variant=variant, label=f"{variant.label}, transfer"),
             CurveSeries(phase=pair.scratch, variant=variant, style="dashed", label=f"{variant.label}, scratch"),
@@ -154,35 +155,39 @@ def _transfer_curves(scores: ExperimentScores, pair: TransferPair, colors: dict[
     )
 
 
-def _ablations(scores: ExperimentScores, colors: dict[str, str]) -> Section:
-    found = list(ablations(scores))
-    if not found:
-        return Section(key="ablations", title="Ablations")
+def _ablations(scores: ExperimentScores, phases: Sequence[PhaseInfo], colors: dict[str, str]) -> Section:
+    """All in tables; figures of those in the main phases and of those that begin anew, for each base its own."""
+    found = ablations(scores)
+    groups: dict[tuple[str, str], list[Ablation]] = {}
+    for ablation in found:
+        if ablation.phase in phases or ablation.phase.start_from is None:
+            groups.setdefault((ablation.phase.name, ablation.base.name), []).append(ablation)
     figures = []
-    for phase in main_phases(scores):
-        bases = {base.name for where, _, base in found if where == phase}
-        ablated = {variant.name for where, variant, _ in found if where == phase}
-        series = [
-            CurveSeries(phase=phase, variant=variant)
-            for variant in scores.variants(phase)
-            if variant.name in bases | ablated
+    for (phase, base), group in groups.items():
+        figures += [
+            difference_figure(group, name=f"differences_{phase}_{base}", colors=colors),
+            _ablation_curves(scores, group, f"ablations_{phase}_{base}", colors),
         ]
-        figures.append(
-            curve_figure(
-                scores,
-                series,
-                name=f"ablations_{phase.name}",
-                caption=f"Ablations: learning curves of the phase {phase.name}.",
-                env_ids=phase.envs,
-                colors=colors,
-            )
-        )
     return Section(
         key="ablations",
         title="Ablations",
         figures=_there(figures),
-        tables=(ablation_table(scores),),
-        folded=(ablation_environment_table(scores),),
+        tables=(ablation_table(found),) if found else (),
+        folded=(ablation_environment_table(scores, found),) if found else (),
+    )
+
+
+def _ablation_curves(
+    scores: ExperimentScores, group: Sequence[Ablation], name: str, colors: dict[str, str]
+) -> ReportFigure | None:
+    phase, base = group[0].phase, group[0].base
+    return curve_figure(
+        scores,
+        [CurveSeries(phase=phase, variant=variant) for variant in (base, *(one.variant for one in group))],
+        name=name,
+        caption=f"Learning curves of “{base.label}” and its variants in the phase {phase.name}.",
+        env_ids=phase.envs,
+        colors=colors,
     )
 
 
@@ -224,12 +229,6 @@ def _references(scores: ExperimentScores) -> Section:
         text=tuple(f"No normalised score in {listing(envs)}: {problem}." for problem, envs in problems.items()),
         tables=(reference_table(scores),),
     )
-
-
-def _unablated(scores: ExperimentScores, phase: PhaseInfo) -> list[VariantInfo]:
-    """The variants that are no ablations, or all where there are no others."""
-    variants = scores.variants(phase)
-    return [variant for variant in variants if variant.ablation_of is None] or variants
 
 
 def _there(figures: Sequence[ReportFigure | None]) -> tuple[ReportFigure, ...]:

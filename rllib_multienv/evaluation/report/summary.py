@@ -35,7 +35,7 @@ def summarize(scores: ExperimentScores) -> Summary:
     states = {state: sum(run.status == state for run in runs) for state in ("done", "failed", "unfinished")}
     rest = [f"{number} {state}" for state, number in states.items() if number and state != "done"]
     facts = [
-        ("Variants", listing([variant.label for variant in info.variants])),
+        ("Variants", "; ".join(variant.label for variant in info.variants)),  # there are commas in some
         ("Seeds", listing([str(seed) for seed in info.seeds])),
         ("Runs", f"{states['done']} done" + "".join(f", {part}" for part in rest)),
         ("Steps", f"{count_text(sum(run.env_steps or 0 for run in runs))} environment steps in all runs"),

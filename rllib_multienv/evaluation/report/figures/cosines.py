@@ -11,6 +11,7 @@ import numpy as np
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
 from rllib_multienv.evaluation.gradient_cosines import PairAgreement, pair_agreements
+from rllib_multienv.evaluation.report.ablations import unablated
 from rllib_multienv.evaluation.report.figures.figure import Panel, ReportFigure
 
 if TYPE_CHECKING:
@@ -23,10 +24,15 @@ _TITLE = 26
 
 
 def cosine_figure(scores: ExperimentScores) -> ReportFigure | None:
-    """Mean cosine over steps and seeds of every pair of environments; None where no gradients were recorded."""
+    """Mean cosine over steps and seeds of every pair of environments; None where no gradients were recorded.
+
+    Ablations are left out, unless there is nothing else: their cosines are in the table.
+    """
+    measured = {row.variant for row in scores.metrics.gradient_cosines}
+    variants = unablated([variant for variant in scores.experiment.variants if variant.name in measured])
     found = []
     for phase in scores.experiment.phases:
-        for variant in scores.experiment.variants:
+        for variant in variants:
             pairs = pair_agreements(scores.metrics, phase.name, variant.name)
             if pairs:
                 env_ids = [env_id for env_id in phase.envs if any(env_id in (p.env_a, p.env_b) for p in pairs)]

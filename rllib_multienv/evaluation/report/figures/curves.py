@@ -19,6 +19,9 @@ from rllib_multienv.evaluation.report.figures.figure import LegendItem, LineStyl
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Bands of more lines would hide them.
+_MOST_WITH_BANDS = 6
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
@@ -70,7 +73,7 @@ def curve_figure(
         The figure, or None where there is no curve.
     """
     panels, seeds, drawn = [], set(), set()
-    unfinished = False
+    unfinished, bands = False, len(series) <= _MOST_WITH_BANDS
     for env_id in env_ids:
         lines = []
         for item in series:
@@ -84,7 +87,7 @@ def curve_figure(
                 seeds.add(band.seeds)
                 drawn.add(item)
         if lines:
-            draw = functools.partial(_draw, lines, scores.references[env_id])
+            draw = functools.partial(_draw, lines, scores.references[env_id], bands=bands)
             panels.append(Panel(title=env_id, draw=draw))
     if not panels:
         return None
@@ -98,18 +101,18 @@ def curve_figure(
         legend.append(LegendItem(label="random actions", color=None, style="dotted"))
     if any(reference.best is not None for reference in references):
         legend.append(LegendItem(label="best trained alone", color=None, style="dashed"))
-    texts = [caption, _band_text(seeds)]
+    texts = [caption, _band_text(seeds, bands=bands)]
     if unfinished:
         texts.append("Where no run is done, those under way are shown as far as the shortest has come.")
     return ReportFigure(name=name, caption=" ".join(texts), panels=tuple(panels), legend=tuple(legend))
 
 
-def _band_text(seeds: set[int]) -> str:
+def _band_text(seeds: set[int], *, bands: bool) -> str:
     interval = "95% interval of the mean (Student's t)"
     extremes = "from the smallest to the largest seed"
     count = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
     of = f"Lines: mean over {count} seed{'' if max(seeds) == 1 else 's'}"
-    if max(seeds) == 1:
+    if max(seeds) == 1 or not bands:
         return f"{of}."
     if min(seeds) >= SEEDS_FOR_INTERVAL:
         return f"{of}; bands: {interval}, cut off at the panel's edge."
@@ -118,7 +121,7 @@ def _band_text(seeds: set[int]) -> str:
     return f"{of}; bands: {interval} with {SEEDS_FOR_INTERVAL} seeds or more, otherwise {extremes}."
 
 
-def _draw(lines: Sequence[_Line], reference: Reference, ax: Axes, ink: str) -> None:
+def _draw(lines: Sequence[_Line], reference: Reference, ax: Axes, ink: str, *, bands: bool) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     dashes = {"solid": "-", "dashed": (0, (4, 2)), "dotted": ":", "bar": "-"}
@@ -127,7 +130,7 @@ def _draw(lines: Sequence[_Line], reference: Reference, ax: Axes, ink: str) -> N
         # One point alone has no line: it gets a dot.
         marker = "o" if len(band.steps) == 1 else None
         ax.plot(band.steps, band.mean, color=line.color, linestyle=dashes[line.style], linewidth=1.5, marker=marker)
-        if band.seeds > 1:
+        if bands and band.seeds > 1:
             # Many bands on top of each other must leave the lines to be seen.
             alpha = 0.15 if len(lines) <= 4 else 0.08
             ax.fill_between(band.steps, band.low, band.high, color=line.color, alpha=alpha, linewidth=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its black and its yellow (too faint on
-# white); then colours of Paul Tol's for more variants.
+# white); then colours of Paul Tol's and Matplotlib's for more variants.
 _COLORS = (
     "#0072B2",
     "#D55E00",
@@ -17,6 +17,14 @@ _COLORS = (
     "#999933",
     "#44AA99",
     "#9966CC",
+    "#8C564B",
+    "#7F7F7F",
+    "#BCBD22",
+    "#E377C2",
+    "#5B5BD6",
+    "#2CA02C",
+    "#D62728",
+    "#17A2B8",
 )
 
 

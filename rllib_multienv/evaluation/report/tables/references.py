@@ -38,9 +38,9 @@ def reference_table(scores: ExperimentScores) -> Table:
             Column(key="reference", title="best alone", kind="number"),
             Column(key="reference_variant", title="which"),
             Column(key="reference_seeds", title="seeds", kind="count"),
-            Column(key="problem", title="no score because"),
+            Column(key="problem", title="no score because", optional=True),
             Column(key="versions", title="versions"),
-            Column(key="env_name", title="made from"),
+            Column(key="env_name", title="made from", optional=True),
         ),
         rows=tuple(rows),
         notes=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Column:
         kind: What its cells are. Any cell may be a text, too, which says why there is no number, or None.
         best: Whether the largest value is to stand out.
         variant: Whose numbers stand in it, where they are those of one.
+        optional: Whether it is shown only where a cell of it says something; it is in the CSV file in any case.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Column:
     kind: Kind = "text"
     best: bool = False
     variant: VariantInfo | None = None
+    optional: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -71,6 +73,19 @@ class Table:
     notes: tuple[str, ...] = ()
     turns: bool = False
 
+    def shown(self) -> Table:
+        """The table as a reader sees it: without optional columns in which nothing stands."""
+        kept = [
+            index
+            for index, column in enumerate(self.columns)
+            if not column.optional or any(row[index] not in (None, "") for row in self.rows)
+        ]
+        return replace(
+            self,
+            columns=tuple(self.columns[index] for index in kept),
+            rows=tuple(tuple(row[index] for index in kept) for row in self.rows),
+        )
+
     def text(self, column: int, cell: Cell) -> str:
         """A cell as it is shown."""
         return _text(self.columns[column].kind, cell)
@@ -100,6 +115,7 @@ def write_csv(table: Table, path: Path) -> None:
 
 def write_markdown(table: Table, path: Path) -> None:
     """Writes a table as Markdown, with its caption above and its notes below."""
+    table = table.shown()
     titles = [_escaped(column.title) for column in table.columns]
     rules = ["---" if column.is_text else "---:" for column in table.columns]
     lines = [table.caption, "", f"| {' | '.join(titles)} |", f"|{'|'.join(rules)}|"]
