@@ -246,7 +246,7 @@ def test_references_say_which_variant(tmp_path: Path) -> None:
 
 def test_a_column_without_anything_to_say_is_not_shown(report: Path) -> None:
     shown = report.joinpath("tables/references.md").read_text()
-    assert "versions" in shown and "no score because" not in shown
+    assert "versions" in shown and "no score because" not in shown and "made from" not in shown
     with open(report / "tables/references.csv", newline="") as file:
         assert "problem" in next(csv.reader(file))
 

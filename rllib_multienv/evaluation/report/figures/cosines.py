@@ -50,6 +50,7 @@ def cosine_figure(scores: ExperimentScores) -> ReportFigure | None:
             "Cosine between two environments' gradients of the shared parameters, mean over steps and seeds. Orange: "
             "they pull in opposite directions; violet: in the same. "
             f"The colours reach from -{limit:.2g} to {limit:.2g}."
+            + (" Those of ablations are in the table." if len(variants) < len(measured) else "")
         ),
         panels=tuple(
             Panel(

@@ -24,7 +24,7 @@ def reference_table(scores: ExperimentScores) -> Table:
                 reference.seeds or None,
                 reference.problem,
                 score.versions if score else None,
-                score.env_name if score else None,
+                score.env_name if score and score.env_name != env_id else None,
             )
         )
     return Table(
