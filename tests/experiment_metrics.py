@@ -123,6 +123,16 @@ def with_status(metrics: RawMetrics, status: str, *, phase: str, variant: str, s
     return replace(metrics, runs=tuple(runs))
 
 
+def with_copies(metrics: RawMetrics, variant: str, *copies: str) -> RawMetrics:
+    """The same with ablations of a variant that change nothing."""
+    rows = {
+        name: (*rows, *(replace(row, variant=copy) for copy in copies for row in rows if row.variant == variant))
+        for name, rows in (("runs", metrics.runs), ("evaluations", metrics.evaluations), ("curves", metrics.curves))
+    }
+    variants = (*metrics.experiment.variants, *(VariantInfo(name=copy, ablation_of=variant) for copy in copies))
+    return replace(metrics, experiment=replace(metrics.experiment, variants=variants), **rows)
+
+
 def _run(phase: str, variant: str, seed: int, envs: int, env: str = "") -> RunRow:
     return RunRow(
         phase=phase,

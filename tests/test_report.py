@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 
 from rllib_multienv.cli import app
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
-from rllib_multienv.evaluation.raw_metrics import RawMetrics, VariantInfo, read_raw_metrics, write_raw_metrics
+from rllib_multienv.evaluation.raw_metrics import RawMetrics, read_raw_metrics, write_raw_metrics
 from rllib_multienv.evaluation.report import write_report
-from rllib_multienv.evaluation.report.figures.figure import ReportFigure, new_figure
 from rllib_multienv.evaluation.report.figures.palette import variant_colors
 from rllib_multienv.evaluation.report.sections import report_sections
 from rllib_multienv.evaluation.report.summary import summarize
@@ -182,56 +181,6 @@ def test_ablations_are_differences_to_their_base(tmp_path: Path) -> None:
     assert float(cartpole["difference_high"]) == pytest.approx(-10 + 2.776445 * (2 / 3) ** 0.5, rel=1e-4)
 
 
-def _with_copies(metrics: RawMetrics, variant: str, *copies: str) -> RawMetrics:
-    """The same with ablations of a variant that change nothing."""
-    rows = {
-        name: (*rows, *(replace(row, variant=copy) for copy in copies for row in rows if row.variant == variant))
-        for name, rows in (("runs", metrics.runs), ("evaluations", metrics.evaluations), ("curves", metrics.curves))
-    }
-    variants = (*metrics.experiment.variants, *(VariantInfo(name=copy, ablation_of=variant) for copy in copies))
-    return replace(metrics, experiment=replace(metrics.experiment, variants=variants), **rows)
-
-
-def _ablation_figures(metrics: RawMetrics) -> dict[str, ReportFigure]:
-    scores = ExperimentScores(metrics)
-    sections = report_sections(scores, variant_colors(scores))
-    (section,) = (section for section in sections if section.key == "ablations")
-    return {figure.name: figure for figure in section.figures}
-
-
-def test_each_base_has_figures_of_its_ablations_where_they_begin_anew() -> None:
-    figures = _ablation_figures(_with_copies(made_up(), "mlp", "mlp-small"))
-    assert set(figures) == {
-        f"{kind}_{group}"
-        for kind in ("differences", "ablations")
-        for group in ("pretrain_s4", "pretrain_mlp", "scratch_mlp")  # not of transfer: the table has them
-    }
-    labels = [item.label for item in figures["ablations_pretrain_s4"].legend]
-    assert labels[:2] == ["Agnostic S4", "S4 without Transformer"] and "mlp-small" not in labels
-
-
-def test_many_lines_have_no_bands() -> None:
-    few, many = (
-        _ablation_figures(_with_copies(made_up(), "mlp", *names))["ablations_scratch_mlp"]
-        for names in ("abcde", "abcdef")
-    )
-    assert "bands: 95%" in few.caption and "bands" not in many.caption
-    for figure, bands in ((few, 6), (many, 0)):
-        axes = new_figure((3, 3)).subplots()
-        figure.panels[0].draw(axes, "#000000")
-        assert len(axes.collections) == bands
-
-
-def test_differences_are_points_with_intervals() -> None:
-    axes = new_figure((3, 3)).subplots()
-    _ablation_figures(made_up())["differences_pretrain_s4"].panels[0].draw(axes, "#000000")
-    (row,) = _tables(made_up())["ablations"].rows
-    points = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "o"]
-    whiskers = [tuple(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 1.3]
-    assert points == [cell.value for cell in row[-2:]]
-    assert whiskers == [(cell.low, cell.high) for cell in row[-2:]]
-
-
 def test_gradient_cosines_are_averaged(tmp_path: Path) -> None:
     row = _lines(made_up(), "gradient_cosines", tmp_path)[0]
     assert (row["env_a"], row["env_b"]) == ("CartPole-v1", "Pendulum-v1")
@@ -329,12 +278,6 @@ def test_a_variant_has_one_colour(report: Path) -> None:
         assert colors[name].lower() in page.lower().split('id="curves"')[1]
 
 
-def test_as_many_variants_as_experiments_have_differ_in_colour() -> None:
-    scores = ExperimentScores(_with_copies(made_up(), "mlp", *"abcdefghijklmn"))
-    colors = variant_colors(scores)
-    assert len(colors) == len(set(colors.values())) == 18
-
-
 def test_the_page_holds_everything_itself(report: Path) -> None:
     page = report.joinpath("report.html").read_text()
     assert "<title>A made-up experiment</title>" in page
@@ -367,19 +310,6 @@ def test_the_commands_of_runs_that_were_put_together_are_all_named(tmp_path: Pat
     write_raw_metrics(replace(made_up(), experiment=info), tmp_path / "metrics")
     page = write_report(tmp_path).read_text()
     assert "<code>multienv experiment one.yaml</code>" in page and "<code>multienv experiment other.yaml</code>" in page
-
-
-def test_captions_say_what_the_bands_are(tmp_path: Path) -> None:
-    def caption(metrics: RawMetrics) -> str:
-        scores = ExperimentScores(metrics)
-        sections = report_sections(scores, variant_colors(scores))
-        return next(section for section in sections if section.key == "curves").figures[0].caption
-
-    assert "mean over 3 seeds; bands: 95% interval of the mean (Student's t)" in caption(made_up())
-    fewer = made_up()
-    for variant in ("s4", "mlp", "s4-bare"):
-        fewer = with_status(fewer, "failed", phase="pretrain", variant=variant, seed=0)
-    assert "mean over 2 seeds; bands: from the smallest to the largest seed." in caption(fewer)
 
 
 def test_runs_under_way_are_drawn_where_none_is_done(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_multienv.atomic_json import write_json
 from rllib_multienv.evaluation.csv_rows import rounded
 from rllib_multienv.evaluation.raw_metrics import RandomScore
 
@@ -168,6 +169,4 @@ def _read(path: Path, definition: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _write(path: Path, data: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_json(path, data)

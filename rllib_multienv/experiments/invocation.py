@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from rllib_multienv.atomic_json import write_json
 from rllib_multienv.evaluation.experiment_info import join_parts
 
 _FILE = "invocation.json"
@@ -26,6 +26,4 @@ def record_invocation(folder: Path, *, name: str, command: str, machine: str) ->
         "machine": join_parts([before.get("machine", ""), machine]),
     }
     # Several commands may run parts of one experiment at a time.
-    temporary = folder / f".{_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(invocation, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / _FILE)
+    write_json(folder / _FILE, invocation)
