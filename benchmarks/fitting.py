@@ -31,7 +31,12 @@ from rllib_multienv.nets import AgnosticNetConfig, NetConfig, SpecificNetConfig
 
 ENVS: dict[str, Any] = {
     env_id: SimpleNamespace(
-        obs_size=obs, action_size=actions, discrete=discrete, action_low=(-1.0,) * actions, action_high=(1.0,) * actions
+        description=env_id,
+        obs_size=obs,
+        action_size=actions,
+        discrete=discrete,
+        action_low=(-1.0,) * actions,
+        action_high=(1.0,) * actions,
     )
     for env_id, obs, actions, discrete in (
         ("Pendulum-v1", 3, 1, False),

@@ -70,6 +70,10 @@ class Sizes:
     discrete: bool
 
     @property
+    def description(self) -> str:
+        return self.env_id
+
+    @property
     def action_low(self) -> tuple[float, ...]:
         return () if self.discrete else (-1.0,) * self.action_size
 

@@ -81,7 +81,7 @@ class MultiEnvAgent:
             self._check_for_any(spec.id)
             self._network.add_env(spec.id, spaces)
             self.space_specs[spec.id] = spaces
-        elif known.to_dict() != spaces.to_dict():
+        elif known.to_dict() != {**spaces.to_dict(), "description": known.description}:
             raise ValueError(
                 f"{spec.id!r} is the id of an environment with observations {known.observation_space} and actions "
                 f"{known.action_space}; this one has {spaces.observation_space} and {spaces.action_space}. Give it an "

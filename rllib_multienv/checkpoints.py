@@ -159,9 +159,14 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
             _check_file(path, ACTION_VALUES_FILE, description, filesystem)
     environments = description["environments"]
     env_ids = [environment["id"] for environment in environments]
+    space_specs = {e["id"]: SpaceSpec.from_dict(e["spaces"]) for e in environments}
     return AgentCheckpoint(
-        space_specs={e["id"]: SpaceSpec.from_dict(e["spaces"]) for e in environments},
-        env_specs={e["id"]: EnvSpec.from_dict(e["spec"]) for e in environments if e["spec"]},
+        space_specs=space_specs,
+        env_specs={
+            e["id"]: EnvSpec.from_dict({**e["spec"], "description": space_specs[e["id"]].description})
+            for e in environments
+            if e["spec"]
+        },
         network=net_config_from_dict(description["network"]),
         obs_moments={e["id"]: Moments.from_dict(e["obs_moments"]) for e in environments if e["obs_moments"]},
         reward_moments={e["id"]: Moments.from_dict(e["reward_moments"]) for e in environments if e["reward_moments"]},

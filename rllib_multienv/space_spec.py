@@ -1,8 +1,7 @@
-"""How a Gymnasium space becomes a flat float vector, and an action of the network one of the environment.
+"""Conversion between Gymnasium spaces and the flat vectors of networks.
 
-This is the one place in the package that knows. Networks see observations as float32 ``[B, I]``, give
-discrete actions as ``0 .. n-1`` and continuous actions in ``[-1, 1]``; the mapping to the space's own
-start, bounds, shape and dtype is here.
+Networks see observations as float32 ``[B, I]``, give discrete actions as ``0 .. n-1`` and continuous actions in
+``[-1, 1]``. Only this module knows how these map to a space's start, bounds, shape and dtype.
 """
 
 from __future__ import annotations
@@ -28,15 +27,14 @@ _warned_unbounded: set[str] = set()
 
 
 class UnsupportedSpaceError(ValueError):
-    """An environment's observation or action space is of a kind that cannot be flattened (yet)."""
+    """An environment's observation or action space is of an unsupported kind, rank or size."""
 
 
 @dataclass(frozen=True)
 class SpaceSpec:
-    """The spaces of one environment, and the way to flat vectors and back.
+    """The spaces of one environment, and the conversion to flat vectors and back.
 
-    Satisfies the networks' `Interface` protocol. Make one with `from_spaces`; it is picklable and
-    JSON-able, and two of equal spaces are equal.
+    Satisfies the networks' `Interface` protocol. Make one with `from_spaces`. It can be pickled and written as JSON.
 
     Attributes:
         env_id: The environment's id, named in every error.
@@ -47,6 +45,7 @@ class SpaceSpec:
         discrete: Whether actions are discrete.
         action_low: Lower bounds in use, length A; empty for discrete actions.
         action_high: Upper bounds in use, length A; empty for discrete actions.
+        description: See `EnvSpec.description`; the id where none is given.
     """
 
     env_id: str
@@ -57,10 +56,17 @@ class SpaceSpec:
     discrete: bool
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill in the description."""
+        object.__setattr__(self, "description", self.description or self.env_id)
 
     @classmethod
-    def from_spaces(cls, env_id: str, observation_space: gym.Space, action_space: gym.Space) -> SpaceSpec:
-        """Read an environment's (single) spaces.
+    def from_spaces(
+        cls, env_id: str, observation_space: gym.Space, action_space: gym.Space, *, description: str = ""
+    ) -> SpaceSpec:
+        """Read the spaces of a single copy of an environment.
 
         Where a Box action has no bounds, ``[-1, 1]`` is used, and where it has one, the interval of length 2
         at that bound; a `UserWarning` says so once per environment and process.
@@ -71,12 +77,12 @@ class SpaceSpec:
         obs_size = _obs_size(env_id, observation_space)
         if isinstance(action_space, spaces.Discrete):
             n = int(action_space.n)
-            return cls(env_id, observation_space, action_space, obs_size, n, True, (), ())
+            return cls(env_id, observation_space, action_space, obs_size, n, True, (), (), description)
         if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or action_space.shape[0] == 0:
             raise _unsupported(env_id, "action", action_space)
         low, high = _usable_bounds(env_id, action_space)
         size = int(action_space.shape[0])
-        return cls(env_id, observation_space, action_space, obs_size, size, False, tuple(low), tuple(high))
+        return cls(env_id, observation_space, action_space, obs_size, size, False, tuple(low), tuple(high), description)
 
     def flatten_obs(self, obs: np.ndarray) -> np.ndarray:
         """Flatten a batch of observations.
@@ -85,7 +91,7 @@ class SpaceSpec:
             obs: ``[B, ...]`` as a vector environment gives it.
 
         Returns:
-            float32 ``[B, I]``. May share memory with `obs` where that is already of this form.
+            float32 ``[B, I]``. May share memory with `obs` if that has this form already.
         """
         obs = np.asarray(obs)
         if isinstance(self.observation_space, spaces.Discrete):
@@ -104,8 +110,8 @@ class SpaceSpec:
         """Turn the network's actions into the environment's.
 
         Args:
-            actions: Discrete: integers ``[B]`` in ``0 .. n-1``. Box: floats ``[B, A]``, where ``[-1, 1]``
-                spans the bounds and what lies outside is clipped.
+            actions: Discrete: integers ``[B]`` in ``0 .. n-1``. Box: floats ``[B, A]``; ``[-1, 1]`` spans the bounds,
+                and numbers outside of it are clipped.
 
         Returns:
             ``[B]`` or ``[B, A]`` in the action space's range and dtype.
@@ -152,13 +158,18 @@ class SpaceSpec:
         return np.issubdtype(self.action_space.dtype, np.integer)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the fields only: what is cached is cheap to compute again."""
+        """Pickle the fields without what was computed from them."""
         return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the fields; the description of earlier versions is the id."""
+        self.__dict__.update({"description": state["env_id"], **state})
 
     def to_dict(self) -> dict[str, Any]:
         """A strictly JSON-able description (infinities as strings); `from_dict` reads it."""
         return {
             "env_id": self.env_id,
+            "description": self.description,
             "observation_space": _space_to_dict(self.observation_space),
             "action_space": _space_to_dict(self.action_space),
             "action_low": list(self.action_low),
@@ -167,7 +178,7 @@ class SpaceSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SpaceSpec:
-        """Build from `to_dict`'s result."""
+        """Build from `to_dict`'s result; the description of earlier versions is the id."""
         observation_space = _space_from_dict(data["observation_space"])
         action_space = _space_from_dict(data["action_space"])
         discrete = isinstance(action_space, spaces.Discrete)
@@ -180,6 +191,7 @@ class SpaceSpec:
             discrete=discrete,
             action_low=tuple(float(x) for x in data["action_low"]),
             action_high=tuple(float(x) for x in data["action_high"]),
+            description=data.get("description", ""),
         )
 
 
@@ -239,7 +251,7 @@ def _space_from_dict(data: Mapping[str, Any]) -> gym.Space:
 
 
 def _numbers_to_json(values: np.ndarray) -> list[Any]:
-    """Numbers as JSON knows them; it has no infinity, so that is a string which `float` reads."""
+    """Numbers for JSON, which has no infinity: that is a string which `float` reads."""
     return [v if isinstance(v, int) or math.isfinite(v) else str(v) for v in values.reshape(-1).tolist()]
 
 

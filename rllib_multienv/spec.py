@@ -1,13 +1,16 @@
-"""What an environment is to this package: a name, a way to make it, and how many copies of it to run."""
+"""Environment specifications: id, constructor, arguments, number of copies, and the description for networks."""
 
 from __future__ import annotations
 
-import inspect
+import json
 import pickle
 import re
+import sys
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import cloudpickle
 import gymnasium as gym
@@ -15,12 +18,12 @@ import gymnasium as gym
 from rllib_multienv.gym_ids import did_you_mean, find_env
 from rllib_multienv.space_spec import SpaceSpec, UnsupportedSpaceError
 
-__all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "resolve_env_specs"]
+__all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "environment_keys", "resolve_env_specs"]
 
 Backend = Literal["auto", "sync", "async", "envpool"]
 MakeEnv = Callable[..., gym.Env]
 
-# What RLlib refuses in a ModuleID (they become file names), and names that mean something else there.
+# Characters that RLlib refuses in a ModuleID (they become file names), and names that it uses itself.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _RESERVED = ("shared", "__all_modules__", "__all__", "default_policy")
 
@@ -30,21 +33,24 @@ class EnvSpec:
     """One environment to train on.
 
     ``EnvSpec("CartPole-v1")`` is a Gymnasium id; ``EnvSpec("long", make="CartPole-v1",
-    max_episode_steps=1000)`` is the same environment under a name of its own, so that one environment can
-    be trained on twice with different settings.
+    max_episode_steps=1000)`` is the same environment under another id, so that one environment can be trained
+    on twice with different settings.
 
     Attributes:
-        id: The key of every metric, override and checkpoint. Without `make` it is also the Gymnasium id; a
-            Gymnasium id that cannot be a key (``ALE/Pong-v5``) becomes one with ``-`` (``ALE-Pong-v5``).
+        id: The key of every metric, override and checkpoint; a label only. Without `make` it is also the Gymnasium
+            id; a Gymnasium id that cannot be a key (``ALE/Pong-v5``) becomes one with ``-`` (``ALE-Pong-v5``).
         make: A Gymnasium id, ``"module:EnvId-v0"``, ``"package.module:ClassName"``, or a callable that
             returns a `gymnasium.Env`. Defaults to `id`.
         kwargs: Keyword arguments for the environment's constructor. Not to be changed afterwards.
         num_envs: Number of copies to step together; None for the run's `num_envs_per_env_runner`.
-        backend: How the copies are stepped: ``"sync"`` one after another in this process, ``"async"`` each in
-            a process of its own, ``"envpool"`` by EnvPool's threads, ``"auto"`` whichever is known to be
-            best.
-        max_episode_steps: Time limit that replaces the registered one; None keeps that.
+        backend: How the copies are stepped: ``"sync"`` one after another in this process, ``"async"`` in one
+            process each, ``"envpool"`` by EnvPool's threads, ``"auto"`` by the one that is known to be best.
+        max_episode_steps: Time limit that replaces the registered one; None keeps the registered one.
         tags: Words to select environments by.
+        description: The text by which networks tell environments apart, whatever their ids: position codes and task
+            contexts are hashed from it. Default: `make` with `kwargs`, such as ``"CartPole-v1"`` or
+            ``"Hopper-v4(frame_skip=2)"``; the id where `make` cannot be imported by name or `kwargs` are no plain
+            values. Two environments may have the same description, and are then the same to agnostic networks.
     """
 
     id: str
@@ -55,6 +61,7 @@ class EnvSpec:
     backend: Backend = "auto"
     max_episode_steps: int | None = None
     tags: tuple[str, ...] = ()
+    description: str = ""
 
     def __post_init__(self) -> None:
         """Check every field, and fill in `make`."""
@@ -82,10 +89,14 @@ class EnvSpec:
         if isinstance(self.tags, str) or not all(isinstance(tag, str) for tag in self.tags):
             raise TypeError(f"EnvSpec {self.id!r}: tags must be a sequence of strings, not {self.tags!r}.")
         object.__setattr__(self, "tags", tuple(self.tags))
+        if not isinstance(self.description, str):
+            raise TypeError(f"EnvSpec {self.id!r}: description must be a string, not {self.description!r}.")
+        if not self.description:
+            object.__setattr__(self, "description", self._default_description())
 
     @classmethod
     def of(cls, value: str | EnvSpec | Mapping[str, Any] | MakeEnv) -> EnvSpec:
-        """Make an EnvSpec of what a user may write for one.
+        """Make an EnvSpec from any form that a user may write.
 
         Args:
             value: An id, an EnvSpec, a mapping of its keyword arguments (as in a YAML file; ``id`` may be
@@ -128,13 +139,18 @@ class EnvSpec:
         return cls(make, **arguments)
 
     def to_dict(self) -> dict[str, Any]:
-        """A mapping of what differs from the defaults, JSON-able if `kwargs` is; `from_dict` reads it.
+        """A mapping of the fields that differ from their defaults, JSON-able if `kwargs` is; `from_dict` reads it.
 
         Raises:
             ValueError: `make` is a callable that cannot be imported by name.
         """
         data: dict[str, Any] = {"id": self.id}
-        make = self.make if isinstance(self.make, str) else _importable_name(self.id, cast(MakeEnv, self.make))
+        make = self._make_by_name()
+        if make is None:
+            raise ValueError(
+                f"EnvSpec {self.id!r}: {self.make!r} cannot be written down, because it cannot be imported by name. "
+                "Define it at the top level of a module, or give make as a string 'module:Name'."
+            )
         if make != self.id:
             data["make"] = make
         if self.kwargs:
@@ -146,12 +162,33 @@ class EnvSpec:
             data["backend"] = self.backend
         if self.tags:
             data["tags"] = list(self.tags)
+        if self.description != self._default_description():
+            data["description"] = self.description
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EnvSpec:
         """Build from `to_dict`'s result."""
         return cls._of_mapping(data)
+
+    def _make_by_name(self) -> str | None:
+        """`make`, or ``"module:Name"`` of a callable; None for a callable that cannot be imported by name."""
+        if isinstance(self.make, str):
+            return self.make
+        module, name = getattr(self.make, "__module__", None), getattr(self.make, "__qualname__", "")
+        if not module or module == "__main__" or getattr(sys.modules.get(module), name, None) is not self.make:
+            return None
+        return f"{module}:{name}"
+
+    def _default_description(self) -> str:
+        make = self._make_by_name()
+        if make is None or not self.kwargs:
+            return make or self.id
+        try:
+            arguments = [f"{name}={json.dumps(value, sort_keys=True)}" for name, value in sorted(self.kwargs.items())]
+        except (TypeError, ValueError):
+            return self.id
+        return f"{make}({', '.join(arguments)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by value where `make` is a lambda or a local function, which plain pickle refuses."""
@@ -164,7 +201,8 @@ class EnvSpec:
 def _unpickle(values: dict[str, Any]) -> EnvSpec:
     if isinstance(values["make"], bytes):
         values = {**values, "make": pickle.loads(values["make"])}
-    return EnvSpec(**values)
+    # Specs of earlier versions have no description: networks used the id.
+    return EnvSpec(**{"description": values["id"], **values})
 
 
 def _check_id(env_id: str) -> None:
@@ -195,15 +233,26 @@ def _check_positive(env_id: str, name: str, value: Any) -> None:
         raise ValueError(f"EnvSpec {env_id!r}: {name} must be at least 1, not {value}.")
 
 
-def _importable_name(env_id: str, make: MakeEnv) -> str:
-    module, qualname = getattr(make, "__module__", None), getattr(make, "__qualname__", "")
-    found = getattr(inspect.getmodule(make), qualname, None) if qualname.isidentifier() else None
-    if not module or module == "__main__" or found is not make:
-        raise ValueError(
-            f"EnvSpec {env_id!r}: {make!r} cannot be written down, because it cannot be imported by name. "
-            "Define it at the top level of a module, or give make as a string 'module:Name'."
-        )
-    return f"{module}:{qualname}"
+def environment_keys(environments: Iterable[EnvSpec | SpaceSpec]) -> dict[str, int]:
+    """Integers for seeds and shuffles that do not depend on the ids: ``{env_id: key}``, each below 2**32.
+
+    A key is the CRC-32 of the description; of environments with the same description the second, third, ... in the
+    given order have another one. Give all environments of the run in their order, on every runner and learner, so that
+    all find the same keys. Use a key wherever randomness belongs to an environment, together with the run's seed::
+
+        keys = environment_keys(config.space_specs.values())
+        rng = np.random.default_rng([seed, update, keys[env_id]])
+
+    so that renaming an environment changes no seed and no order of rows.
+    """
+    keys: dict[str, int] = {}
+    seen: Counter[str] = Counter()
+    for environment in environments:
+        text = environment.description
+        seen[text] += 1
+        text += f" #{seen[text]}" if seen[text] > 1 else ""
+        keys[environment.id if isinstance(environment, EnvSpec) else environment.env_id] = zlib.crc32(text.encode())
+    return keys
 
 
 def resolve_env_specs(envs: Any) -> tuple[EnvSpec, ...]:

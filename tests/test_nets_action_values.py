@@ -20,6 +20,7 @@ from rllib_multienv.nets import (
 
 @dataclass(frozen=True)
 class Sizes:
+    description: str
     obs_size: int
     action_size: int
     discrete: bool
@@ -27,16 +28,16 @@ class Sizes:
     action_high: tuple[float, ...] = ()
 
 
-def box(obs_size: int, action_size: int) -> Sizes:
-    return Sizes(obs_size, action_size, False, (-1.0,) * action_size, (1.0,) * action_size)
+def box(description: str, obs_size: int, action_size: int) -> Sizes:
+    return Sizes(description, obs_size, action_size, False, (-1.0,) * action_size, (1.0,) * action_size)
 
 
 INTERFACES = {
-    "cart": Sizes(4, 2, True),
-    "ant": box(27, 8),
-    "acrobot": Sizes(6, 3, True),
-    "pendulum": box(3, 1),
-    "reacher": box(11, 2),
+    "cart": Sizes("cart", 4, 2, True),
+    "ant": box("ant", 27, 8),
+    "acrobot": Sizes("acrobot", 6, 3, True),
+    "pendulum": box("pendulum", 3, 1),
+    "reacher": box("reacher", 11, 2),
 }
 TINY = AgnosticNetConfig(d_model=8, d_state=4)
 
@@ -91,7 +92,7 @@ def test_every_estimate_depends_on_observation_and_action(config: NetConfig, env
 def test_a_value_does_not_depend_on_the_order_in_which_observation_and_action_could_be_confused() -> None:
     # [obs 3, action 1] and [obs 2, action 2] have the same four numbers; only positions tell them apart.
     torch.manual_seed(0)
-    values = build_action_values(TINY, {"a": box(3, 1), "b": box(2, 2)})
+    values = build_action_values(TINY, {"a": box("a", 3, 1), "b": box("b", 2, 2)})
     numbers = torch.rand(5, 4) * 2 - 1
     found = values({"a": numbers[:, :3], "b": numbers[:, :2]}, {"a": numbers[:, 3:], "b": numbers[:, 2:]})
     assert (found["a"] - found["b"]).abs().max() > 1e-4

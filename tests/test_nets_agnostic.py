@@ -6,21 +6,25 @@ from typing import Any
 
 import pytest
 import torch
-from interfaces import interface
+from interfaces import described, interface
 
 from rllib_multienv.nets import AgnosticActorCritic, AgnosticNetConfig
 
-FOUR = {
-    "CartPole-v1": interface(4, 2, True),
-    "Reacher-v4": interface(11, 2, False),
-    "Acrobot-v1": interface(6, 3, True),
-    "InvertedPendulum-v4": interface(4, 1, False),
-}
-THREE = {
-    "Pendulum-v1": interface(3, 1, False),
-    "LunarLander-v3": interface(8, 4, True),
-    "One": interface(1, 6, False),
-}
+FOUR = described(
+    {
+        "CartPole-v1": interface(4, 2, True),
+        "Reacher-v4": interface(11, 2, False),
+        "Acrobot-v1": interface(6, 3, True),
+        "InvertedPendulum-v4": interface(4, 1, False),
+    }
+)
+THREE = described(
+    {
+        "Pendulum-v1": interface(3, 1, False),
+        "LunarLander-v3": interface(8, 4, True),
+        "One": interface(1, 6, False),
+    }
+)
 SMALL: dict[str, Any] = {"d_model": 8, "d_state": 4, "num_transformer_layers": 1}
 
 
@@ -107,7 +111,7 @@ def test_state_of_four_loads_strictly_into_three_others() -> None:
 
 
 def test_number_of_parameters_does_not_depend_on_the_number_of_environments() -> None:
-    sixteen = {f"env-{i}": interface(1 + i, 1 + i, bool(i % 2)) for i in range(16)}
+    sixteen = described({f"env-{i}": interface(1 + i, 1 + i, bool(i % 2)) for i in range(16)})
 
     def count(config: AgnosticNetConfig, interfaces: dict[str, Any]) -> int:
         return sum(p.numel() for p in config.build(interfaces).parameters())
@@ -180,7 +184,7 @@ def test_squashing_touches_the_means_alone() -> None:
 @pytest.mark.parametrize("codes", [0, 32])
 @pytest.mark.parametrize("context", ["computed", "embedding", "none"])
 def test_deviations_of_the_task_alone(context: str, codes: int) -> None:
-    two_joints = {"Reacher-v4": interface(11, 2, False), "Slider": interface(5, 2, False)}
+    two_joints = described({"Reacher-v4": interface(11, 2, False), "Slider": interface(5, 2, False)})
     net = build(FOUR | two_joints, state_dependent_std=False, context=context, position_codes=codes)
     deviations = {
         e: p.chunk(2, 1)[1] for e, p in net.policy(observations(FOUR | two_joints)).items() if e in two_joints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from interfaces import interface
+from interfaces import described, interface
 
 from rllib_multienv.nets import AgnosticNetConfig
 from rllib_multienv.nets.positions import decoder_readouts, encoder_positions, position_codes, position_features
@@ -39,7 +39,7 @@ def test_features_of_a_position_are_followed_by_its_codes() -> None:
 
 @pytest.mark.parametrize(("codes", "same"), [(0, True), (32, False)])
 def test_equal_observations_of_two_environments_are_encoded_apart(codes: int, same: bool) -> None:
-    interfaces = {"one": interface(6, 2, False), "two": interface(6, 2, False)}
+    interfaces = described({"one": interface(6, 2, False), "two": interface(6, 2, False)})
     net = AgnosticNetConfig(d_model=16, context="none", position_codes=codes).build(interfaces)
     obs = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
     values = net.value({"one": obs, "two": obs})
@@ -56,7 +56,7 @@ def test_each_output_is_read_from_half_of_the_features() -> None:
 
 @pytest.mark.parametrize(("codes", "same"), [(0, True), (32, False)])
 def test_equal_vectors_of_two_environments_are_decoded_apart(codes: int, same: bool) -> None:
-    interfaces = {"one": interface(1, 2, False), "two": interface(1, 2, False)}
+    interfaces = described({"one": interface(1, 2, False), "two": interface(1, 2, False)})
     net = AgnosticNetConfig(d_model=16, context="none", position_codes=codes).build(interfaces)
     with torch.no_grad():  # an encoder that gives every observation the same vector
         net.actor.encoder.lift.weight.zero_()
@@ -66,7 +66,7 @@ def test_equal_vectors_of_two_environments_are_decoded_apart(codes: int, same: b
 
 @pytest.mark.parametrize("std_of_state", [False, True])
 def test_outputs_start_near_zero_whatever_they_are_read_from(std_of_state: bool) -> None:
-    interfaces = {"a": interface(6, 5, False), "b": interface(4, 3, True)}
+    interfaces = described({"a": interface(6, 5, False), "b": interface(4, 3, True)})
     torch.manual_seed(0)
     net = AgnosticNetConfig(d_model=32, position_codes=32, state_dependent_std=std_of_state).build(interfaces)
     policy, value = net({"a": torch.randn(64, 6), "b": torch.randn(64, 4)})

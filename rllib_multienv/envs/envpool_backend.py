@@ -107,7 +107,7 @@ def space_spec_of(spec: EnvSpec, env: Any) -> SpaceSpec:
     if isinstance(action_space, spaces.Box) and action_space.dtype == np.float64:
         low, high = action_space.low.astype(np.float32), action_space.high.astype(np.float32)
         action_space = spaces.Box(low, high, dtype=np.float32)
-    return SpaceSpec.from_spaces(spec.id, env.observation_space, action_space)
+    return SpaceSpec.from_spaces(spec.id, env.observation_space, action_space, description=spec.description)
 
 
 def cpus() -> int:

@@ -80,7 +80,9 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
         return probe_envpool_spaces(spec)
     env = make_env(spec)
     try:
-        return SpaceSpec.from_spaces(spec.id, env.observation_space, env.action_space)
+        return SpaceSpec.from_spaces(
+            spec.id, env.observation_space, env.action_space, description=spec.description
+        )
     finally:
         env.close()
 

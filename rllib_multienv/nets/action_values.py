@@ -68,6 +68,7 @@ class _Input:
     in the input; the decoder gives one number for each.
     """
 
+    description: str
     obs_size: int
     action_size: int
     discrete: bool
@@ -77,8 +78,8 @@ class _Input:
     @classmethod
     def of(cls, interface: Interface) -> _Input:
         if interface.discrete:
-            return cls(interface.obs_size, interface.action_size, True)
-        return cls(interface.obs_size + interface.action_size, 1, False)
+            return cls(interface.description, interface.obs_size, interface.action_size, True)
+        return cls(interface.description, interface.obs_size + interface.action_size, 1, False)
 
 
 class AgnosticActionValues(ActionValues):
@@ -161,10 +162,11 @@ class AgnosticActionValues(ActionValues):
     def _positions(self, env_id: str) -> Tensor:
         """``[I, 2 P]``, or ``[I + A, 2 P]`` where a continuous action follows, whose positions are the second half."""
         interface, size = self.interfaces[env_id], self.config.position_size
-        positions = self.config.encoder_inputs(env_id, interface.obs_size)
+        positions = self.config.encoder_inputs(interface.description, interface.obs_size)
         if interface.discrete:
             return F.pad(positions, (0, size))
-        return torch.block_diag(positions, self.config.encoder_inputs(f"{env_id} action", interface.action_size))
+        of_action = self.config.encoder_inputs(f"{interface.description} action", interface.action_size)
+        return torch.block_diag(positions, of_action)
 
 
 class _OneEnvironmentValues(ActionValues):

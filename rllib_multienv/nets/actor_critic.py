@@ -14,7 +14,11 @@ __all__ = ["ActorCritic", "Interface"]
 
 
 class Interface(Protocol):
-    """What a network needs to know of an environment. `SpaceSpec` satisfies it by structure."""
+    """What a network is told about an environment. `SpaceSpec` satisfies it by structure."""
+
+    @property
+    def description(self) -> str:
+        """Text by which networks tell environments apart; their ids are labels (see `EnvSpec.description`)."""
 
     @property
     def obs_size(self) -> int:

@@ -156,9 +156,9 @@ class AgnosticNetConfig(NetConfig):
         """Number of all that the encoder is given beside each scalar."""
         return self.position_features + self.position_codes
 
-    def encoder_inputs(self, env_id: str, length: int) -> Tensor:
-        """``[length, position_size]``: what the encoder is given beside each component of an observation."""
-        return encoder_positions(env_id, length, features=self.position_features, codes=self.position_codes)
+    def encoder_inputs(self, description: str, length: int) -> Tensor:
+        """``[length, position_size]``: input of the encoder beside each component of an observation."""
+        return encoder_positions(description, length, features=self.position_features, codes=self.position_codes)
 
     def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
         """Build the network for these environments; others can be added later."""
@@ -344,6 +344,10 @@ class AgnosticActorCritic(ActorCritic):
         shape = (0,) if self.value_bins is None else (0, self.config.num_value_bins)
         return outputs | {env_id: layout.positions.new_zeros(shape) for env_id in layout.empty}
 
+    def _positions(self, env_id: str) -> Tensor:
+        interface = self.interfaces[env_id]
+        return self.config.encoder_inputs(interface.description, interface.obs_size)
+
     def _layout(self, obs: Mapping[str, Tensor]) -> Layout:
         self.check_observations(obs)
         like = next(self.actor.parameters())
@@ -355,7 +359,7 @@ class AgnosticActorCritic(ActorCritic):
                 counts,
                 self.interfaces,
                 d_model=self.config.d_model,
-                positions_of=lambda env_id: self.config.encoder_inputs(env_id, self.interfaces[env_id].obs_size),
+                positions_of=self._positions,
                 with_readouts=self.config.position_codes > 0,
                 like=like.detach(),
             ),

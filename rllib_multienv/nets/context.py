@@ -27,9 +27,9 @@ _LARGEST_BOUND = 1e6
 CONTEXT_SIZE = _NAME_SIZE + 4 + _BOUND_SIZE
 
 
-def _name_features(env_id: str) -> Tensor:
-    """Signed hashed character n-grams (2 to 4) of the id (Weinberger et al., 2009), mean square one."""
-    text = f"^{env_id.lower()}$"
+def _name_features(description: str) -> Tensor:
+    """Signed hashed character n-grams (2 to 4) of the description (Weinberger et al., 2009), mean square one."""
+    text = f"^{description.lower()}$"
     vector = torch.zeros(_NAME_SIZE, dtype=torch.float64)
     for size in (2, 3, 4):
         for start in range(len(text) - size + 1):
@@ -41,10 +41,10 @@ def _name_features(env_id: str) -> Tensor:
     return vector * (math.sqrt(_NAME_SIZE) / norm) if norm > 0 else vector
 
 
-def describe(env_id: str, interface: Interface) -> Tensor:
+def describe(interface: Interface) -> Tensor:
     """The context features ``[CONTEXT_SIZE]`` (float32) of an environment.
 
-    Name n-grams, kind of the actions (±1), log2 sizes of observation and action, and mean, spread and
+    N-grams of the description, kind of the actions (±1), log2 sizes of observation and action, and mean, spread and
     extremes of the action bounds on a signed log scale.
     """
     sizes = torch.tensor(
@@ -66,7 +66,7 @@ def describe(env_id: str, interface: Interface) -> Tensor:
         bounds[:] = torch.stack(
             [low.mean(), high.mean(), low.min(), high.max(), (high - low).min(), (high + low).max()]
         )
-    return torch.cat([_name_features(env_id), sizes, bounds]).float()
+    return torch.cat([_name_features(interface.description), sizes, bounds]).float()
 
 
 def with_named_rows(state: Mapping[str, Tensor], env_ids: Sequence[str]) -> dict[str, Tensor]:
@@ -101,7 +101,7 @@ class TaskContext(nn.Module):
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment's context known."""
         if self.mode == "computed":
-            self._descriptions[env_id] = describe(env_id, interface)
+            self._descriptions[env_id] = describe(interface)
         elif self.mode == "embedding" and env_key(env_id) not in self.rows:
             reference = next(iter(self.rows.values()), None)
             row = torch.randn(self.d_model)

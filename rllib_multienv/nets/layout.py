@@ -48,8 +48,11 @@ class DecoderLayout:
         """The same environments with a single row each, in the order of ``outputs``."""
         rows = {env_id: (row, 1) for row, (env_id, *_) in enumerate(self.outputs)}
         outputs = [(env_id, size) for env_id, _, _, size in self.outputs]
+        readouts = None
+        if self.readouts is not None:
+            readouts = {env_id: self.readouts[start : start + size] for env_id, start, _, size in self.outputs}
         with _constants():
-            return _decoder_layout(outputs, rows, self.positions, with_readouts=self.readouts is not None)
+            return _decoder_layout(outputs, rows, self.positions, readouts)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,10 @@ def _constants() -> Iterator[None]:
 
 
 def _decoder_layout(
-    order: Sequence[tuple[str, int]], rows: Mapping[str, tuple[int, int]], positions: Tensor, *, with_readouts: bool
+    order: Sequence[tuple[str, int]],
+    rows: Mapping[str, tuple[int, int]],
+    positions: Tensor,
+    readouts_of: Mapping[str, Tensor] | None,
 ) -> DecoderLayout:
     outputs, start = [], 0
     for env_id, size in order:
@@ -126,9 +132,8 @@ def _decoder_layout(
     segments = Segments.of((size, rows[env_id][1]) for env_id, size in order)
     sources = tuple(rows[env_id] for env_id, _ in order)
     readouts = None
-    if with_readouts:
-        own = [decoder_readouts(env_id, size, positions.shape[1]) for env_id, size in order]
-        readouts = torch.cat([one.repeat(count, 1) for one, (_, count) in zip(own, sources, strict=True)]).to(positions)
+    if readouts_of is not None:
+        readouts = torch.cat([readouts_of[env_id].repeat(rows[env_id][1], 1) for env_id, _ in order]).to(positions)
     return DecoderLayout(segments, sources, positions, tuple(outputs), readouts)
 
 
@@ -175,7 +180,10 @@ def build_layout(
             if not outputs:
                 return None
             encoding = sinusoidal_encoding(max(size for _, size in outputs), d_model).to(like)
-            return _decoder_layout(outputs, rows, encoding, with_readouts=with_readouts)
+            readouts = None
+            if with_readouts:
+                readouts = {e: decoder_readouts(interfaces[e].description, size, d_model) for e, size in outputs}
+            return _decoder_layout(outputs, rows, encoding, readouts)
 
         return Layout(
             order=tuple(order),

@@ -37,27 +37,27 @@ def position_features(length: int, size: int) -> Tensor:
     return torch.cat([ones, math.sqrt(2) * torch.sin(angles), math.sqrt(2) * torch.cos(angles)], 1)
 
 
-def position_codes(env_id: str, length: int, size: int) -> Tensor:
+def position_codes(description: str, length: int, size: int) -> Tensor:
     """``[length, size]`` signs that belong to an environment and a position: feature hashing (Weinberger et al., 2009).
 
     Those of different environments or positions are nearly orthogonal, so an environment has directions of its own in
     weights that all share, and a new one has such without a new parameter (docs/deviations.md, 1).
     """
     # A hash and not a random generator, whose numbers may change with its library's version.
-    digests = (shake_128(f"{position} {env_id}".encode()).digest(-(-size // 8)) for position in range(length))
+    digests = (shake_128(f"{position} {description}".encode()).digest(-(-size // 8)) for position in range(length))
     bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).reshape(length, -1)[:, :size]
     return torch.from_numpy(2.0 * bits - 1.0)
 
 
-def encoder_positions(env_id: str, length: int, *, features: int, codes: int) -> Tensor:
+def encoder_positions(description: str, length: int, *, features: int, codes: int) -> Tensor:
     """``[length, features + codes]``: what the encoder is given beside each component of an observation."""
-    return torch.cat([position_features(length, features), position_codes(env_id, length, codes)], 1)
+    return torch.cat([position_features(length, features), position_codes(description, length, codes)], 1)
 
 
-def decoder_readouts(env_id: str, length: int, d_model: int) -> Tensor:
+def decoder_readouts(description: str, length: int, d_model: int) -> Tensor:
     """``[length, d_model]``, 0 or 2: which half of the features a decoder's output is the mean of.
 
     By `position_codes`: each output has a direction of its own, as in an MLP's last layer, and two have a quarter of
     the features in common (docs/deviations.md, 23).
     """
-    return 1.0 + position_codes(f"{env_id} output", length, d_model)
+    return 1.0 + position_codes(f"{description} output", length, d_model)
