@@ -51,9 +51,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_multienv import AgnosticNetConfig
 from rllib_multienv.experiments.machine import describe_machine
-from rllib_multienv.memory import keep_freed_memory
 from rllib_multienv.nets.actor_critic import ActorCritic
 from rllib_multienv.nets.segments import Segments
+from rllib_multienv.process import keep_freed_memory
 
 CEILING_SIZES = (768, 1536, 2304)
 _AUTOGRAD = "autograd::engine::evaluate_function: "

@@ -1,12 +1,12 @@
-"""What a checkpoint holds of an agent, readable without Ray.
+"""The agent's files in a checkpoint, readable without Ray, and the checkpoint that a path stands for.
 
-RLlib's own files in a checkpoint folder restore an algorithm. Beside them stand two files of this package:
+RLlib's own files in a checkpoint folder restore an algorithm. Beside them are two files of this package:
 ``multienv.json`` (environments, spaces, network configuration, normalisation statistics, versions) and
 ``multienv_network.pt`` (the network's state dict). They are enough to act, or to start another run from the agent.
 Offline algorithms add ``multienv_action_values.pt``, the state dict of Q, for other offline runs to start from.
 
-``multienv.json`` is written last and lists all files of the checkpoint with their sizes and checksums: a folder whose
-writer was killed in the middle, or that was copied in part, can be told from a complete one.
+``multienv.json`` is written last and lists all files of the checkpoint with their sizes and checksums, so a folder
+whose writer was killed, or that was copied in part, is recognised as incomplete.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 
-from rllib_multienv.atomic_folder import beside
+from rllib_multienv.atomic_files import interrupted_writes
 from rllib_multienv.nets import NetConfig, net_config_from_dict, with_named_rows
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -181,6 +182,59 @@ def _load_tensors(path: str | Path, name: str, env_ids: Sequence[str]) -> dict[s
     return with_named_rows(torch.load(Path(path) / name, map_location="cpu", weights_only=True), env_ids)
 
 
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint that a path stands for: itself, or the newest complete one of a run's or a trial's folder.
+
+    A run's folder may have a link ``checkpoint``, which says the trial that counts where there are several.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or a run's folder without a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.{_hint(path)}")
+    if (path / DESCRIPTION_FILE).is_file():
+        return path
+    found = sorted(
+        (folder for trial in (path, *path.iterdir()) for folder in checkpoint_folders(trial)),
+        key=lambda folder: (folder.stat().st_mtime, folder.name),
+    )
+    if (path / "checkpoint").is_dir():
+        found.append((path / "checkpoint").resolve())
+    if not found:
+        if (path / "config.yaml").is_file():
+            raise FileNotFoundError(f"The run in {str(path)!r} has no checkpoint yet.")
+        return path
+    trials = dict.fromkeys(folder.parent for folder in reversed(found))
+    # Where none is complete, reading the latest one shows the reason.
+    return next((newest for trial in trials if (newest := newest_complete(trial)) is not None), found[-1])
+
+
+def checkpoint_folders(trial: Path) -> list[Path]:
+    """The checkpoint folders of a trial, complete or not, the oldest first."""
+    return sorted((path for path in trial.glob("checkpoint_*") if checkpoint_number(path) >= 0), key=checkpoint_number)
+
+
+def checkpoint_number(folder: Path) -> int:
+    """7 for a folder ``checkpoint_000007``, -1 for anything else."""
+    match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
+    return int(match[1]) if match and folder.is_dir() else -1
+
+
+def newest_complete(trial: Path) -> Path | None:
+    """The newest complete checkpoint of a trial."""
+    return next((path for path in reversed(checkpoint_folders(trial)) if incomplete_reason(path) is None), None)
+
+
+def incomplete_reason(checkpoint: Path) -> str | None:
+    """What is missing or changed in a checkpoint; None if it is complete."""
+    try:
+        check_complete(checkpoint)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
 def check_complete(path: str | Path, filesystem: Any = None) -> None:
     """Check that a checkpoint has every file that it was written with, unchanged.
 
@@ -239,11 +293,14 @@ def _read_description(path: str | Path, filesystem: Any) -> dict[str, Any]:
 
 def _read_local(path: str | Path) -> bytes | None:
     if not Path(path).exists():
-        aside = beside(path, seal=DESCRIPTION_FILE)
-        hint = f" A complete one is at {str(aside[-1])!r}: its writer was killed; rename it." if aside else ""
-        raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.{hint}")
+        raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.{_hint(path)}")
     file = Path(path) / DESCRIPTION_FILE
     return file.read_bytes() if file.is_file() else None
+
+
+def _hint(path: str | Path) -> str:
+    aside = interrupted_writes(path, seal=DESCRIPTION_FILE)
+    return f" A complete one is at {str(aside[-1])!r}: its writer was killed; rename it." if aside else ""
 
 
 def _read_remote(path: str | Path, filesystem: Any) -> bytes | None:

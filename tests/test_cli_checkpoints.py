@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
+from rllib_multienv.checkpoints import find_checkpoint
+from rllib_multienv.runs.folder import RunFolder
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_checkpoint_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run")
     folder.config.touch()
-    with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
         find_checkpoint(folder.path)
 
 

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from rllib_multienv.cli.display import Display, duration, environment_table, number
-from rllib_multienv.cli.monitor import TrialStatus
+from rllib_multienv.cli.display import Display, TrialStatus, environment_table
+from rllib_multienv.cli.terminal import duration, number
 from rllib_multienv.config_files.stopping import StopCriteria
 
 

@@ -42,11 +42,11 @@ def test_a_wrong_file_is_refused_before_anything_is_made(
         (("train", "tiny.yaml", "--results", "s3://bucket/results"), "is a URI"),
         (("train", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("train",), "--resume DIR"),
-        (("train", "--resume", "."), "no folder of an earlier run"),
+        (("train", "--resume", "."), "is not the folder of a run"),
         (("train", "--resume", ".", "--seed", "1"), "only --stop-steps and --stop-time"),
-        (("evaluate", "nowhere"), "there is no checkpoint folder nowhere"),
+        (("evaluate", "nowhere"), "There is no checkpoint 'nowhere'"),
         (("evaluate", "."), "checkpoint"),
-        (("transfer", "nowhere", "nowhere.yaml"), "there is no checkpoint folder nowhere"),
+        (("transfer", "nowhere", "nowhere.yaml"), "There is no checkpoint 'nowhere'"),
     ],
 )
 def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:

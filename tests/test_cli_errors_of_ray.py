@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rllib_multienv.cli.errors import failure_reason
+from rllib_multienv.cli.terminal import failure_reason
 
 REMOTE = """\
 ray::PPO.train() (pid=1, ip=1.2.3.4)

@@ -1,4 +1,4 @@
-"""Ctrl-C saves the work, and --resume goes on with it."""
+"""Ctrl-C saves a checkpoint, and --resume continues from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_an_interrupted_run_is_saved_resumed_and_extended(tmp_path: Path) -> Non
     status, output = interrupt_cli("train", file, cwd=tmp_path, when="iteration")
     assert status == 130, output
     assert "saving a checkpoint" in output
-    assert "go on with: multienv train --resume results/long" in output
+    assert "resume with: multienv train --resume results/long" in output
     checkpoint = next(line.split()[1] for line in output.splitlines() if line.startswith("checkpoint "))
     assert (tmp_path / checkpoint / "rllib_checkpoint.json").is_file()
     before = read_progress(progress)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cli_helpers import ROOT
 
-from rllib_multienv.cli.resources import check_gpus
+from rllib_multienv.cli.session import check_gpus
 from rllib_multienv.config_files import build_config, load_config_file
 
 

@@ -16,9 +16,9 @@ from cli_helpers import ROOT, TINY, command, environment, run_cli
 from processes import below, kill_all, wait_until_gone
 
 from rllib_multienv import MultiEnvAgent
-from rllib_multienv.checkpoints import check_complete, training_progress
+from rllib_multienv.checkpoints import check_complete, checkpoint_folders, newest_complete, training_progress
 from rllib_multienv.evaluation.progress import read_progress
-from rllib_multienv.runs.recovery import checkpoint_folders, newest_complete, newest_saved_iteration
+from rllib_multienv.runs.resume import newest_saved_iteration
 
 KILLS = 10
 
@@ -120,7 +120,7 @@ def test_a_killed_run_goes_on_from_its_newest_complete_checkpoint(run: Path) -> 
     saved = newest_saved_iteration(run)
     assert 0 < saved < training_progress(damaged)["training_iteration"]
     output = kill_once(run, ("train", "--resume", "results/tiny"), 3, moments.uniform(0, 0.5), everything=True)
-    assert f"{damaged.name} of trial_00000 is not complete and left out" in output
+    assert f"{damaged.name} of trial_00000 is incomplete and left out" in output
     assert f"iteration {saved:g}" in output
     assert not damaged.exists()  # gone, now that there is a newer one
     rows = read_progress(run / "progress.csv")

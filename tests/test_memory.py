@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a set
 # Steps like a training step's: many tensors at once, freed together. Prints what the setting said, and page faults.
 SCRIPT = """
 import resource, torch
-from rllib_multienv.memory import keep_freed_memory
+from rllib_multienv.process import keep_freed_memory
 
 def step():
     return [torch.ones(300_000) for _ in range(40)]

@@ -80,7 +80,7 @@ def test_an_agent_into_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (("new.hdf5", "--env", "CartPole-v1", "--policy", CONTROLLER, "--random-share", "-0.5"), "must be from 0 to 1"),
         (("new.hdf5", "--env", "CartPole-v1", "--random-share", "0.5"), "use --from or --policy"),
         (("new.hdf5", "--env", "CartPole-v1", "--policy", CONTROLLER, "--from", "old.hdf5"), "both given"),
-        (("new.hdf5", "--env", "CartPole-v1", "--from", "nowhere"), "no checkpoint folder nowhere"),
+        (("new.hdf5", "--env", "CartPole-v1", "--from", "nowhere"), "no checkpoint 'nowhere'"),
         (("new.hdf5", "--env", "CartPole-v1", "--from", "."), "is not a checkpoint"),
         (("new.hdf5", "--env", "CartPole-v1", "--policy", CONTROLLER[:-1]), "Did you mean 'cartpole'"),
         (("new.hdf5", "--env", "CartPole-v1", "--policy", CONTROLLER, "--noise", "1.5"), "noise=1.5"),

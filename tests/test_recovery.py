@@ -16,15 +16,21 @@ from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.experiment import Trial
 
 from rllib_multienv import AgnosticNetConfig
-from rllib_multienv.checkpoints import AgentCheckpoint, check_complete, read_checkpoint, training_progress
+from rllib_multienv.checkpoints import (
+    AgentCheckpoint,
+    check_complete,
+    find_checkpoint,
+    newest_complete,
+    read_checkpoint,
+    training_progress,
+)
 from rllib_multienv.cli.session import Session
 from rllib_multienv.cli.training import resumed
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import load_config_file
-from rllib_multienv.runs import tune_record
-from rllib_multienv.runs.recovery import newest_complete, newest_saved_iteration, recover, resumable_trials
-from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
-from rllib_multienv.runs.tune_record import TuneRecord
+from rllib_multienv.runs import resume
+from rllib_multienv.runs.folder import RunFolder
+from rllib_multienv.runs.resume import TuneState, newest_saved_iteration, recover, resumable_trials
 
 
 def make_checkpoint(folder: Path, iteration: int) -> Path:
@@ -160,12 +166,12 @@ def test_a_run_is_done_once_its_end_is_saved(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TuneRecord:
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TuneState:
     """The record of a run with two trials, and its copy."""
-    monkeypatch.setattr(tune_record, "_LOOK_S", 0.0)
-    monkeypatch.setattr(tune_record, "_QUIET_S", 0.0)
+    monkeypatch.setattr(resume, "_COPY_INTERVAL_S", 0.0)
+    monkeypatch.setattr(resume, "_QUIET_S", 0.0)
     write_record(tmp_path, "2000", "RUNNING")
-    record = TuneRecord(tmp_path)
+    record = TuneState(tmp_path)
     record.keep_copy()
     return record
 
@@ -189,29 +195,29 @@ def empty(file: Path) -> None:
 
 @pytest.mark.parametrize("how", [truncate, empty])
 @pytest.mark.parametrize("file", ["experiment_state-2000.json", "basic-variant-state-2000.json", "tuner.pkl"])
-def test_a_damaged_record_is_mended(record: TuneRecord, tmp_path: Path, file: str, how: Any) -> None:
+def test_a_damaged_record_is_mended(record: TuneState, tmp_path: Path, file: str, how: Any) -> None:
     before = (tmp_path / file).read_bytes()
     how(tmp_path / file)
-    assert record.mend() == TRIALS
+    assert record.repair() == TRIALS
     assert (tmp_path / file).read_bytes() == before
-    assert record.mend() == TRIALS
+    assert record.repair() == TRIALS
 
 
-def test_a_start_that_was_cut_off_does_not_count(record: TuneRecord, tmp_path: Path) -> None:
+def test_a_start_that_was_cut_off_does_not_count(record: TuneState, tmp_path: Path) -> None:
     write_record(tmp_path, "2001", "RUNNING", first=7)
     truncate(tmp_path / "basic-variant-state-2001.json")
     record.keep_copy()  # takes no damaged one
-    assert record.mend() == TRIALS
+    assert record.repair() == TRIALS
     assert not (tmp_path / "experiment_state-2001.json").exists()
 
 
-def test_the_copy_follows_the_record(record: TuneRecord, tmp_path: Path) -> None:
+def test_the_copy_follows_the_record(record: TuneState, tmp_path: Path) -> None:
     assert not record.finished()
     write_record(tmp_path, "2001", "TERMINATED")
     record.keep_copy()
     (tmp_path / "experiment_state-2001.json").write_text("")
     assert not record.finished()
-    assert record.mend() == TRIALS and record.finished()
+    assert record.repair() == TRIALS and record.finished()
     assert sorted(os.listdir(tmp_path / ".tune_record")) == [
         "basic-variant-state-2001.json",
         "experiment_state-2001.json",
@@ -220,9 +226,9 @@ def test_the_copy_follows_the_record(record: TuneRecord, tmp_path: Path) -> None
 
 
 def test_no_copy_is_made_while_the_record_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune_record, "_LOOK_S", 0.0)
+    monkeypatch.setattr(resume, "_COPY_INTERVAL_S", 0.0)
     write_record(tmp_path, "2000", "RUNNING")
-    record = TuneRecord(tmp_path)
+    record = TuneState(tmp_path)
     record.keep_copy()
     assert not (tmp_path / ".tune_record").exists()
     time.sleep(0.3)
@@ -244,7 +250,7 @@ def test_nothing_complete_is_given_to_a_new_trial(tmp_path: Path) -> None:
     assert resumable_trials(tmp_path) == {}  # it begins anew; the half-written checkpoint is out of the way
     assert os.listdir(tmp_path) == ["trial_00000.lost-1"]
     checkpoint = make_checkpoint(tmp_path / "trial_00000" / "checkpoint_000001", 1)
-    with pytest.raises(ValueError, match=r"record of the run .* is damaged"):
+    with pytest.raises(ValueError, match=r"state of the run .* is damaged"):
         resumable_trials(tmp_path)
     check_complete(checkpoint)
     write_record(tmp_path, "2000", "RUNNING", first=1)

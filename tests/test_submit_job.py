@@ -176,7 +176,7 @@ def test_a_job_that_is_stopped_leaves_a_checkpoint(cluster: Cluster, tmp_path: P
     finally:
         process.kill()
     text = "".join(output)
-    assert "A checkpoint is there; go on with: multienv train --resume" in text
+    assert "A checkpoint was saved; resume with: multienv train --resume" in text
     assert "job stopped: STOPPED" in text
     assert (tmp_path / "stopped" / "checkpoint" / "multienv.json").is_file(), text
 

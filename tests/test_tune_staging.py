@@ -9,7 +9,7 @@ import pytest
 from ray.train._internal.storage import StorageContext
 from ray.tune import utils
 
-from rllib_multienv.runs.tune_staging import own_staging_folder
+from rllib_multienv.runs.resume import own_staging_folder
 
 SECOND = "2026-11-22_21-13-53"
 

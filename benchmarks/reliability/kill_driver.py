@@ -21,10 +21,9 @@ import ray  # noqa: F401
 
 import psutil  # isort: skip  # the copy that Ray brings along, which is found once Ray is imported
 
-from rllib_multienv.checkpoints import training_progress
+from rllib_multienv.checkpoints import checkpoint_folders, incomplete_reason, newest_complete, training_progress
 from rllib_multienv.evaluation.progress import read_progress
-from rllib_multienv.runs.recovery import checkpoint_folders, incomplete_reason, newest_complete
-from rllib_multienv.runs.tune_record import TuneRecord
+from rllib_multienv.runs.resume import TuneState
 
 CONFIG = """\
 algorithm: MultiEnvPPO
@@ -92,8 +91,8 @@ def state_of(run: Path) -> str:
     rows = read_progress(run / "progress.csv")
     found.append(f"{newest.name} complete, of iteration {training_progress(newest)['training_iteration']}")
     found.append(f"last iteration reported {rows[-1]['training_iteration']:.0f}")
-    if not TuneRecord(run).whole():
-        found.append("Tune's record cut off")
+    if not TuneState(run).complete():
+        found.append("Tune's state damaged")
     return "; ".join(found)
 
 

@@ -27,7 +27,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIG
 from rllib_multienv.algorithms.resources import wait_for_resources
 from rllib_multienv.algorithms.results import add_aggregates, drop_empty_windows
 from rllib_multienv.algorithms.shrink_and_perturb import shrink_and_perturb
-from rllib_multienv.atomic_folder import upload_sealed, written_whole
+from rllib_multienv.atomic_files import atomic_folder, upload_sealed
 from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import (
     DESCRIPTION_FILE,
@@ -43,8 +43,8 @@ from rllib_multienv.evaluation.progress import GRADIENT_COSINE
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.modules import SHARED_MODULE, is_in_parts
 from rllib_multienv.normalization import Moments
+from rllib_multienv.process import use_assigned_cpus
 from rllib_multienv.spec import resolve_env_specs
-from rllib_multienv.threads import use_assigned_cpus
 
 logger = logging.getLogger("ray.rllib")
 
@@ -240,7 +240,7 @@ class MultiEnvAlgorithm(Algorithm):
         """RLlib's checkpoint, and beside it the agent's own two files (see :mod:`rllib_multienv.checkpoints`).
 
         On this machine the checkpoint is written whole or not at all: killed at any moment, an earlier checkpoint at
-        ``path`` or the new one is there, complete (:func:`rllib_multienv.atomic_folder.written_whole` names the file
+        ``path`` or the new one is there, complete (:func:`rllib_multienv.atomic_files.atomic_folder` names the file
         systems that cannot promise that). Other files in the folder ``path`` stay.
 
         In another file system the earlier checkpoint is gone once the upload begins. ``multienv.json`` is taken away
@@ -262,7 +262,7 @@ class MultiEnvAlgorithm(Algorithm):
         path, filesystem = _locate(path, filesystem)
         path = path or str(Path(tempfile.gettempdir(), str(uuid.uuid4())))
         if filesystem is None:
-            with written_whole(path, seal=DESCRIPTION_FILE, known=listed_files(path)) as folder:
+            with atomic_folder(path, seal=DESCRIPTION_FILE, known=listed_files(path)) as folder:
                 self._write_checkpoint(folder, state, kwargs)
         else:
             with tempfile.TemporaryDirectory() as local:

@@ -1,4 +1,4 @@
-"""The command line, `multienv`. Commands import what they need when they run: `--help` is quick."""
+"""The command line, `multienv`."""
 
 from rllib_multienv.cli.app import app
 

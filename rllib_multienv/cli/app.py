@@ -1,14 +1,18 @@
-"""The commands put together."""
+"""The commands of `multienv`. They import what they need when they run, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from rllib_multienv.cli import envs, evaluate, experiment, record, report, train, transfer
+from rllib_multienv.cli import experiment, record, report
+from rllib_multienv.cli.terminal import make_console, make_table, print_error, shown, user_errors
 
 app = typer.Typer(
     name="multienv",
@@ -17,13 +21,187 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("transfer")(transfer.transfer)
+
+File = Annotated[Path | None, typer.Argument(metavar="[FILE.yaml]", help="The configuration.", show_default=False)]
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint, or the results folder of a run.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed; replaces the file's.", show_default=False)]
+Results = Annotated[Path, typer.Option(help="Folder in which the run gets its own folder.")]
+Name = Annotated[str | None, typer.Option(help="Name of that folder; default: the file's name.", show_default=False)]
+StopSteps = Annotated[
+    int | None, typer.Option(help="Stop after this many environment steps (offline: updates).", show_default=False)
+]
+StopTime = Annotated[float | None, typer.Option(help="Stop after this many seconds of training.", show_default=False)]
+EnvRunners = Annotated[
+    int | None,
+    typer.Option(help="Processes that step the environments; 0: the algorithm's own process.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any value of the file, as in training.gamma=0.9; repeatable."),
+]
+Episodes = Annotated[int, typer.Option(help="Episodes per environment in the final evaluation; 0 leaves it out.")]
+
+
+@app.command()
+def train(
+    file: File = None,
+    seed: Seed = None,
+    results: Results = Path("results"),
+    name: Name = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Resume the run in this folder.", show_default=False)
+    ] = None,
+    stop_steps: StopSteps = None,
+    stop_time: StopTime = None,
+    env_runners: EnvRunners = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the files of offline data sets (d4rl:NAME).", show_default=False),
+    ] = None,
+    settings: Settings = None,
+    episodes: Episodes = 20,
+) -> None:
+    """Train one agent on the environments of a file.
+
+    Ctrl-C saves a checkpoint and ends; --resume DIR continues from there.
+    """
+    with user_errors():
+        from rllib_multienv.cli.training import resumed, run_training, with_options
+        from rllib_multienv.config_files import load_config_file
+        from rllib_multienv.runs.folder import RunFolder
+
+        if (file is None) == (resume is None):
+            raise ValueError("give a FILE.yaml to train, or --resume DIR to resume an earlier run")
+        if resume is not None:
+            if any(option is not None for option in (seed, name, env_runners, data_dir)) or settings:
+                raise ValueError("a run is resumed as it was; only --stop-steps and --stop-time can be changed")
+            folder = RunFolder.existing(resume)
+            config = resumed(folder, stop_steps=stop_steps, stop_time=stop_time)
+            run_training(config, results=folder.path.parent, resume=folder, episodes=episodes)
+            return
+        assert file is not None
+        config = with_options(
+            load_config_file(file),
+            seed=seed,
+            name=name,
+            stop_steps=stop_steps,
+            stop_time=stop_time,
+            env_runners=env_runners,
+            data_dir=data_dir,
+            settings=settings,
+        )
+        run_training(config, results=results, resume=None, episodes=episodes)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="An environment, also a new one; repeatable. Default: those of the training."),
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes per environment.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the environments.")] = 0,
+    video: Annotated[bool, typer.Option("--video", help="Record one episode each (needs the extra [video]).")] = False,
+) -> None:
+    """Run episodes with a trained agent, without exploration, and print their returns."""
+    console = make_console()
+    with user_errors():
+        from rllib_multienv.checkpoints import find_checkpoint
+        from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table
+
+        folder = find_checkpoint(checkpoint)
+        videos = folder.parent / f"{folder.name}-videos" if video else None
+        with console.status("loading the agent") as status:
+            rows = evaluate_checkpoint(
+                folder,
+                env_ids=env or (),
+                episodes=episodes,
+                seed=seed,
+                video_dir=videos,
+                on_env=lambda env_id: status.update(f"evaluating {env_id}"),
+            )
+        console.print(evaluation_table(rows))
+        if videos is not None:
+            console.print(Text(f"videos in {shown(videos)}"), soft_wrap=True)
+
+
+@app.command()
+def transfer(
+    checkpoint: Checkpoint,
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The configuration, with other environments.")],
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Part of the network that is not trained, as in encoder; repeatable."),
+    ] = None,
+    seed: Seed = None,
+    results: Results = Path("results"),
+    name: Name = None,
+    stop_steps: StopSteps = None,
+    stop_time: StopTime = None,
+    env_runners: EnvRunners = None,
+    settings: Settings = None,
+    episodes: Episodes = 20,
+) -> None:
+    """Train on the environments of a file, starting with the network of a trained agent.
+
+    A file without rl_module takes the checkpoint's network.
+    """
+    with user_errors():
+        from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
+        from rllib_multienv.cli.training import run_training, with_options
+        from rllib_multienv.config_files import load_config_file
+
+        start: dict[str, object] = {"path": str(find_checkpoint(checkpoint).resolve())}
+        if freeze:
+            start["freeze"] = list(freeze)
+        chosen = load_config_file(file).override("initialize_from", start)
+        if "rl_module" not in chosen.methods:
+            network = read_checkpoint(str(start["path"]), weights=False).network
+            chosen = chosen.override("rl_module.model_config", network.to_dict())
+        config = with_options(
+            chosen,
+            seed=seed,
+            name=name,
+            stop_steps=stop_steps,
+            stop_time=stop_time,
+            env_runners=env_runners,
+            settings=settings,
+        )
+        run_training(config, results=results, resume=None, episodes=episodes)
+
+
 app.command("experiment")(experiment.experiment)
 app.command("record")(record.record)
 app.command("report")(report.report)
-app.command("envs")(envs.envs)
+
+
+@app.command()
+def envs(
+    pattern: Annotated[
+        str,
+        typer.Argument(help="Only names that contain this; * stands for any text and ? for any letter."),
+    ] = "",
+    all_versions: Annotated[bool, typer.Option("--all", help="Also the older versions.")] = False,
+) -> None:
+    """List the environments that can be trained on here, with their sizes."""
+    console = make_console()
+    with user_errors():
+        from rllib_multienv.envs.catalogue import list_trainable, nearest_env_ids
+
+        with console.status("looking"):
+            everything = list_trainable(all_versions=all_versions)
+        found = [env for env in everything if fnmatch.fnmatch(env.id.lower(), f"*{pattern.lower()}*")]
+        if not found:
+            near = [env_id for env_id in nearest_env_ids(pattern) if any(env.id == env_id for env in everything)]
+            print_error(f"no environment matches {pattern!r}" + (f"; near it: {', '.join(near)}" if near else ""))
+            raise typer.Exit(1)
+        table = make_table("environment", "observations", "actions", "time limit")
+        for env in found:
+            actions = f"{env.action_size} {'discrete' if env.discrete else 'continuous'}"
+            table.add_row(env.id, str(env.obs_size), actions, str(env.max_episode_steps or "none"))
+        console.print(table)
+        console.print(Text(f"{len(found)} environments"))
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,12 +219,12 @@ def _print_version(wanted: bool) -> None:
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Train one reinforcement-learning agent on many unlike environments."""
-    # As `python -m` does: environments in the user's own folder can be named as "module:Environment", also by
-    # the processes that Ray starts.
+    # As with `python -m`: environments in the user's folder can be named as "module:Environment", also by the
+    # processes that Ray starts.
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -1,28 +1,116 @@
-"""Shows a training run: a live table on a terminal, a line now and then elsewhere."""
+"""The display of a training run: a live table on a terminal, a line from time to time elsewhere; no Ray here."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TextIO
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from rllib_multienv.cli.monitor import EnvStatus, TrialStatus
+from rllib_multienv.cli.terminal import duration, make_table, number
+from rllib_multienv.config_files.stopping import StopCriteria
+from rllib_multienv.evaluation.progress import ONLINE, ResultKeys, keys_of
+
+
+@dataclass
+class EnvStatus:
+    """The latest numbers of one environment; None where nothing is known yet."""
+
+    env_id: str
+    steps: int = 0
+    last: float | None = None
+    best: float | None = None
+    policy_loss: float | None = None
+    vf_loss: float | None = None
+    entropy: float | None = None
+    steps_per_second: float | None = None
+
+
+@dataclass
+class TrialStatus:
+    """The latest numbers of one trial.
+
+    Args:
+        name: The trial's name.
+        stop: Its stop criteria, for the time that is left.
+        keys: The keys of its results; `steps` counts `keys.unit`.
+    """
+
+    name: str
+    stop: StopCriteria
+    iteration: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    steps_per_second: float | None = None
+    keys: ResultKeys = ONLINE
+    envs: dict[str, EnvStatus] = field(default_factory=dict)
+    latest: Mapping[str, float] = field(default_factory=dict)
+    checkpoint: str | None = None
+    _recent: deque[Mapping[str, float]] = field(default_factory=lambda: deque(maxlen=10))
+    _received: float | None = None
+
+    def update(self, row: Mapping[str, float], *, replayed: bool = False) -> None:
+        """Take in one flat result.
+
+        Args:
+            row: The result, as `flatten_result` gives it.
+            replayed: It is an old one, read from the progress of the run that is resumed.
+        """
+        # The mean over no episodes is NaN; it counts as missing.
+        row = {key: value for key, value in row.items() if math.isfinite(value)}
+        self.latest = row
+        self.iteration = int(row.get("training_iteration", self.iteration + 1))
+        self.seconds = row.get("time_total_s", self.seconds)
+        self.keys = keys = keys_of(row)
+        self.steps = int(row.get(keys.total, row.get(f"{keys.returns}{keys.total}", self.steps)))
+        self._recent.append(row)
+        self._received = None if replayed else time.monotonic()
+        self.steps_per_second = self._rate(keys.total)
+        for env_id in keys.env_ids(row):
+            status = self.envs.setdefault(env_id, EnvStatus(env_id))
+            status.steps = int(row.get(keys.steps(env_id), status.steps))
+            status.last = row.get(keys.episode_return("mean", env_id), status.last)
+            if status.last is not None:
+                status.best = status.last if status.best is None else max(status.best, status.last)
+            status.policy_loss = row.get(f"learners/{env_id}/policy_loss", status.policy_loss)
+            status.vf_loss = row.get(f"learners/{env_id}/vf_loss", status.vf_loss)
+            status.entropy = row.get(f"learners/{env_id}/entropy", status.entropy)
+            status.steps_per_second = self._rate(keys.steps(env_id))
+
+    def seconds_left(self) -> float | None:
+        """About how long the training still takes; None where the stop criteria do not say."""
+        if not self.latest:
+            return None
+        rates = {key: rate for key in self.stop.any_of if (rate := self._rate(key)) is not None}
+        left = self.stop.seconds_left(self.latest, rates)
+        if left is None or self._received is None:
+            return left
+        return max(0.0, left - (time.monotonic() - self._received))
+
+    def _rate(self, key: str) -> float | None:
+        """Growth of `key` per second of training over the last results."""
+        rows = [row for row in self._recent if key in row and "time_total_s" in row]
+        if not rows:
+            return None
+        first, last = rows[0] if len(rows) > 1 else {}, rows[-1]
+        seconds = last["time_total_s"] - first.get("time_total_s", 0.0)
+        return (last[key] - first.get(key, 0.0)) / seconds if seconds > 0 else None
 
 
 class Display:
-    """Shows the trials of a run while it goes on; a context manager.
+    """Shows the trials of a run while it is in progress; a context manager.
 
     Args:
-        console: Where to show them. On a terminal a table is kept up to date in its place; otherwise a line
-            per trial is printed, at most every `line_interval` seconds.
+        console: Where to show them. On a terminal a table is updated in place; otherwise a line per trial is printed,
+            at most every `line_interval` seconds.
         title: Name of the run.
         several: Whether the run has several trials; they report one after the other.
         line_interval: Seconds between the lines of one trial.
@@ -34,14 +122,14 @@ class Display:
         self._message = "starting"
         self._trials: Mapping[str, TrialStatus] = {}
         self._printed: dict[str, float] = {}
-        self._pending: dict[str, bool] = {}
+        self._pending: set[str] = set()
         self._started = time.monotonic()
         self._spinner = Spinner("dots")
         self._live: Live | None = None
         self._finished = False
 
     def __enter__(self) -> Display:
-        """Starts the live table, where there is a terminal."""
+        """Start the live table, if there is a terminal."""
         if self.console.is_terminal:
             self._live = Live(
                 get_renderable=self.render,
@@ -56,7 +144,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leaves the last state of the table on the screen."""
+        """Leave the last state of the table on the screen."""
         self._finished = True
         if self._live is not None:
             self._live.stop()
@@ -64,27 +152,27 @@ class Display:
         self._print_pending()
 
     def message(self, text: str, *, lasting: bool = False) -> None:
-        """Says what happens now; `lasting` lines stay on the screen above the table."""
+        """Say what the run is doing; `lasting` lines stay on the screen above the table."""
         self._message = text.split(":")[0]
         self._print_pending()
         if lasting or self._live is None:
             self.console.print(Text(text), soft_wrap=True)
 
     def update(self, trials: Mapping[str, TrialStatus], changed: str) -> None:
-        """Shows new numbers of the trial `changed`."""
+        """Show new numbers of the trial `changed`."""
         self._trials = trials
         self._message = "training"
         if self._live is not None:
             self._live.refresh()
             return
         now = time.monotonic()
-        self._pending[changed] = True
-        if now - self._printed.get(changed, -1e9) >= self._line_interval:
+        self._pending.add(changed)
+        if now - self._printed.get(changed, -math.inf) >= self._line_interval:
             self._print_line(trials[changed])
             self._printed[changed] = now
 
     def render(self) -> RenderableType:
-        """What the terminal shows at this moment."""
+        """The content of the terminal at this moment."""
         parts: list[RenderableType] = []
         trials = list(self._trials.values())
         if len(trials) == 1 and not self._several:
@@ -96,99 +184,54 @@ class Display:
         return Group(*parts)
 
     def _print_pending(self) -> None:
-        for name, pending in self._pending.items():
-            if pending:
-                self._print_line(self._trials[name])
+        for name in [name for name in self._trials if name in self._pending]:
+            self._print_line(self._trials[name])
 
     def _status_line(self) -> Text:
         parts = [self._title, self._message]
         trials = list(self._trials.values())
         if len(trials) == 1 and not self._several:
-            trial = trials[0]
-            parts.append(f"iteration {trial.iteration}")
-            parts.append(f"{trial.steps:,} {trial.keys.unit}")
-            if trial.steps_per_second is not None:
-                parts.append(f"{trial.steps_per_second:,.0f} {trial.keys.unit}/s")
-            parts.append(f"trained {duration(trial.seconds)}")
-            if not self._finished and (left := trial.seconds_left()) is not None:
+            parts += _counts(trials[0])
+            parts.append(f"trained {duration(trials[0].seconds)}")
+            if not self._finished and (left := trials[0].seconds_left()) is not None:
                 parts.append(f"about {duration(left)} left")
         else:
             parts.append(duration(time.monotonic() - self._started))
         return Text(" · ".join(parts))
 
     def _print_line(self, trial: TrialStatus) -> None:
-        self._pending[trial.name] = False
-        left = trial.seconds_left()
-        head = [duration(trial.seconds), f"iteration {trial.iteration}", f"{trial.steps:,} {trial.keys.unit}"]
-        if self._several:
-            head.insert(0, trial.name)
-        if trial.steps_per_second is not None:
-            head.append(f"{trial.steps_per_second:,.0f} {trial.keys.unit}/s")
-        if left is not None:
+        self._pending.discard(trial.name)
+        head = [*([trial.name] if self._several else []), duration(trial.seconds), *_counts(trial)]
+        if (left := trial.seconds_left()) is not None:
             head.append(f"{duration(left)} left")
         returns = [f"{env.env_id} {number(env.last)}" for env in trial.envs.values()]
         self.console.print(Text("  ".join(head) + "  |  " + "  ".join(returns)), soft_wrap=True)
 
 
+def _counts(trial: TrialStatus) -> list[str]:
+    counts = [f"iteration {trial.iteration}", f"{trial.steps:,} {trial.keys.unit}"]
+    if trial.steps_per_second is not None:
+        counts.append(f"{trial.steps_per_second:,.0f} {trial.keys.unit}/s")
+    return counts
+
+
 def environment_table(trial: TrialStatus, *, wide: bool = True) -> Table:
-    """One row per environment of a trial; `wide` adds what an 80-column terminal has no room for."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("environment", no_wrap=True)
+    """One row per environment of a trial; `wide` adds columns for which 80 characters are too few."""
+    unit = trial.keys.env_unit
+    losses = ("policy loss", "value loss", "entropy") if wide else ("pi loss", "vf loss")
+    table = make_table("environment", unit, "return", "best", *losses, f"{unit}/s")
     for env in trial.envs.values():
-        cells = _cells(env, trial.keys.env_unit, wide)
-        if not table.rows:
-            for heading in list(cells)[1:]:
-                table.add_column(heading, justify="right", no_wrap=True)
-        table.add_row(*cells.values())
+        values = (env.last, env.best, env.policy_loss, env.vf_loss, env.entropy)
+        speed = "-" if env.steps_per_second is None else f"{env.steps_per_second:,.0f}"
+        table.add_row(env.env_id, f"{env.steps:,}", *map(number, values[: 2 + len(losses)]), speed)
     return table
-
-
-def _cells(env: EnvStatus, unit: str, wide: bool) -> dict[str, str]:
-    cells = {
-        "environment": env.env_id,
-        unit: f"{env.steps:,}",
-        "return": number(env.last),
-        "best": number(env.best),
-        "policy loss" if wide else "pi loss": number(env.policy_loss),
-        "value loss" if wide else "vf loss": number(env.vf_loss),
-        "entropy": number(env.entropy),
-        f"{unit}/s": "-" if env.steps_per_second is None else f"{env.steps_per_second:,.0f}",
-    }
-    if not wide:
-        del cells["entropy"]
-    return cells
-
-
-def make_console(stream: TextIO | None = None) -> Console:
-    """A console on a stream, wide enough for every table where it is no terminal with a width of its own."""
-    console = Console(file=stream)
-    return console if console.is_terminal else Console(file=stream, width=max(console.width, 120))
 
 
 def trial_table(trials: list[TrialStatus]) -> Table:
     """One row per trial, one column per environment."""
     env_ids = list(dict.fromkeys(env_id for trial in trials for env_id in trial.envs))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("trial", no_wrap=True)
-    for heading in ("iteration", "steps", *env_ids):
-        table.add_column(heading, justify="right")
+    table = make_table("trial", "iteration", "steps", *env_ids)
     for trial in trials:
         returns = [number(trial.envs[env_id].last) if env_id in trial.envs else "" for env_id in env_ids]
         table.add_row(trial.name, str(trial.iteration), f"{trial.steps:,}", *returns)
     return table
-
-
-def number(value: float | None) -> str:
-    """A number in few characters; a dash where there is none."""
-    if value is None:
-        return "-"
-    if value == 0 or 0.01 <= abs(value) < 100_000:
-        return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
-    return f"{value:.1e}"
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds: ``7:05``, ``1:00:09``."""
-    hours, rest = divmod(max(0, round(seconds)), 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

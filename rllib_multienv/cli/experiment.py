@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rllib_multienv.cli.errors import user_errors
+from rllib_multienv.cli.terminal import user_errors
 
 INTERRUPTED = 130
 

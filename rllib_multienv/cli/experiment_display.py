@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rllib_multienv.cli.display import make_console
+from rllib_multienv.cli.terminal import make_console
 from rllib_multienv.experiments.places import Place, State
 from rllib_multienv.experiments.plan import Run
 

@@ -12,9 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rllib_multienv.cli.display import make_console, number
-from rllib_multienv.cli.errors import user_errors
-from rllib_multienv.runs.run_folder import find_checkpoint
+from rllib_multienv.cli.terminal import make_console, number, user_errors
 
 if TYPE_CHECKING:
     from rllib_multienv.offline import RawDataset
@@ -122,6 +120,7 @@ def _behaviours(
 ) -> list[Behaviour]:
     """Who acts; those without a share are checked and left out."""
     from rllib_multienv.agent import MultiEnvAgent
+    from rllib_multienv.checkpoints import find_checkpoint
     from rllib_multienv.offline.behaviours import agent_behaviour, policy_behaviour, random_behaviour
 
     share = 1.0 - random_share

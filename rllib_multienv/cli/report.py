@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from rllib_multienv.cli.display import make_console
-from rllib_multienv.cli.errors import user_errors
-from rllib_multienv.cli.training import shown
+from rllib_multienv.cli.terminal import make_console, shown, user_errors
 
 
 def report(

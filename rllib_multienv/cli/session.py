@@ -1,7 +1,6 @@
-"""One `tune.Tuner` run with a live display, metrics on disk, and an interrupt that keeps the work.
+"""One `tune.Tuner` run with a live display, metrics on disk, and an interrupt that saves a checkpoint.
 
-Tune runs every trial in a process of its own; here, in the driver, a Tune callback receives what the trials
-report.
+Tune runs every trial in its own process; a Tune callback in this process, the driver, receives their results.
 """
 
 from __future__ import annotations
@@ -27,32 +26,28 @@ from tensorboardX import SummaryWriter
 
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
 from rllib_multienv.checkpoints import training_progress
-from rllib_multienv.cli.display import Display
-from rllib_multienv.cli.errors import failure_reason
-from rllib_multienv.cli.monitor import TrialStatus
+from rllib_multienv.cli.display import Display, TrialStatus
+from rllib_multienv.cli.terminal import failure_reason
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
 from rllib_multienv.config_files.build import algorithm_class
 from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, read_progress
-from rllib_multienv.runs.recovery import recover, resumable_trials
-from rllib_multienv.runs.run_folder import RunFolder
-from rllib_multienv.runs.tune_record import TuneRecord
-from rllib_multienv.runs.tune_staging import own_staging_folder
+from rllib_multienv.runs.folder import RunFolder
+from rllib_multienv.runs.resume import TuneState, own_staging_folder, recover, resumable_trials
 
 logger = logging.getLogger(__name__)
 
-# Tune pickles its callbacks and stop criteria and brings them back when a run is resumed. What belongs to
-# this process (the screen, open files, criteria changed on the command line) therefore stays here, and not in
-# them.
+# Tune pickles its callbacks and stop criteria and restores them when a run is resumed. Objects of this process (the
+# screen, open files, criteria changed on the command line) are therefore kept here.
 _active: Session | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """The end of a run.
 
     Args:
         trials: All trials by name.
-        errors: What made a trial fail, in words, by name.
+        errors: Why trials failed, by name.
         interrupted: Whether the user stopped it before it was done.
     """
 
@@ -63,14 +58,14 @@ class Outcome:
 
 @dataclass
 class Session:
-    """The running experiment as the driver sees it.
+    """The run as the driver sees it.
 
     Args:
         file: The configuration.
-        folder: Where everything goes.
-        display: Where it is shown.
+        folder: The run's folder.
+        display: Where the run is shown.
         env_ids: The environments in the order of the file, in which they are shown.
-        resumed: The trials that Tune is to resume: names of their folders by id.
+        resumed: The trials that Tune should resume: names of their folders by id.
     """
 
     file: ConfigFile
@@ -86,22 +81,22 @@ class Session:
     _leaving: bool = False
     _begun: bool = False
     _incomplete: dict[str, list[Path]] = field(default_factory=dict)
-    _record: TuneRecord = field(init=False)
+    _tune_state: TuneState = field(init=False)
 
     def __post_init__(self) -> None:
-        self._record = TuneRecord(self.folder.path)
+        self._tune_state = TuneState(self.folder.path)
 
     @property
     def single(self) -> bool:
-        """Whether the file asks for one trial; its metrics then lie in the run's folder itself."""
+        """Whether the file asks for one trial; its metrics are then in the run's folder itself."""
         return self.file.single
 
     def metrics_folder(self, trial: str) -> Path:
-        """Where the metrics of a trial lie."""
+        """The folder for a trial's metrics."""
         return self.folder.path if self.single else self.folder.path / trial
 
     def on_result(self, trial: Any, result: dict[str, Any]) -> None:
-        """Takes in a result; after an interrupt it also asks Tune for a checkpoint."""
+        """Take in a result; after an interrupt, ask Tune for a checkpoint."""
         row = in_order(flatten_result(result), self.env_ids)
         name = str(trial)
         status = self._status(name, before=row.get("training_iteration", math.inf))
@@ -117,7 +112,7 @@ class Session:
             self.display.message("saving a checkpoint")
 
     def on_checkpoint(self, trial: Any, path: str) -> None:
-        """Notes the latest checkpoint of a trial."""
+        """Note the latest checkpoint of a trial."""
         self._status(str(trial)).checkpoint = path
         if self.single:
             self.folder.link_checkpoint(Path(path))
@@ -127,10 +122,10 @@ class Session:
             self._saved.add(trial.trial_id)
 
     def on_step_begin(self, trials: list[Any]) -> None:
-        """Before Tune starts the trials of a resumed run, lets them go on from their newest complete checkpoints.
+        """Before Tune starts the trials of a resumed run, make them resume from their newest complete checkpoints.
 
         Raises:
-            ValueError: Tune has not resumed them; it would begin anew, over the checkpoints that are there.
+            ValueError: Tune has not restored them; it would start anew, over the checkpoints that are there.
         """
         if self._begun:
             return
@@ -148,22 +143,22 @@ class Session:
         self._incomplete[trial.trial_id] = [*recovered.incomplete]
         for folder, reason in recovered.incomplete.items():
             logger.warning("%s is left out. %s", folder, reason)
-            self.display.message(f"{folder.name} of {trial} is not complete and left out", lasting=True)
+            self.display.message(f"{folder.name} of {trial} is incomplete and left out", lasting=True)
         if recovered.newest is None:
-            self.display.message(f"{trial} has no complete checkpoint: it begins anew", lasting=True)
+            self.display.message(f"{trial} has no complete checkpoint: it starts anew", lasting=True)
             return
         iteration = training_progress(recovered.newest).get("training_iteration", math.inf)
         self._status(str(trial), before=iteration + 1).checkpoint = str(recovered.newest)
         if self.single:
             self.folder.link_checkpoint(recovered.newest)
         if recovered.incomplete or recovered.unknown:
-            self.display.message(f"{trial} goes on from {recovered.newest.name}, iteration {iteration}", lasting=True)
+            self.display.message(f"{trial} resumes from {recovered.newest.name}, iteration {iteration}", lasting=True)
 
     def on_step_end(self, trials: list[Any]) -> None:
-        """Ends Tune's loop once an interrupt came and every running trial has a checkpoint of this moment.
+        """End Tune's loop after an interrupt, once every running trial has saved a checkpoint.
 
-        Tune leaves the loop on the signal below and keeps the trials as unfinished, so that they can be
-        resumed; a stop criterion would mark them as done.
+        On the signal below Tune leaves the loop and keeps the trials as unfinished, so that they can be resumed; a stop
+        criterion would mark them as done.
         """
         if self.interrupted and not self._announced:
             self._announced = True
@@ -174,23 +169,22 @@ class Session:
         if self.interrupted and not self._leaving and all(trial.trial_id in self._saved for trial in running):
             self._leaving = True
             os.kill(os.getpid(), signal.SIGUSR1)
-        self._record.keep_copy()
+        self._tune_state.keep_copy()
 
     def interrupt(self) -> None:
-        """Asks for an end after the current iteration, with a checkpoint.
+        """Ask for an end after the current iteration, with a checkpoint.
 
-        It is called from a signal handler, possibly in the middle of a print, and therefore prints nothing
-        itself.
+        This runs in a signal handler, possibly in the middle of a print, and therefore prints nothing.
         """
         self.interrupted = True
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for _, board in self._writers.values():
             board.close()
 
     def _status(self, name: str, before: float = math.inf) -> TrialStatus:
-        """What is known of a trial; of an earlier run, what came before the iteration ``before``."""
+        """The status of a trial, with the rows of an earlier run up to, and without, the iteration ``before``."""
         if name not in self.trials:
             status = self.trials[name] = TrialStatus(name, self.file.stop)
             earlier = self.metrics_folder(name) / "progress.csv"
@@ -211,25 +205,25 @@ class Session:
 
 
 class SessionCallback(tune.Callback):
-    """Hands Tune's events to the session of this process."""
+    """Forwards Tune's events to the session of this process."""
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
-        """A trial has reported a result."""
+        """A trial reported a result."""
         if _active is not None:
             _active.on_result(trial, result)
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
-        """A trial has saved a checkpoint."""
+        """A trial saved a checkpoint."""
         if _active is not None:
             _active.on_checkpoint(trial, checkpoint.path)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune is about to go through its loop."""
+        """Tune begins a pass through its loop."""
         if _active is not None:
             _active.on_step_begin(trials)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune has gone through its loop once."""
+        """Tune has ended a pass through its loop."""
         if _active is not None:
             _active.on_step_end(trials)
 
@@ -240,33 +234,33 @@ def session_stop(trial_id: str, result: dict[str, Any]) -> bool:
 
 
 def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume: bool) -> Outcome:
-    """Runs the experiment of `file` in `folder`, to its end or until an interrupt.
+    """Run `file` in `folder`, to its end or until an interrupt.
 
     Args:
-        file: What to run.
-        folder: Where to.
-        display: Shows it.
-        resume: Go on with the run that is in the folder, from its latest checkpoints.
+        file: The configuration.
+        folder: The run's folder.
+        display: Where to show the run.
+        resume: Resume the run that is in the folder, from its latest checkpoints.
 
     Raises:
-        ValueError: There is nothing that Tune could resume from, but checkpoints that a new start would destroy.
+        ValueError: Tune has nothing to resume from, and a new start would destroy checkpoints.
         KeyboardInterrupt: On a second interrupt, while the first one's checkpoint is being saved.
     """
     global _active
     trials = resumable_trials(folder.path) if resume else {}
     session = Session(file, folder, display, _env_ids(file), resumed=trials)
     restore = _environment(
-        # Our own handler asks for a checkpoint first; our own files have a column for every key.
+        # Our handler asks for a checkpoint first, and our files have a column for every key.
         TUNE_DISABLE_SIGINT_HANDLER="1",
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        # Relative paths in a file are meant from where the user stands.
+        # Relative paths in a file start at the user's current folder.
         RAY_CHDIR_TO_TRIAL_DIR="0",
         RAY_USAGE_STATS_ENABLED="0",
     )
     with restore, _local_ray(file), own_staging_folder(), _signals(session.interrupt):
         _active = session
         try:
-            # A run that was stopped before Tune began has nothing to restore, and begins anew.
+            # A run that was stopped before Tune saved anything starts anew.
             if trials:
                 tuner = tune.Tuner.restore(
                     str(folder.path),
@@ -290,23 +284,47 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
 
 
 def _env_ids(file: ConfigFile) -> list[str]:
-    """The environments of the file, of one of its trials where they are searched over; RLlib's results mix them up."""
+    """The environments in the order of the file, which RLlib's results do not keep."""
     return [spec.id for spec in getattr(build_config(file, examples=True), "env_specs", ())]
 
 
 def _resume_config(single: bool) -> tune.ResumeConfig:
     kinds = tune.ResumeConfig.ResumeType
-    # A single trial that had reached its criteria goes on when it is given later ones.
+    # A single trial that has reached its criteria resumes when it is given later ones.
     return tune.ResumeConfig(
         finished=kinds.RESUME if single else kinds.SKIP, unfinished=kinds.RESUME, errored=kinds.RESUME
     )
 
 
+def check_gpus(config: Any) -> None:
+    """Check that this machine has the GPUs that a trial of `config` asks for.
+
+    Ray does not start a trial before it has all its resources, and says so only in its log. CPUs are no problem: Ray
+    counts them and does not bind processes to them, so the command line lets it count enough. A cluster given by
+    ``RAY_ADDRESS`` may grow and is not checked.
+
+    Raises:
+        ValueError: There are too few GPUs.
+    """
+    import torch
+
+    if os.environ.get("RAY_ADDRESS") or ray.is_initialized():
+        return
+    request = config.algo_class.default_resource_request(config)
+    needed = sum(bundle.get("GPU", 0) for bundle in request.bundles)
+    available = torch.cuda.device_count()
+    if needed > available:
+        raise ValueError(
+            f"the file asks for {needed:g} GPUs and this machine has {available}; "
+            "--set learners.num_gpus_per_learner=0 trains without any"
+        )
+
+
 @contextmanager
 def _local_ray(file: ConfigFile) -> Iterator[None]:
-    """Ray, started here unless it runs already, with room for one trial at least.
+    """Start Ray unless it runs already, with room for at least one trial.
 
-    Ray counts CPUs and does not bind to them. A trial with more processes than the machine has cores is slow
+    Ray counts CPUs and does not bind processes to them. A trial with more processes than the machine has cores is slow
     but works; without this it would wait for ever.
     """
     if ray.is_initialized():
@@ -318,7 +336,7 @@ def _local_ray(file: ConfigFile) -> Iterator[None]:
         request = algorithm_class(file).default_resource_request(build_config(file, examples=True))
         needed = sum(bundle.get("CPU", 0) for bundle in request.bundles)
         ray.init(
-            "local",  # not some cluster that happens to run on this machine, where CPUs could not be counted like that
+            "local",  # not a cluster that happens to run on this machine, whose number of CPUs is fixed
             num_cpus=max(os.cpu_count() or 1, int(needed + 0.999)),
             include_dashboard=False,
             log_to_driver=True,
@@ -331,7 +349,7 @@ def _local_ray(file: ConfigFile) -> Iterator[None]:
 
 @contextmanager
 def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and a polite kill call `interrupt`; the second one raises `KeyboardInterrupt`."""
+    """The first Ctrl-C or SIGTERM calls `interrupt`, the second one raises `KeyboardInterrupt`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -345,7 +363,7 @@ def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
         interrupt()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    # Tune sets a handler for this one, by which it is told to leave its loop.
+    # Tune sets its own handler for this signal, which makes it leave its loop.
     before[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)
     try:
         yield
@@ -356,7 +374,7 @@ def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """Sets environment variables, except those that the user has set."""
+    """Set environment variables, except those that the user has set."""
     new = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(new)
     try:

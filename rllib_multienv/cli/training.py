@@ -1,4 +1,4 @@
-"""What `train` and `transfer` have in common: run a file, then show what has come out."""
+"""Training a configuration file on the command line, from the options to the final evaluation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from rllib_multienv.cli.display import Display, environment_table, make_console, trial_table
-from rllib_multienv.cli.evaluation import evaluate_checkpoint, evaluation_table
-from rllib_multienv.cli.monitor import TrialStatus
-from rllib_multienv.cli.quiet import QuietOutput, quiet_output
-from rllib_multienv.cli.resources import check_gpus
+from rllib_multienv.cli.display import Display, TrialStatus, environment_table, trial_table
+from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table
+from rllib_multienv.cli.terminal import QuietOutput, make_console, quiet_output, shown
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import parse_scalar
 from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, read_progress
 from rllib_multienv.evaluation.table import write_evaluation
-from rllib_multienv.runs.recovery import newest_saved_iteration
-from rllib_multienv.runs.run_folder import RunFolder
-from rllib_multienv.runs.tune_record import TuneRecord
+from rllib_multienv.runs.folder import RunFolder
 
-INTERRUPTED = 130  # The exit status of a command that Ctrl-C has ended.
+INTERRUPTED = 130  # Exit status after Ctrl-C.
 
 
 def with_options(
@@ -39,10 +35,10 @@ def with_options(
     data_dir: Path | None = None,
     settings: list[str] | None = None,
 ) -> ConfigFile:
-    """The file with what the command line changes in it.
+    """The file with the changes of the command line.
 
     Raises:
-        ConfigFileError: For a setting that is no ``KEY=VALUE``.
+        ConfigFileError: A setting is not ``KEY=VALUE``.
     """
     changes: dict[str, object] = {
         "debugging.seed": seed,
@@ -64,15 +60,17 @@ def with_options(
 
 
 def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | None) -> ConfigFile:
-    """The configuration of an earlier run, with later stop criteria where they are given.
+    """The configuration of an earlier run, with later stop criteria if they are given.
 
     Raises:
-        ConfigFileError: If it has reached its stop criteria already.
+        ConfigFileError: It has reached its stop criteria already.
     """
+    from rllib_multienv.runs.resume import TuneState, newest_saved_iteration
+
     file = with_options(load_config_file(folder.config), stop_steps=stop_steps, stop_time=stop_time)
     rows = read_progress(folder.progress) if folder.progress.exists() else []
-    if not TuneRecord(folder.path).finished():
-        # Killed: what came after the newest complete checkpoint is lost.
+    if not TuneState(folder.path).finished():
+        # The run was killed: iterations after the newest complete checkpoint are lost.
         saved = newest_saved_iteration(folder.path)
         rows = [row for row in rows if row.get("training_iteration", 0) <= saved]
     reached = file.stop.reached(rows[-1]) if rows else None
@@ -84,16 +82,16 @@ def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | N
 
 
 def run_training(file: ConfigFile, *, results: Path, resume: RunFolder | None, episodes: int) -> None:
-    """Trains, draws the learning curves, evaluates, and prints the table and the paths.
+    """Train, draw the learning curves, evaluate, and print the table and the paths.
 
     Args:
-        file: What to train.
+        file: The configuration.
         results: Folder in which a new run gets its own folder.
-        resume: Folder of the run to go on with, None for a new one.
+        resume: Folder of the run to resume, None for a new one.
         episodes: Episodes per environment in the final evaluation; 0 leaves it out.
 
     Raises:
-        typer.Exit: With 1 if the training failed, with 130 if it was interrupted.
+        typer.Exit: With 1 if the training or evaluation failed, with 130 if it was interrupted.
     """
     handle, path = tempfile.mkstemp(prefix="multienv-", suffix=".log")
     os.close(handle)
@@ -110,8 +108,8 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFol
     console = make_console(output.screen)
     with Display(console, title=file.name, several=not file.single) as display:
         display.message("loading RLlib")
-        # Imported only now: these imports are slow, and noisy.
-        from rllib_multienv.cli.session import run_session
+        # These imports are slow, and print warnings.
+        from rllib_multienv.cli.session import check_gpus, run_session
         from rllib_multienv.config_files.build import check_config_file
 
         check_gpus(check_config_file(file))
@@ -123,7 +121,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFol
         try:
             outcome = run_session(file, folder, display, resume=resume is not None)
         except KeyboardInterrupt:
-            console.print(Text(f"Stopped at once. {_go_on(folder)}"), soft_wrap=True)
+            console.print(Text(f"Stopped at once. {_resume_hint(folder)}"), soft_wrap=True)
             return INTERRUPTED
         display.message("failed" if outcome.errors else "interrupted" if outcome.interrupted else "done")
     if not console.is_terminal and outcome.trials:
@@ -137,7 +135,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFol
         _paths(console, folder, curves, best)
         return 1
     if outcome.interrupted:
-        console.print(Text(f"Interrupted. {_go_on(folder)}"), soft_wrap=True)
+        console.print(Text(f"Interrupted. {_resume_hint(folder)}"), soft_wrap=True)
         _paths(console, folder, curves, best)
         return INTERRUPTED
     evaluated = True
@@ -148,9 +146,9 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFol
 
 
 def _evaluate(console: Console, folder: RunFolder, checkpoint: Path, episodes: int) -> bool:
-    """Evaluates the final checkpoint and prints the table; False if that failed."""
+    """Evaluate the final checkpoint and print the table; False if that failed."""
     if not (checkpoint / "multienv.json").is_file():
-        console.print(Text("No evaluation: that is for agents of this package's own algorithms."))
+        console.print(Text("No evaluation: only agents of this package's algorithms can be evaluated."))
         return True
     try:
         with console.status("evaluating") as status:
@@ -158,13 +156,13 @@ def _evaluate(console: Console, folder: RunFolder, checkpoint: Path, episodes: i
                 checkpoint, episodes=episodes, on_env=lambda env_id: status.update(f"evaluating {env_id}")
             )
     except Exception as error:
-        # The training is done and saved, and the paths are still to be shown. The traceback goes to the log.
+        # The training is saved, and its paths are still to be shown. The traceback goes to the log.
         traceback.print_exc()
         console.print(Text(f"The evaluation failed: {type(error).__name__}: {error}"), soft_wrap=True)
         return False
     write_evaluation(rows, folder.evaluation)
     if console.is_terminal:
-        console.print()  # the status line above has no empty line of its own
+        console.print()
     console.print(evaluation_table(rows))
     return True
 
@@ -177,7 +175,7 @@ def _draw(folder: RunFolder, trials: dict[str, TrialStatus]) -> Path | None:
     try:
         return plot_learning_curves({k: p for k, p in files.items() if p.exists()}, folder.plot, title=folder.path.name)
     except ValueError:
-        return None  # No episode has ended yet.
+        return None  # no episode has ended yet
 
 
 def _best(trials: dict[str, TrialStatus]) -> TrialStatus | None:
@@ -202,15 +200,7 @@ def _paths(console: Console, folder: RunFolder, curves: Path | None, best: Trial
             console.print(Text(f"{label:<16}{shown(path)}"), soft_wrap=True)
 
 
-def _go_on(folder: RunFolder) -> str:
+def _resume_hint(folder: RunFolder) -> str:
     if any(folder.path.glob("trial_*/checkpoint_*")):
-        return f"A checkpoint is there; go on with: multienv train --resume {shown(folder.path)}"
-    return "The first iteration was not done: there is nothing to save."
-
-
-def shown(path: Path) -> str:
-    """A path as the user would write it: relative where it lies below the current folder."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+        return f"A checkpoint was saved; resume with: multienv train --resume {shown(folder.path)}"
+    return "The first iteration was not finished, so nothing was saved."

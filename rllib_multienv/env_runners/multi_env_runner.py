@@ -34,7 +34,7 @@ from rllib_multienv.env_runners.random_state import global_random_state_kept
 from rllib_multienv.env_runners.sample_requests import SampleReport
 from rllib_multienv.env_runners.sampling_failure import SamplingFailure
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
-from rllib_multienv.threads import use_assigned_cpus
+from rllib_multienv.process import use_assigned_cpus
 
 #: Component of the runner's state: environments, running episodes and metric windows.
 COMPONENT_ENVIRONMENTS = "environments"

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_multienv.atomic_json import write_json
+from rllib_multienv.atomic_files import write_json
 from rllib_multienv.evaluation.csv_rows import rounded
 from rllib_multienv.evaluation.raw_metrics import RandomScore
 

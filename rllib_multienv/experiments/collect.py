@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_multienv.checkpoints import AgentCheckpoint, installed_versions, read_checkpoint
+from rllib_multienv.checkpoints import AgentCheckpoint, find_checkpoint, installed_versions, read_checkpoint
 from rllib_multienv.evaluation.progress import GRADIENT_COSINE, ONLINE, keys_of, learning_curves
 from rllib_multienv.evaluation.random_scores import random_score
 from rllib_multienv.evaluation.raw_metrics import (
@@ -27,7 +27,6 @@ from rllib_multienv.experiments.file import ExperimentFile, Phase, load_experime
 from rllib_multienv.experiments.invocation import read_invocation
 from rllib_multienv.experiments.places import EXPERIMENT_FILE, Place, State
 from rllib_multienv.experiments.plan import Run, plan
-from rllib_multienv.runs.run_folder import find_checkpoint
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 #: Points of a learning curve that are kept: so the raw metrics of an experiment stay small enough to be shared.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rllib_multienv.atomic_json import write_json
+from rllib_multienv.atomic_files import write_json
 from rllib_multienv.evaluation.experiment_info import join_parts
 
 _FILE = "invocation.json"

@@ -9,10 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from rllib_multienv.checkpoints import find_checkpoint
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.evaluation.progress import read_progress
 from rllib_multienv.experiments.plan import Run
-from rllib_multienv.runs.run_folder import RunFolder, find_checkpoint
+from rllib_multienv.runs.folder import RunFolder
 
 EXPERIMENT_FILE = "experiment.yaml"
 

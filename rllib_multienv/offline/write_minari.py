@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rllib_multienv.atomic_folder import written_whole
+from rllib_multienv.atomic_files import atomic_folder
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.offline.errors import DatasetError
 from rllib_multienv.offline.raw import RawDataset
@@ -55,7 +55,7 @@ def write_minari(
 
     path = _folder(dataset_id)
     old = [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
-    with written_whole(path, seal=_SEAL, known=old) as new:
+    with atomic_folder(path, seal=_SEAL, known=old) as new:
         root = new / "root"
         root.mkdir()
         with _minari_root(root):

@@ -1,1 +1,1 @@
-"""What a run of `multienv train` leaves on disk, and how it is gone on with."""
+"""The folder of a run of `multienv train`, and resuming a run from it."""

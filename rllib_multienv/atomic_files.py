@@ -1,7 +1,7 @@
-"""A folder that is written whole or not at all, wherever its writer is killed.
+"""Atomic writes of files and folders: readers see the old content or the new one, wherever the writer is killed.
 
-The new folder is made beside the old one, on the same file system, flushed to the disk, and exchanged with it in one
-step. One of its files, the seal, is written last: a folder without it is not whole.
+A new folder is written beside the old one, on the same file system, flushed to the disk, and exchanged with it in one
+step. One of its files, the seal, is written last: a folder without its seal is incomplete.
 """
 
 from __future__ import annotations
@@ -10,33 +10,46 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-# What a kernel or a file system answers that cannot exchange two folders.
+# Errors of a kernel or a file system that cannot exchange two folders.
 _NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EBUSY}
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text. Of several processes that write at once, the last one wins."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Replace a JSON file."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
 @contextlib.contextmanager
-def written_whole(path: str | Path, *, seal: str, known: Collection[str] = ()) -> Iterator[Path]:
-    """Gives a new, empty folder to be filled; what is in it then takes the place of the folder ``path``.
+def atomic_folder(path: str | Path, *, seal: str, known: Collection[str] = ()) -> Iterator[Path]:
+    """Yield a new, empty folder to fill; it replaces the folder ``path`` when the block ends.
 
-    ``path`` is the old folder or the new one at every moment. There are two exceptions. Where the file system cannot
-    exchange folders (some network ones), a kill between two renames leaves none at ``path``, and the old one beside
-    it, where :func:`beside` finds it. And where ``path`` holds files of somebody else, or is a mount point, the files
-    are moved into it one by one; a kill during that leaves a folder without its seal.
+    ``path`` is the old folder or the new one at every moment, with two exceptions. Where the file system cannot
+    exchange folders (some network ones), a kill between two renames leaves nothing at ``path`` and the old folder
+    beside it, where :func:`interrupted_writes` finds it. Where ``path`` holds files that are not in ``known``, or is a
+    mount point, the new files are moved into it one by one; a kill in between leaves a folder without its seal.
 
-    Whatever an earlier kill has left beside ``path`` is removed, once the new folder is in its place.
+    Leftovers of earlier kills beside ``path`` are removed once the new folder is in place.
 
     Args:
         path: The folder; it need not exist.
-        seal: Name of the file that makes the folder whole; the caller writes it last.
-        known: Files of the old folder, relative to it, that may go although the new folder has none of that name.
+        seal: Name of the file that completes the folder; the caller writes it last.
+        known: Files of the old folder, relative to it, that may be deleted if the new folder does not have them.
 
     Raises:
         NotADirectoryError: There is a file at ``path``.
@@ -67,8 +80,8 @@ def written_whole(path: str | Path, *, seal: str, known: Collection[str] = ()) -
     _remove_leftovers(root, path)
 
 
-def beside(path: str | Path, *, seal: str) -> list[Path]:
-    """Whole folders that a killed writer has left beside ``path``."""
+def interrupted_writes(path: str | Path, *, seal: str) -> list[Path]:
+    """Complete folders that a killed writer left beside ``path``."""
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         return []
@@ -76,9 +89,9 @@ def beside(path: str | Path, *, seal: str) -> list[Path]:
 
 
 def upload_sealed(folder: Path, filesystem: Any, path: str, *, seal: str) -> None:
-    """Copy a local folder to a file system that has no way to exchange folders; the seal goes first and comes last.
+    """Copy a local folder to a (pyarrow) file system that cannot exchange folders.
 
-    A kill on the way leaves a folder at ``path`` that has no seal.
+    The old seal is deleted first and the new one written last, so a kill in between leaves a folder without a seal.
     """
     target = Path(path)
     with contextlib.suppress(FileNotFoundError):
@@ -94,7 +107,7 @@ def _prefix(path: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """All files below a folder, relative to it, but for those in half-written folders inside it."""
+    """All files below a folder, relative to it, without those of unfinished writes inside it."""
     for where, folders, names in os.walk(folder):
         for name in [*names, *(name for name in folders if Path(where, name).is_symlink())]:
             found = str(Path(where, name).relative_to(folder))
@@ -104,7 +117,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _put_in_place(new: Path, path: Path) -> None:
     with contextlib.suppress(OSError):
-        os.rename(new, path)  # where there is none yet, or an empty one
+        os.rename(new, path)  # succeeds if there is no folder yet, or an empty one
         return
     if _exchange(new, path):
         shutil.rmtree(new, ignore_errors=True)
@@ -120,7 +133,7 @@ def _put_in_place(new: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False where that is not possible."""
+    """Exchange two folders in one step; False where that is not possible."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
@@ -133,7 +146,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _move_into(new: Path, path: Path, seal: str, known: Collection[str]) -> None:
-    """Move the files of one folder into another; while that goes on, the other has no seal."""
+    """Move the files of one folder into another, which has no seal meanwhile."""
     (path / seal).unlink(missing_ok=True)
     _flush(path)
     names = {*_files(new)}
@@ -153,14 +166,14 @@ def _leftovers(root: Path, path: Path) -> list[Path]:
 
 def _remove_leftovers(root: Path, path: Path) -> None:
     for folder in _leftovers(root, path):
-        # A writer that is still alive holds the lock of its folder.
+        # A writer that is still alive holds the lock on its folder.
         with contextlib.suppress(OSError), _locked(folder, wait=False):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a folder's lock, which ends with this process at the latest.
+    """Hold a folder's lock; it ends with this process at the latest.
 
     Raises:
         OSError: ``wait`` is false, and another holds it or the file system has no locks.
@@ -188,7 +201,7 @@ def _flush_tree(folder: Path) -> None:
 def _flush(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # not every file system can, for folders
+        with contextlib.suppress(OSError):  # not every file system can flush folders
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rllib_multienv import atomic_folder
-from rllib_multienv.atomic_folder import beside, upload_sealed, written_whole
+from rllib_multienv import atomic_files
+from rllib_multienv.atomic_files import atomic_folder, interrupted_writes, upload_sealed
 
 OLD = {"a": "old", "inner/b": "old", "inner/gone": "old", "seal": "old"}
 NEW = {"a": "new", "inner/b": "new", "inner/come": "new", "seal": "new"}
@@ -30,7 +30,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def write(path: Path) -> None:
-    with written_whole(path, seal="seal", known=OLD) as new:
+    with atomic_folder(path, seal="seal", known=OLD) as new:
         fill(new, NEW)
 
 
@@ -102,14 +102,14 @@ def test_a_kill_at_any_place_of_the_first_time_leaves_nothing_or_all(tmp_path: P
 def test_where_folders_cannot_be_exchanged_the_old_one_is_never_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic_folder, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic_files, "_exchange", lambda one, other: False)
     folder, aside = tmp_path / "folder", []
 
     def check() -> None:
         if (folder / "it").exists():
             assert content(folder / "it") in (OLD, NEW)
         else:
-            aside.append([content(path) for path in beside(folder / "it", seal="seal")])
+            aside.append([content(path) for path in interrupted_writes(folder / "it", seal="seal")])
             assert OLD in aside[-1]
         write(folder / "it")
         assert content(folder / "it") == NEW and os.listdir(folder) == ["it"]
@@ -145,7 +145,7 @@ def test_a_mount_point_is_filled_from_inside(tmp_path: Path, monkeypatch: pytest
 
 def test_an_error_changes_nothing(tmp_path: Path) -> None:
     fill(tmp_path / "it", OLD)
-    with pytest.raises(RuntimeError), written_whole(tmp_path / "it", seal="seal") as new:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "it", seal="seal") as new:
         fill(new, {"a": "half"})
         raise RuntimeError
     assert content(tmp_path / "it") == OLD and os.listdir(tmp_path) == ["it"]
@@ -163,7 +163,7 @@ def test_links_modes_and_files(tmp_path: Path) -> None:
 
 
 def test_another_writer_is_left_alone(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "it", seal="seal") as new:
+    with atomic_folder(tmp_path / "it", seal="seal") as new:
         fill(new, OLD)
         write(tmp_path / "it")
         assert content(new) == OLD
