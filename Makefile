@@ -11,7 +11,7 @@ SEED   ?= 0
 TESTERS ?= 2
 CONFIG ?= tune_configs/quickstart.yaml
 
-.PHONY: run test lint bench clean help
+.PHONY: run test test-long lint bench clean help
 .DEFAULT_GOAL := help
 
 help:  ## show what there is
@@ -20,8 +20,15 @@ help:  ## show what there is
 run: $(STAMP)  ## train one agent on the environments of CONFIG, with the seed SEED
 	$(BIN)/multienv train $(CONFIG) --seed $(SEED)
 
-test: lint  ## ruff, mypy and all tests
-	$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 30
+PYTEST = $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 30
+
+test: lint  ## ruff, mypy, unit tests and tests with Ray
+	$(PYTEST) tests/unit
+	$(PYTEST) -m "not long" tests/ray
+
+test-long: $(STAMP)  ## kill loops and long learning runs
+	$(PYTEST) tests/long
+	$(PYTEST) -m long tests/ray
 
 lint: $(STAMP)  ## ruff and mypy only
 	$(BIN)/ruff check .

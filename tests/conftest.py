@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests, and what processes that tests start need in their environment."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
+# Programs, workers of Ray and processes of environments find the package and what tests define.
+PATHS = [str(TESTS.parent), *(str(TESTS / folder) for folder in ("helpers", "unit", "ray", "long"))]
+
+os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# One thread each for the processes that test side by side and for the programs that they start: threads that wait for
-# each other on cores that others use made those up to seven times as slow.
+# One thread for each process: threads that wait for each other on busy cores made tests up to seven times as slow.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-TESTS = Path(__file__).parent
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides Ray where only unit tests run: they work without it."""
+    paths = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+    if paths and all(path.is_relative_to(TESTS / "unit") for path in paths):
+        sys.modules["ray"] = None  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One Ray for all tests that need it; its workers can import the package and the tests' own modules."""
+    """One Ray for all tests of this process that need it."""
     import ray
 
     if ray.is_initialized():  # RLlib starts Ray by itself where a test that needs no cluster builds an algorithm
         ray.shutdown()
-    paths = [str(TESTS.parent), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS")  # Ray gives its workers as many threads as CPUs, unless this says how many
-        ray.init(
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-        )
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -43,7 +46,3 @@ def programs_on_the_cluster(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) 
     import ray
 
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-
-
-if str(TESTS) not in sys.path:
-    sys.path.insert(0, str(TESTS))

@@ -361,7 +361,7 @@ def test_every_table_is_csv_and_markdown(report: Path) -> None:
 
 def test_the_same_metrics_give_the_same_bytes_in_another_process_without_ray(report: Path, tmp_path: Path) -> None:
     write_raw_metrics(read_raw_metrics(report / "metrics"), tmp_path / "metrics")
-    subprocess.run([sys.executable, "-c", WITHOUT_RAY, str(tmp_path)], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", WITHOUT_RAY, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
     files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
     assert len(files) > 30
     for file in files:

@@ -88,7 +88,7 @@ def test_a_scheduler_is_made_from_its_name(file: ConfigFile, tmp_path: Path) -> 
 
 
 def test_the_quickstart_names_four_environments() -> None:
-    file = load_config_file(Path(__file__).parents[1] / "tune_configs" / "quickstart.yaml")
+    file = load_config_file(Path(__file__).parents[2] / "tune_configs" / "quickstart.yaml")
     assert file.methods["environment"]["envs"] == [
         "CartPole-v1",
         "Acrobot-v1",

@@ -153,7 +153,7 @@ def test_empty_folder(tmp_path: Path) -> None:
             use(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["toy.hdf5", "toy.h5", "toy.parquet"])
+@pytest.mark.parametrize("name", ["toy.hdf5", "toy.h5"])
 def test_missing_file(tmp_path: Path, name: str) -> None:
     for use in (check_source, read_source, lambda source: peek_spaces("Toy-v0", source)):
         with pytest.raises(FileNotFoundError, match=name):

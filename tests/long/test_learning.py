@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from tiny_runs import running, tiny_config
 
 from rllib_multienv import AgnosticNetConfig
@@ -11,7 +10,6 @@ from rllib_multienv import AgnosticNetConfig
 GOALS = {"CartPole-v1": 150.0, "InvertedPendulum-v4": 100.0}
 
 
-@pytest.mark.learning
 def test_one_agent_learns_both(ray_cluster: None) -> None:
     config = (
         tiny_config(list(GOALS), actor_lr=5e-4, critic_lr=5e-4, num_epochs=10, num_minibatches=8)

@@ -98,7 +98,7 @@ def test_the_plain_loop_bootstraps_from_a_time_limit() -> None:
     assert GAMMA * 100.0 - 17.0 < float(targets[-1]) <= GAMMA * 100.0
 
 
-@pytest.mark.learning
+@pytest.mark.long
 def test_the_plain_loop_learns() -> None:
     loop = PlainPPO(SETTINGS["cartpole"])
     for _ in range(40):

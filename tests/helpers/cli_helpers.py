@@ -14,7 +14,7 @@ from unittest import mock
 from click.testing import Result
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 TINY = """\
 algorithm: MultiEnvPPO

@@ -67,7 +67,7 @@ def agent(trained: dict[str, Any]) -> MultiEnvAgent:
 
 
 def test_acts_where_ray_cannot_be_imported(trained: dict[str, Any]) -> None:
-    program = Path(__file__).with_name("agent_without_ray.py")
+    program = Path(__file__).parents[1] / "helpers" / "agent_without_ray.py"
     observations = json.dumps({env_id: rows.tolist() for env_id, rows in trained["obs"].items()})
     done = subprocess.run(
         [sys.executable, str(program), str(trained["path"]), observations],

@@ -12,7 +12,7 @@ from rllib_multienv import AgnosticNetConfig, MultiEnvIQLConfig
 from rllib_multienv.offline.d4rl_file import read_d4rl
 from rllib_multienv.offline.recorded_source import recorded_file
 
-pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_cartpole_from_mixed_data(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ def check_is_recorded(raw: RawDataset, order: list[int] | None = None) -> None:
     assert raw.observations.dtype == raw.actions.dtype == np.float32
 
 
+def test_missing_file(tmp_path: Path) -> None:
+    for use in (check_source, read_source, lambda source: peek_spaces("Toy-v0", source)):
+        with pytest.raises(FileNotFoundError, match=r"toy\.parquet"):
+            use(str(tmp_path / "toy.parquet"))
+
+
 def test_file_of_episodes(tmp_path: Path) -> None:
     path = write_episodes(tmp_path / "episodes.parquet", recorded())
     check_source(path)

@@ -27,7 +27,7 @@ def test_ten_kills_of_a_process_that_saves_to_the_same_path(tmp_path: Path) -> N
     path = tmp_path / "saved" / "checkpoint"
     moments = random.Random(0)
     program = subprocess.Popen(
-        [sys.executable, "-W", "ignore", ROOT / "tests" / "save_in_a_loop.py", path],
+        [sys.executable, "-W", "ignore", ROOT / "tests" / "helpers" / "save_in_a_loop.py", path],
         env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LEARNERS = (
     "1 learner, 1 thread",
     "1 learner, 2 threads",
