@@ -25,7 +25,7 @@ their time is what is lost.
 bfloat16, run in every round in turn with the measurements. "Of ceiling" is the median over the rounds of the
 achieved rate over the ceiling of the same round and precision; "by CPU time" is the same with CPU time in the place of
 wall time on both sides, which other programs disturb less (with several threads it takes their waiting for each other
-for work). bf16 is `torch.autocast`. Freed memory is kept, as by learners (`rllib_multienv/memory.py`).
+for work). bf16 is `torch.autocast`. Freed memory is kept, as by learners (`rllib_multienv/process.py`).
 
 `--profile` prints, in the place of that table, the operators that a training step spends its time in, and the nodes of
 its graph with the time of all they call: wall time, median over the repetitions for each.

@@ -1,22 +1,27 @@
 """One reinforcement-learning agent for many unlike environments: a plugin of Ray RLlib.
 
-Where Ray is installed, importing this package registers its algorithms with Ray Tune:
-``tune.Tuner("MultiEnvPPO", ...)`` works. Where it is not, the networks and :class:`MultiEnvAgent` do; names are
-loaded when they are first used.
+Names are loaded when they are first used, so :class:`MultiEnvAgent` and the networks work without Ray. Once Ray Tune is
+imported, it knows the algorithms by name: ``tune.Tuner("MultiEnvPPO", ...)``.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from rllib_multienv.agent import MultiEnvAgent
     from rllib_multienv.algorithms.iql import MultiEnvIQL, MultiEnvIQLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO, MultiEnvPPOConfig
     from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, SingleNetConfig, SpecificNetConfig
     from rllib_multienv.spec import EnvSpec, SpaceSpec
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AgnosticNetConfig",
@@ -45,6 +50,8 @@ _HOMES = {
     "SpaceSpec": "rllib_multienv.spec",
     "SpecificNetConfig": "rllib_multienv.nets",
 }
+_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL")
+_REGISTRY = "ray.tune.registry"
 
 
 def __getattr__(name: str) -> Any:
@@ -59,22 +66,42 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+class _Import:
+    """Pickles as an instruction to import a name of this package, which Tune's registry follows on first use."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (sys.modules[__name__], self._name)
+
+
 def _register_with_tune() -> None:
-    from ray.tune.registry import register_trainable
-
-    from rllib_multienv.algorithms.iql import MultiEnvIQL
-    from rllib_multienv.algorithms.ppo import MultiEnvPPO
-
-    register_trainable("MultiEnvPPO", MultiEnvPPO)
-    register_trainable("MultiEnvIQL", MultiEnvIQL)
+    registry = sys.modules[_REGISTRY]
+    for name in _ALGORITHMS:
+        registry._global_registry.register(registry.TRAINABLE_CLASS, name, _Import(name))
 
 
-def _has_ray() -> bool:
-    try:
-        return importlib.util.find_spec("ray") is not None
-    except ImportError:
-        return False
+class _RegisterOnImport(MetaPathFinder):
+    """Registers the algorithms as soon as Tune's registry is imported; importing it here would take seconds."""
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != _REGISTRY:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                _register_with_tune()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
 
 
-if _has_ray():
+if _REGISTRY in sys.modules:
     _register_with_tune()
+else:
+    sys.meta_path.insert(0, _RegisterOnImport())

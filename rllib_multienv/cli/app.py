@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from rllib_multienv import __version__
 from rllib_multienv.cli import experiment, record, report
 from rllib_multienv.cli.terminal import make_console, make_table, print_error, shown, user_errors
 
@@ -18,7 +19,6 @@ app = typer.Typer(
     name="multienv",
     help="Train one reinforcement-learning agent on many unlike environments.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -206,12 +206,7 @@ def envs(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"multienv {version('rllib-multienv')}")
-        except PackageNotFoundError:
-            typer.echo("multienv (not installed)")
+        typer.echo(f"multienv {__version__}")
         raise typer.Exit
 
 
