@@ -24,7 +24,7 @@ from ray.rllib.core.columns import Columns
 
 from rllib_multienv import MultiEnvIQL
 from rllib_multienv.discounting import discounted_sums
-from rllib_multienv.offline.replay import Replay
+from rllib_multienv.offline.replay import DatasetReplay
 
 STATES = 4000
 
@@ -50,7 +50,7 @@ def values(algorithm: MultiEnvIQL, env_id: str, observations: np.ndarray) -> np.
     return np.concatenate(found)
 
 
-def error_and_correlation(algorithm: MultiEnvIQL, env_id: str, replay: Replay) -> tuple[float, float]:
+def error_and_correlation(algorithm: MultiEnvIQL, env_id: str, replay: DatasetReplay) -> tuple[float, float]:
     """Of V and the returns, over states of whole episodes drawn at random."""
     data = replay.transitions
     gamma = algorithm.config.get_config_for_module(env_id).gamma

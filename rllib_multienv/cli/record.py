@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +14,7 @@ from rich.text import Text
 from rllib_multienv.cli.terminal import make_console, number, user_errors
 
 if TYPE_CHECKING:
-    from rllib_multienv.offline import RawDataset
     from rllib_multienv.offline.behaviours import Behaviour
-    from rllib_multienv.space_spec import SpaceSpec
-    from rllib_multienv.spec import EnvSpec
 
 _MINARI = "minari:"
 
@@ -52,97 +48,65 @@ def record(
     """Record experience in an environment as a data set, from a trained agent, a function, or at random."""
     console = make_console()
     with user_errors():
-        _check_out(out, overwrite)
-        share = _random_share(random_share, checkpoint, policy)
-        from rllib_multienv.envs.make import probe_spaces
+        from rllib_multienv.offline.formats import d4rl, minari
         from rllib_multienv.offline.recording import record_steps
         from rllib_multienv.spec import resolve_env_specs
 
+        name = out.removeprefix(_MINARI)
+        writer: Any = minari if out.startswith(_MINARI) else d4rl
+        writer.check_new(name, overwrite=overwrite)
+        behaviours = _behaviours(checkpoint, policy, random_share, explore, noise)
         (spec,) = resolve_env_specs([env])
-        spaces = probe_spaces(spec)
-        behaviours = _behaviours(spec, spaces, checkpoint, policy, share, explore, noise)
         with console.status(f"recording {steps:,} steps of {spec.id}"):
             raw = record_steps(spec, behaviours, num_steps=steps, seed=seed)
-            _write(out, raw, spaces, spec, overwrite)
-        console.print(recording_table(json.loads(raw.metadata["behaviours"]), spec.id))
+            writer.write(name, raw, spec, overwrite=overwrite)
+        console.print(recording_table(raw.metadata["behaviours"], spec.id))
         console.print(Text(f"{len(raw):,} steps in {out}"), soft_wrap=True)
 
 
-def recording_table(played: Sequence[Mapping[str, Any]], env_id: str) -> Table:
-    """Steps, whole episodes and their mean return, of each behaviour."""
+def recording_table(behaviours: str, env_id: str) -> Table:
+    """Steps, whole episodes and their mean return, of each behaviour in a recording's metadata."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"Recorded in {env_id}", title_justify="left")
     table.add_column("behaviour", overflow="fold")
     for heading in ("steps", "whole episodes", "mean return"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in played:
+    for row in json.loads(behaviours):
         # A Text, since a name may have brackets, which would be markup.
         table.add_row(Text(row["name"]), f"{row['steps']:,}", str(row["episodes"]), number(row["mean_return"]))
     return table
 
 
-def _check_out(out: str, overwrite: bool) -> None:
-    """Raise unless a data set can be written there."""
-    if out.startswith(_MINARI):
-        from rllib_multienv.offline.write_minari import check_new_dataset
-
-        check_new_dataset(out.removeprefix(_MINARI), overwrite=overwrite)
-    else:
-        from rllib_multienv.offline.write_d4rl import check_new_file
-
-        check_new_file(Path(out), overwrite=overwrite)
-
-
-def _random_share(given: float | None, checkpoint: Path | None, policy: str | None) -> float:
-    """The share of random actions.
+def _behaviours(
+    checkpoint: Path | None, policy: str | None, random_share: float | None, explore: bool, noise: float
+) -> list[Behaviour]:
+    """The behaviours that get a share of the steps.
 
     Raises:
-        ValueError: It is not in [0, 1], or nobody is named for the rest; or two are.
+        ValueError: The random share is not in [0, 1], nobody is named for the rest, or two are.
     """
-    if checkpoint is not None and policy is not None:
-        raise ValueError("--from and --policy are both given: one of them acts, beside the random share.")
-    if given is not None and not 0 <= given <= 1:
-        raise ValueError(f"--random-share {given}: must be from 0 to 1.")
-    if checkpoint is not None or policy is not None:
-        return given or 0.0
-    if given is not None and given < 1:
-        raise ValueError(f"--random-share {given}: nobody is named for the other steps; use --from or --policy.")
-    return 1.0
-
-
-def _behaviours(
-    env: EnvSpec,
-    spaces: SpaceSpec,
-    checkpoint: Path | None,
-    policy: str | None,
-    random_share: float,
-    explore: bool,
-    noise: float,
-) -> list[Behaviour]:
-    """Who acts; those without a share are checked and left out."""
-    from rllib_multienv.agent import MultiEnvAgent
     from rllib_multienv.checkpoints import find_checkpoint
-    from rllib_multienv.offline.behaviours import agent_behaviour, policy_behaviour, random_behaviour
+    from rllib_multienv.offline.behaviours import RANDOM, Behaviour
 
-    share = 1.0 - random_share
+    if checkpoint is not None and policy is not None:
+        raise ValueError("--from and --policy are both given: only one of them can act beside the random share.")
+    if random_share is not None and not 0 <= random_share <= 1:
+        raise ValueError(f"--random-share {random_share}: must be from 0 to 1.")
     found: list[Behaviour] = []
-    if checkpoint is not None:
-        agent = MultiEnvAgent.from_checkpoint(find_checkpoint(checkpoint))
-        name = str(checkpoint)
-        if share > 0:
-            found.append(agent_behaviour(agent, env, spaces, name=name, share=share, explore=explore, noise=noise))
-    elif policy is not None and share > 0:
-        found.append(policy_behaviour(policy, spaces, share=share, noise=noise))
+    if checkpoint is None and policy is None:
+        if random_share is not None and random_share < 1:
+            raise ValueError(f"--random-share {random_share}: nobody acts in the other steps; use --from or --policy.")
+        random_share = 1.0
+    random_share = random_share or 0.0
+    if random_share < 1:
+        found.append(
+            Behaviour(
+                policy=policy,
+                checkpoint=None if checkpoint is None else find_checkpoint(checkpoint),
+                share=1 - random_share,
+                noise=noise,
+                explore=None if checkpoint is None else explore,
+            )
+        )
     if random_share > 0:
-        found.append(random_behaviour(spaces, share=random_share))
+        found.append(Behaviour(policy=RANDOM, share=random_share))
     return found
-
-
-def _write(out: str, raw: RawDataset, spaces: SpaceSpec, env: EnvSpec, overwrite: bool) -> None:
-    if out.startswith(_MINARI):
-        from rllib_multienv.offline.write_minari import write_minari
-
-        write_minari(out.removeprefix(_MINARI), raw, spaces, env, overwrite=overwrite)
-    else:
-        from rllib_multienv.offline.write_d4rl import write_d4rl
-
-        write_d4rl(out, raw, overwrite=overwrite)

@@ -1,151 +1,159 @@
-"""What acts while experience is recorded: random actions, a trained agent, or a function; each with noise if wanted."""
+"""Behaviours that act while experience is recorded: random actions, a trained agent or a function, each with noise."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from rllib_multienv.agent import MultiEnvAgent
+from rllib_multienv.checkpoints import check_complete
 from rllib_multienv.envs.make import describe
-from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.offline.formats.arrays import find_function
 from rllib_multienv.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
 
-#: Raw observations ``[B, ...]`` and a source of randomness to B actions in the environment's units.
-Act = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 #: Raw observations ``[B, ...]`` to B actions in the environment's units.
 Policy = Callable[[np.ndarray], np.ndarray]
+#: The same, with a source of randomness.
+Act = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 RANDOM = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """One way to act in an environment, and how much of a recording is its.
+    """One way to act, and its share of a recording.
 
     Attributes:
-        name: For tables and for the metadata of the data set.
+        policy: ``"random"`` (uniform between the bounds), a function of raw observations ``[B, ...]`` that returns B
+            actions in the environment's units, or its name, ``"module:function"``.
+        checkpoint: Instead of ``policy``, a trained agent, or the folder of its checkpoint.
         share: Of the environment steps; shares need not sum to 1.
-        act: Raw observations ``[B, ...]`` as the environment gives them, and a random generator, to B actions as the
-            environment takes them.
+        noise: Discrete actions: the share that are replaced by random ones. Continuous actions: the standard deviation
+            of Gaussian noise in halves of the range between the bounds; results outside the bounds are clipped.
+        explore: Draw an agent's actions from its distribution (the default) or take the mode.
+
+    Raises:
+        ValueError: A value is not allowed.
     """
 
-    name: str
-    share: float
-    act: Act
+    policy: str | Policy | None = None
+    checkpoint: str | Path | MultiEnvAgent | None = None
+    share: float = 1.0
+    noise: float = 0.0
+    explore: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check the share."""
-        if not (isinstance(self.share, int | float) and math.isfinite(self.share) and self.share > 0):
-            raise ValueError(f"Behaviour {self.name!r}: share={self.share!r}: must be a number above 0.")
+        """Check all fields."""
+        if (self.policy is None) == (self.checkpoint is None):
+            raise ValueError(f"give either 'policy' ({RANDOM!r} or 'module:function') or 'checkpoint'.")
+        if not (callable(self.policy) or isinstance(self.policy or self.checkpoint, str | Path | MultiEnvAgent)):
+            key = "policy" if self.checkpoint is None else "checkpoint"
+            raise ValueError(f"{key}={getattr(self, key)!r}: must be a name.")
+        if not (_is_number(self.share) and self.share > 0):
+            raise ValueError(f"share={self.share!r}: must be a number above 0.")
+        if not (_is_number(self.noise) and self.noise >= 0):
+            raise ValueError(f"noise={self.noise!r}: must be a number, 0 or more.")
+        if self.policy == RANDOM and self.noise:
+            raise ValueError("'noise' disturbs a policy or an agent; random actions have none.")
+        if self.explore is not None and self.checkpoint is None:
+            raise ValueError("'explore' is for an agent from a 'checkpoint'.")
+        if not isinstance(self.explore, bool | None):
+            raise ValueError(f"explore={self.explore!r}: must be true or false.")
 
+    @property
+    def name(self) -> str:
+        """For tables, messages and the metadata of the data set."""
+        if callable(self.policy):
+            return getattr(self.policy, "__name__", "policy")
+        return "agent" if isinstance(self.checkpoint, MultiEnvAgent) else str(self.policy or self.checkpoint)
 
-def random_behaviour(spaces: SpaceSpec, *, share: float = 1.0) -> Behaviour:
-    """Uniformly random actions between the bounds in use."""
-    return Behaviour(
-        name=RANDOM,
-        share=share,
-        act=lambda observations, generator: random_actions(spaces, len(observations), generator),
-    )
+    def check(self) -> None:
+        """Check that the function or the checkpoint exists.
 
+        Raises:
+            ValueError: It does not; names the nearest functions.
+        """
+        if isinstance(self.checkpoint, str | Path):
+            try:
+                check_complete(self.checkpoint)
+            except FileNotFoundError as error:
+                raise ValueError(str(error)) from error
+        elif isinstance(self.policy, str) and self.policy != RANDOM:
+            find_function(self.policy, "Policy")
 
-def agent_behaviour(
-    agent: MultiEnvAgent,
-    env: EnvSpec,
-    spaces: SpaceSpec,
-    *,
-    name: str = "agent",
-    share: float = 1.0,
-    explore: bool = True,
-    noise: float = 0.0,
-) -> Behaviour:
-    """A trained agent.
+    def actor(self, env: EnvSpec, spaces: SpaceSpec) -> Act:
+        """The function that acts in ``env``, whose spaces are ``spaces``.
 
-    Args:
-        agent: It, from a checkpoint.
-        env: Where it is to act.
-        spaces: Of ``env``.
-        name: See :class:`Behaviour`.
-        share: See :class:`Behaviour`.
-        explore: Draw actions from the policy's distribution; otherwise take its mode.
-        noise: See :func:`with_noise`.
+        It takes raw observations ``[B, ...]`` and a random generator, and returns ``[B]`` (discrete) or ``[B, A]``
+        actions within the bounds in use. Real numbers are rounded to float32, which data sets store.
 
-    Raises:
-        ValueError: The agent cannot act in this environment, or the noise is not in its range.
-    """
-    env_id = agent.add_env(env)
-
-    def act(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        draws = None
-        if explore:
-            draws = torch.Generator(device=agent.device).manual_seed(int(generator.integers(2**62)))
-        return agent.act(env_id, observations, explore=explore, generator=draws)
-
-    return Behaviour(name=name, share=share, act=with_noise(act, spaces, noise, name))
-
-
-def policy_behaviour(
-    policy: str | Policy, spaces: SpaceSpec, *, name: str | None = None, share: float = 1.0, noise: float = 0.0
-) -> Behaviour:
-    """A function of observations.
-
-    Args:
-        policy: Takes raw observations ``[B, ...]`` and returns B actions of the environment; or its name,
-            ``"module:function"``.
-        spaces: Of the environment.
-        name: See :class:`Behaviour`; default: the function's.
-        share: See :class:`Behaviour`.
-        noise: See :func:`with_noise`.
-
-    Raises:
-        ValueError: There is no such function, or the noise is not in its range; later: the function raised.
-    """
-    function = find_policy(policy) if isinstance(policy, str) else policy
-    shown = name or (policy if isinstance(policy, str) else str(getattr(policy, "__name__", "policy")))
-
-    def act(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        try:
-            return function(observations)
-        except Exception as error:
+        Raises:
+            ValueError: There is no such function or checkpoint, or the agent cannot act in this environment. Later: the
+                function raised, or returned no actions of this environment.
+        """
+        if spaces.discrete and self.noise > 1:
             raise ValueError(
-                f"Policy {shown!r} failed on observations of shape {observations.shape} of environment "
-                f"{spaces.env_id!r}: {describe(error)}"
-            ) from error
+                f"Behaviour {self.name!r}: noise={self.noise!r}: environment {spaces.env_id!r} has discrete actions, "
+                "where it is the share of random ones, 0 to 1."
+            )
+        act = self._undisturbed(env, spaces)
+        half_range = (np.asarray(spaces.action_high) - np.asarray(spaces.action_low)) / 2
 
-    return Behaviour(name=shown, share=share, act=with_noise(act, spaces, noise, shown))
+        def disturbed(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+            actions = _env_actions(act(observations, generator), spaces, len(observations), self.name)
+            if not self.noise:
+                return actions
+            if spaces.discrete:
+                replaced = generator.random(len(actions)) < self.noise
+                return np.where(replaced, _random_actions(spaces, len(actions), generator), actions)
+            actions = actions + self.noise * half_range * generator.standard_normal(actions.shape)
+            return _env_actions(actions, spaces, len(observations), self.name)
+
+        return disturbed
+
+    def _undisturbed(self, env: EnvSpec, spaces: SpaceSpec) -> Act:
+        if self.policy == RANDOM:
+            return lambda observations, generator: _random_actions(spaces, len(observations), generator)
+        if self.policy is not None:
+            policy = find_function(self.policy, "Policy") if isinstance(self.policy, str) else self.policy
+
+            def act(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+                try:
+                    return policy(observations)
+                except Exception as error:
+                    raise ValueError(
+                        f"Policy {self.name!r} failed on observations of shape {observations.shape} of environment "
+                        f"{spaces.env_id!r}: {describe(error)}"
+                    ) from error
+
+            return act
+        assert self.checkpoint is not None
+        agent = self.checkpoint
+        if not isinstance(agent, MultiEnvAgent):
+            agent = MultiEnvAgent.from_checkpoint(agent)
+        env_id = agent.add_env(env)
+
+        def act_agent(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+            if self.explore is False:
+                return agent.act(env_id, observations)
+            draws = torch.Generator(device=agent.device).manual_seed(int(generator.integers(2**62)))
+            return agent.act(env_id, observations, explore=True, generator=draws)
+
+        return act_agent
 
 
-def find_policy(name: str) -> Policy:
-    """The function that ``"module:function"`` names.
-
-    Raises:
-        ValueError: There is none; names the nearest ones.
-    """
-    module_name, _, function_name = name.rpartition(":")
-    if not module_name or not function_name:
-        raise ValueError(f"Policy {name!r}: a policy is named by 'module:function', or is {RANDOM!r}.")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"Policy {name!r}: cannot import {module_name!r} ({error}). Is the folder on PYTHONPATH?"
-        ) from error
-    found = getattr(module, function_name, None)
-    if not callable(found):
-        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ValueError(
-            f"Policy {name!r}: module {module_name!r} has no function {function_name!r}."
-            f"{did_you_mean(function_name, public)}"
-        )
-    return found
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def random_actions(spaces: SpaceSpec, count: int, generator: np.random.Generator) -> np.ndarray:
+def _random_actions(spaces: SpaceSpec, count: int, generator: np.random.Generator) -> np.ndarray:
     """Uniformly random actions between the bounds in use, ``[count]`` or ``[count, A]``."""
     if spaces.discrete:
         return spaces.action_to_env(generator.integers(spaces.action_size, size=count))
@@ -155,61 +163,8 @@ def random_actions(spaces: SpaceSpec, count: int, generator: np.random.Generator
     return generator.uniform(low, high, size=(count, len(low)))
 
 
-def check_noise(noise: float, name: str, spaces: SpaceSpec | None = None) -> None:
-    """Raise a ValueError if ``noise`` is none (of the actions of ``spaces``, where they are known)."""
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not math.isfinite(noise) or noise < 0:
-        raise ValueError(f"Behaviour {name!r}: noise={noise!r}: must be a number, 0 or more.")
-    if spaces is not None and spaces.discrete and noise > 1:
-        raise ValueError(
-            f"Behaviour {name!r}: noise={noise!r}: environment {spaces.env_id!r} has discrete actions, where it is the "
-            "share of random ones, 0 to 1."
-        )
-
-
-def with_noise(act: Act, spaces: SpaceSpec, noise: float, name: str) -> Act:
-    """The same way to act, disturbed.
-
-    Args:
-        act: What is disturbed.
-        spaces: Of the environment.
-        noise: Discrete actions: the share that are drawn at random instead. Continuous ones: the standard deviation of
-            Gaussian noise, in halves of the range between the bounds; what then lies outside is clipped.
-        name: Of the behaviour, for messages.
-
-    Raises:
-        ValueError: ``noise`` is negative, or above 1 for discrete actions.
-    """
-    check_noise(noise, name, spaces)
-    if noise == 0:
-        return act
-    half = (np.asarray(spaces.action_high) - np.asarray(spaces.action_low)) / 2
-
-    def disturbed(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        actions = env_actions(act(observations, generator), spaces, len(observations), name)
-        if spaces.discrete:
-            at_random = generator.random(len(actions)) < noise
-            return np.where(at_random, random_actions(spaces, len(actions), generator), actions)
-        return actions + noise * half * generator.standard_normal(actions.shape)
-
-    return disturbed
-
-
-def env_actions(actions: np.ndarray, spaces: SpaceSpec, count: int, name: str) -> np.ndarray:
-    """Check a behaviour's actions, and bring them into the environment's bounds.
-
-    Args:
-        actions: What it gave.
-        spaces: Of the environment.
-        count: B, how many actions are expected.
-        name: Of the behaviour, for messages.
-
-    Returns:
-        ``[B]`` (discrete) or ``[B, A]``, clipped to the bounds in use. Real numbers are rounded to float32, whatever
-        the space's dtype: data sets store that.
-
-    Raises:
-        ValueError: Shape or values are not those of the environment's actions.
-    """
+def _env_actions(actions: np.ndarray, spaces: SpaceSpec, count: int, name: str) -> np.ndarray:
+    """Check a behaviour's actions, and clip them to the environment's bounds."""
     actions = np.asarray(actions)
     shape = (count,) if spaces.discrete else (count, spaces.action_size)
     if actions.shape != shape:
@@ -228,15 +183,11 @@ def env_actions(actions: np.ndarray, spaces: SpaceSpec, count: int, name: str) -
         return actions.astype(np.int64)
     if not np.isfinite(actions).all():
         raise ValueError(f"Behaviour {name!r} gave an action that is not finite.")
-    clipped = np.clip(actions.astype(np.float32), *_float32_bounds(spaces))
-    integers = np.issubdtype(spaces.action_space.dtype, np.integer)
-    return np.rint(clipped).astype(spaces.action_space.dtype) if integers else clipped
-
-
-def _float32_bounds(spaces: SpaceSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds in use, rounded inwards: 0.2 is a little more as float32 than as float64."""
+    # Bounds rounded inwards: 0.2 is a little more as float32 than as float64.
     low, high = np.asarray(spaces.action_low, np.float64), np.asarray(spaces.action_high, np.float64)
     low32, high32 = low.astype(np.float32), high.astype(np.float32)
-    inward_low = np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32)
-    inward_high = np.where(high32 > high, np.nextafter(high32, np.float32(-np.inf)), high32)
-    return inward_low, inward_high
+    low32 = np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32)
+    high32 = np.where(high32 > high, np.nextafter(high32, np.float32(-np.inf)), high32)
+    clipped = np.clip(actions.astype(np.float32), low32, high32)
+    is_integer = np.issubdtype(spaces.action_space.dtype, np.integer)
+    return np.rint(clipped).astype(spaces.action_space.dtype) if is_integer else clipped

@@ -1,4 +1,4 @@
-"""From the source of a data set to what learners draw from."""
+"""Loads a data set: from its source to a replay store with normalised rewards."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
+
+from rllib_multienv.discounting import discounted_sums
 from rllib_multienv.normalization import Moments
-from rllib_multienv.offline.blocks import IN_MEMORY, ArrayStore, blocks
-from rllib_multienv.offline.replay import Replay
-from rllib_multienv.offline.reward_normalization import discounted_returns, reward_normalization
+from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, blocks
+from rllib_multienv.offline.replay import DatasetReplay, RewardScale
 from rllib_multienv.offline.sources import read_source
 from rllib_multienv.offline.transitions import Transitions, build_transitions
 from rllib_multienv.space_spec import SpaceSpec
+
+RewardNormalizationName = Literal["none", "standardize", "return_range", "minus_one"]
+REWARD_NORMALIZATIONS: tuple[str, ...] = get_args(RewardNormalizationName)
+#: With "return_range", returns of the data set span this much (Kostrikov et al. 2021, their released code).
+RETURN_RANGE = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,20 +32,20 @@ class LoadedDataset:
     """A data set, checked and ready.
 
     Attributes:
-        replay: What learners draw from.
+        replay: Learners draw from it.
         obs_moments: Statistics of its observations.
-        return_moments: Statistics of the discounted return of its rewards, as they are: what PPO scales by.
-        metadata: What the data set says of itself.
+        return_moments: Statistics of the discounted return of its unscaled rewards, by which PPO scales.
+        metadata: See :class:`~rllib_multienv.offline.raw.RawDataset`.
     """
 
-    replay: Replay
+    replay: DatasetReplay
     obs_moments: Moments
     return_moments: Moments
     metadata: Mapping[str, Any]
 
     @property
     def reference_scores(self) -> tuple[float, float] | None:
-        """Returns of a random and of an expert policy, if the data set says them."""
+        """Returns of a random and of an expert policy, if the data set has them."""
         low, high = self.metadata.get("ref_min_score"), self.metadata.get("ref_max_score")
         return None if low is None or high is None else (float(low), float(high))
 
@@ -47,7 +55,7 @@ def load_dataset(
     spec: SpaceSpec,
     *,
     gamma: float,
-    reward_normalization_name: str,
+    reward_normalization: str,
     scale_values: bool,
     normalize_obs: bool,
     obs_moments: Moments | None = None,
@@ -61,13 +69,13 @@ def load_dataset(
         source: See :mod:`rllib_multienv.offline.sources`.
         spec: The environment's spaces.
         gamma: Discount factor.
-        reward_normalization_name: See :func:`~rllib_multienv.offline.reward_normalization.reward_normalization`.
-        scale_values: Whether values are to be learned in units of the deviation of the discounted return.
-        normalize_obs: Whether observations are to be normalised.
+        reward_normalization: See :func:`reward_scale`.
+        scale_values: Learn values in units of the standard deviation of the discounted return.
+        normalize_obs: Normalise observations.
         obs_moments: Statistics to normalise by, instead of the data set's own.
         episode_limit: Steps after which the environment cuts an episode.
-        data_dir: Where files of ``"d4rl:NAME"`` are.
-        store: Where arrays are made.
+        data_dir: Folder of D4RL's files.
+        store: Makes the arrays.
 
     Raises:
         FileNotFoundError: There is no such data set.
@@ -76,30 +84,64 @@ def load_dataset(
     raw = read_source(source, data_dir=data_dir, store=store)
     limit = episode_limit or raw.metadata.get("max_episode_steps")
     transitions = build_transitions(raw, spec, episode_limit=None if limit is None else int(limit), store=store)
-    rewards = reward_normalization(reward_normalization_name, transitions, raw.source)
+    rewards = reward_scale(reward_normalization, transitions, raw.source)
     value_scale = 1.0
     if scale_values:
         spread = float(discounted_returns(rewards(transitions.rewards), transitions.ends, gamma).std())
         value_scale = spread if spread > 0.0 else 1.0
-    own_moments = _obs_moments(transitions)
+    if obs_moments is None:
+        obs_moments = Moments.empty(transitions.observations.shape[1])
+        for block in blocks(transitions.observations):
+            obs_moments = obs_moments.merged(Moments.of(transitions.observations[block]))
     return LoadedDataset(
-        replay=Replay(
+        replay=DatasetReplay(
             transitions=transitions,
-            obs_moments=(obs_moments or own_moments) if normalize_obs else None,
+            obs_moments=obs_moments if normalize_obs else None,
             rewards=rewards,
             value_scale=value_scale,
         ),
-        obs_moments=obs_moments or own_moments,
+        obs_moments=obs_moments,
         return_moments=Moments.of(discounted_returns(transitions.rewards, transitions.ends, gamma)[:, None]),
         metadata=raw.metadata,
     )
 
 
-def _obs_moments(transitions: Transitions) -> Moments:
-    moments = Moments.empty(transitions.observations.shape[1])
-    for block in blocks(transitions.observations):
-        moments = moments.merged(Moments.of(transitions.observations[block]))
-    return moments
+def reward_scale(name: str, transitions: Transitions, source: str) -> RewardScale:
+    """Reward normalisation of a data set.
+
+    Args:
+        name: ``"none"``; ``"standardize"`` to mean 0 and deviation 1; ``"return_range"`` so that episodes' returns span
+            1000 (D4RL's locomotion); ``"minus_one"`` (AntMaze: a cost of 1 per step until the goal).
+        transitions: The data set.
+        source: For errors.
+
+    Raises:
+        DatasetError: It would divide by zero.
+    """
+    if name == "minus_one":
+        return RewardScale(shift=-1.0)
+    if name == "standardize":
+        rewards = transitions.rewards.astype(np.float64)
+        deviation = _positive(float(rewards.std()), name, "all rewards are the same", source)
+        return RewardScale(scale=1.0 / deviation, shift=-float(rewards.mean()) / deviation)
+    if name == "return_range":
+        span = float(np.ptp(transitions.episode_returns()))
+        return RewardScale(scale=RETURN_RANGE / _positive(span, name, "all episodes have the same return", source))
+    return RewardScale()
+
+
+def _positive(value: float, name: str, problem: str, source: str) -> float:
+    if not value > 0.0:
+        problem = f"reward_normalization={name!r} would divide by zero, because {problem}; use 'none'"
+        raise DatasetError(source, problem, key="rewards")
+    return value
+
+
+def discounted_returns(rewards: np.ndarray, ends: np.ndarray, gamma: float) -> np.ndarray:
+    """``g_t = gamma * g_(t-1) + r_t`` along each episode, ``[N]`` float64, by which PPO scales its rewards."""
+    borders = [0, *(np.flatnonzero(ends) + 1), len(rewards)]
+    episodes = (rewards[first:last] for first, last in pairwise(borders) if last > first)
+    return np.concatenate([discounted_sums(episode, gamma) for episode in episodes])
 
 
 def temporary_store(folder: str | Path, name: str, owner: Any) -> ArrayStore:

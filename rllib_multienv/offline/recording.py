@@ -12,29 +12,11 @@ import numpy as np
 
 from rllib_multienv.checkpoints import installed_versions
 from rllib_multienv.envs.errors import check_finite
-from rllib_multienv.envs.make import episode_limit
+from rllib_multienv.envs.make import episode_limit, probe_spaces
 from rllib_multienv.envs.vector import EnvCopies
-from rllib_multienv.offline.behaviours import Behaviour, env_actions
+from rllib_multienv.offline.behaviours import Act, Behaviour
 from rllib_multienv.offline.raw import RawDataset
-from rllib_multienv.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
-
-
-@dataclass
-class _Episode:
-    """One episode of one copy.
-
-    Attributes:
-        copy: Which copy.
-        start: Number of the vector step that was its first.
-        length: Steps so far.
-        whole: Whether it has ended by itself.
-    """
-
-    copy: int
-    start: int
-    length: int = 0
-    whole: bool = False
 
 
 def record_steps(
@@ -49,48 +31,47 @@ def record_steps(
 ) -> RawDataset:
     """Play whole episodes with each behaviour in turn, for its share of the steps.
 
-    Episodes stand one after the other, in the order in which they began: which of them are kept does not depend on how
-    long they last. Only the last one of each behaviour may be cut, with ``timeouts`` true after its last step, where
-    the behaviour has all its steps.
+    Episodes stand one after the other, in the order in which they began, so which of them are kept does not depend on
+    their lengths. Only the last episode of each behaviour may be cut, with ``timeouts`` true after its last step.
 
     Args:
         env: The environment. Backend ``"auto"`` is ``"sync"`` here: the same data on every machine.
-        behaviours: Who acts.
+        behaviours: At least one.
         num_steps: Environment steps in all.
-        seed: Everything follows from it. None draws one, which the metadata then has.
+        seed: Determines everything. None draws one, which the metadata then has.
         num_envs: Copies to play at once, at most; fewer where they would play much more than is kept.
         ref_min_score: Mean return that counts as 0 in normalised scores, for the metadata.
         ref_max_score: Mean return that counts as 100.
 
     Returns:
-        ``observations`` and ``next_observations`` ``[N, I]``, float32 or the space's whole numbers (``[N, 1]`` of a
+        ``observations`` and ``next_observations`` ``[N, I]``, float32 or the space's integers (``[N, 1]`` of a
         discrete space); ``actions`` exactly as the environment was given them, int64 ``[N]`` or ``[N, A]``;
         ``rewards`` float32 ``[N]``; ``terminals`` and ``timeouts`` bool ``[N]``, never both.
 
     Raises:
-        ValueError: There is no behaviour, or one of them would get no step; or it gave what is no action.
+        ValueError: A number is not allowed, a behaviour would get no step, or it gave an invalid action.
         EnvFailure: The environment raised.
         NonFiniteError: The environment gave an observation or a reward that is not finite.
     """
-    _check_counts(num_steps, num_envs, seed)
-    steps_each = _shared_out(num_steps, behaviours)
-    if env.backend == "auto":
-        env = dataclasses.replace(env, backend="sync")
+    check_whole_number("num_steps", num_steps, 1)
+    check_whole_number("num_envs", num_envs, 1)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
-    limit = episode_limit(env)
+    check_whole_number("seed", seed, 0)
+    steps_each = _split(num_steps, behaviours)
+    if env.backend == "auto":
+        env = dataclasses.replace(env, backend="sync")
+    limit, spaces = episode_limit(env), probe_spaces(env)
+    actors = [behaviour.actor(env, spaces) for behaviour in behaviours]
     parts: list[dict[str, np.ndarray]] = []
     played: list[dict[str, Any]] = []
-    spaces: SpaceSpec | None = None
-    for behaviour, steps, branch in zip(
-        behaviours, steps_each, np.random.SeedSequence(seed).spawn(len(behaviours)), strict=True
-    ):
+    seeds = np.random.SeedSequence(seed).spawn(len(behaviours))
+    for behaviour, act, steps, branch in zip(behaviours, actors, steps_each, seeds, strict=True):
         for_envs, for_actions = branch.spawn(2)
         count = min(num_envs, max(1, steps // limit)) if limit is not None else num_envs
         copies = EnvCopies(env, count, seed=int(for_envs.generate_state(1)[0]))
         try:
-            part, returns = _play(copies, behaviour, steps, np.random.default_rng(for_actions))
-            spaces = copies.space_spec
+            part, returns = _play(copies, act, steps, np.random.default_rng(for_actions))
         finally:
             copies.close()
         parts.append(part)
@@ -103,7 +84,6 @@ def record_steps(
                 "mean_return": float(np.mean(returns)) if returns else None,
             }
         )
-    assert spaces is not None
     metadata = {
         **_made_from(env),
         "max_episode_steps": limit,
@@ -123,18 +103,16 @@ def record_steps(
     )
 
 
-def _check_counts(num_steps: int, num_envs: int, seed: int | None) -> None:
-    for name, value, least in (("num_steps", num_steps, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
-        if value is None and name == "seed":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value!r}: must be a whole number, at least {least}.")
+def check_whole_number(name: str, value: Any, least: int) -> None:
+    """Raise a ValueError unless ``value`` is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r}: must be a whole number, at least {least}.")
 
 
-def _shared_out(num_steps: int, behaviours: Sequence[Behaviour]) -> list[int]:
+def _split(num_steps: int, behaviours: Sequence[Behaviour]) -> list[int]:
     """The steps of each behaviour; they sum to ``num_steps``."""
     if not behaviours:
-        raise ValueError("No behaviour was given: there must be at least one to act.")
+        raise ValueError("No behaviour was given: at least one must act.")
     shares = np.array([behaviour.share for behaviour in behaviours], np.float64)
     bounds = np.rint(np.cumsum(shares) / shares.sum() * num_steps).astype(np.int64)
     steps = np.diff(bounds, prepend=0).tolist()
@@ -156,94 +134,78 @@ def _made_from(env: EnvSpec) -> dict[str, str]:
     return {"env_id": written.get("make", env.id), "env_kwargs": json.dumps(dict(env.kwargs), default=str)}
 
 
+@dataclass
+class _Episode:
+    """One episode of one copy: the number of its first vector step, its steps so far, and whether it has ended."""
+
+    copy: int
+    start: int
+    length: int = 0
+    ended: bool = False
+
+
 def _play(
-    copies: EnvCopies, behaviour: Behaviour, num_steps: int, generator: np.random.Generator
+    copies: EnvCopies, act: Act, num_steps: int, generator: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Play until the episodes that began first have ``num_steps`` steps.
 
     Returns:
         The arrays of these steps, and the returns of the whole episodes among them.
     """
-    spaces, rows = copies.space_spec, _Rows(copies.space_spec)
-    obs = copies.reset()
-    check_finite(copies.spec.id, "observation", obs)
+    env_id, space = copies.spec.id, copies.space_spec.observation_space
+    obs_dtype = space.dtype if np.issubdtype(space.dtype, np.integer) else np.float32
+    columns: dict[str, list[np.ndarray]] = {}  # of each vector step, [B, ...]
     episodes: list[_Episode] = []  # in the order in which they began
     playing: list[_Episode | None] = [None] * copies.num_envs
-    first_open, steps_before = 0, 0  # the first episode that has not ended, and the steps of those before it
+    num_ended = steps_ended = 0  # of the first episodes, how many have all ended, and their steps
+    obs = copies.reset()
+    check_finite(env_id, "observation", obs)
     time = 0
     while True:
-        actions = env_actions(behaviour.act(obs, generator), spaces, len(obs), behaviour.name)
-        step = copies.step(actions.astype(spaces.action_space.dtype, copy=False))
-        check_finite(copies.spec.id, "reward", step.rewards)
+        actions = act(obs, generator)
+        step = copies.step(actions.astype(copies.space_spec.action_space.dtype, copy=False))
+        check_finite(env_id, "reward", step.rewards)
         following = step.obs.copy()
         for copy, final in step.final_obs.items():
             following[copy] = final
-        check_finite(copies.spec.id, "observation", following)
-        check_finite(copies.spec.id, "observation", step.obs)
-        rows.add(obs, actions, step.rewards, step.terminated, step.truncated, following)
-        done = step.terminated | step.truncated
+        check_finite(env_id, "observation", following)
+        check_finite(env_id, "observation", step.obs)
+        for key, column in {
+            "observations": obs.reshape(len(obs), -1).astype(obs_dtype),
+            "actions": actions,
+            "rewards": step.rewards,
+            "terminals": step.terminated,
+            "timeouts": step.truncated & ~step.terminated,
+            "next_observations": following.reshape(len(obs), -1).astype(obs_dtype),
+        }.items():
+            columns.setdefault(key, []).append(column)
         for copy in np.flatnonzero(~step.is_reset).tolist():
             episode = playing[copy]
             if episode is None:
                 episode = playing[copy] = _Episode(copy, time)
                 episodes.append(episode)
             episode.length += 1
-            if done[copy]:
-                episode.whole, playing[copy] = True, None
-        while first_open < len(episodes) and episodes[first_open].whole:
-            steps_before += episodes[first_open].length
-            first_open += 1
-        so_far = episodes[first_open].length if first_open < len(episodes) else 0
-        if steps_before + so_far >= num_steps:
-            return rows.of(episodes, num_steps)
+            if step.terminated[copy] or step.truncated[copy]:
+                episode.ended, playing[copy] = True, None
+        while num_ended < len(episodes) and episodes[num_ended].ended:
+            steps_ended += episodes[num_ended].length
+            num_ended += 1
+        first_open = episodes[num_ended].length if num_ended < len(episodes) else 0
+        if steps_ended + first_open >= num_steps:
+            return _steps_of(episodes, columns, num_steps)
         obs, time = step.obs, time + 1
 
 
-class _Rows:
-    """The steps of all copies, as they come."""
-
-    def __init__(self, spaces: SpaceSpec) -> None:
-        dtype = spaces.observation_space.dtype
-        self._obs_dtype = dtype if dtype is not None and np.issubdtype(dtype, np.integer) else np.dtype(np.float32)
-        self._columns: dict[str, list[np.ndarray]] = {
-            key: []
-            for key in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-        }  # fmt: skip
-
-    def add(
-        self,
-        obs: np.ndarray,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        terminated: np.ndarray,
-        truncated: np.ndarray,
-        following: np.ndarray,
-    ) -> None:
-        """One step of all copies."""
-        columns = (self._flat(obs), actions, rewards, terminated, truncated & ~terminated, self._flat(following))
-        for kept, column in zip(self._columns.values(), columns, strict=True):
-            kept.append(column)
-
-    def _flat(self, obs: np.ndarray) -> np.ndarray:
-        return obs.reshape(len(obs), -1).astype(self._obs_dtype)
-
-    def of(self, episodes: Sequence[_Episode], num_steps: int) -> tuple[dict[str, np.ndarray], list[float]]:
-        """The first ``num_steps`` steps of these episodes, and the returns of those that are whole."""
-        times, copies, whole = [], [], []
-        left, is_whole = num_steps, False
-        for episode in episodes:
-            count = min(episode.length, left)
-            times.append(np.arange(episode.start, episode.start + count))
-            copies.append(np.full(count, episode.copy))
-            left -= count
-            is_whole = episode.whole and count == episode.length
-            if is_whole:
-                whole.append(slice(num_steps - left - count, num_steps - left))
-            if left == 0:
-                break
-        index = np.concatenate(times), np.concatenate(copies)
-        arrays = {key: np.stack(column)[index] for key, column in self._columns.items()}
-        arrays["timeouts"][-1] |= not is_whole
-        returns = [float(arrays["rewards"][rows].sum()) for rows in whole]
-        arrays["rewards"] = arrays["rewards"].astype(np.float32)
-        return arrays, returns
+def _steps_of(
+    episodes: Sequence[_Episode], columns: dict[str, list[np.ndarray]], num_steps: int
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """The first ``num_steps`` steps of these episodes, and the returns of the episodes that end among them."""
+    times = np.concatenate([np.arange(e.start, e.start + e.length) for e in episodes])[:num_steps]
+    copies = np.repeat([e.copy for e in episodes], [e.length for e in episodes])[:num_steps]
+    arrays = {key: np.stack(column)[times, copies] for key, column in columns.items()}
+    arrays["timeouts"][-1] |= not arrays["terminals"][-1]
+    bounds = np.cumsum([0, *(e.length for e in episodes)])
+    whole = [e.ended and bound <= num_steps for e, bound in zip(episodes, bounds[1:], strict=True)]
+    returns = [float(arrays["rewards"][bounds[i] : bounds[i + 1]].sum()) for i in np.flatnonzero(whole)]
+    arrays["rewards"] = arrays["rewards"].astype(np.float32)
+    return arrays, returns

@@ -1,52 +1,96 @@
-"""A data set as a learner draws from it."""
+"""Replay stores: transitions of one environment, from which minibatches are drawn.
+
+A data set's store is finished; the store of an off-policy algorithm grows. Both are drawn from in the same way.
+"""
 
 from __future__ import annotations
 
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from ray.rllib.core.columns import Columns
 
 from rllib_multienv.normalization import Moments, ObservationNormalizer
-from rllib_multienv.offline.reward_normalization import RewardNormalization
 from rllib_multienv.offline.transitions import Transitions
+
+# RLlib's columns (its `Columns`), so that minibatches go to its modules as they are.
+OBS, NEXT_OBS, ACTIONS, REWARDS, TERMINATEDS = "obs", "new_obs", "actions", "rewards", "terminateds"
+
+
+def draw_generator(seed: int, step: int, env_key: str) -> np.random.Generator:
+    """The generator of one environment's minibatch in one optimiser step: the same in all processes."""
+    return np.random.default_rng([seed, step, zlib.crc32(env_key.encode())])
+
+
+class Replay(ABC):
+    """Transitions of one environment."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of transitions that can be drawn."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Rows of ``size`` transitions, drawn uniformly with replacement, ``[size]``."""
+
+    @abstractmethod
+    def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The transitions in ``rows`` [K]: a mapping with at least the columns above, each ``[K, ...]``."""
+
+    def sample(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+        """``size`` transitions, drawn uniformly with replacement."""
+        return self.columns(self.draw(rng, size))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay:
-    """Transitions of one data set, and how they are normalised when they are drawn.
+class RewardScale:
+    """The map ``r -> scale * r + shift``."""
 
-    Drawing is a gather in arrays that are never written: in the object store several learners of a node share them.
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __call__(self, rewards: np.ndarray) -> np.ndarray:
+        """Normalised rewards, float32."""
+        return (self.scale * rewards + self.shift).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReplay(Replay):
+    """Transitions of a data set, normalised when they are drawn.
+
+    The arrays are never written: learners of one node share them in the object store.
 
     Attributes:
         transitions: The data set.
         obs_moments: Statistics that observations are normalised by; None for none.
-        rewards: How rewards are normalised.
+        rewards: Normalises rewards.
         value_scale: Values are learned in units of this many normalised rewards.
     """
 
     transitions: Transitions
     obs_moments: Moments | None
-    rewards: RewardNormalization
+    rewards: RewardScale
     value_scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.transitions)
 
-    def draw(self, entropy: list[int], size: int) -> np.ndarray:
-        """``[size]`` steps, drawn uniformly with replacement; the same for the same ``entropy``."""
-        picks = np.random.default_rng(entropy).integers(len(self.transitions.usable), size=size)
-        return self.transitions.usable[picks]
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """See :meth:`Replay.draw`."""
+        return self.transitions.usable[rng.integers(len(self), size=size)]
 
-    def columns(self, steps: np.ndarray) -> dict[str, np.ndarray]:
-        """The transitions of ``steps`` [K]: observations before and after ``[K, I]``, actions, rewards, terminals."""
+    def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """See :meth:`Replay.columns`; observations ``[K, I]`` are float32."""
         data = self.transitions
         return {
-            Columns.OBS: self._normalised(data.observations[steps]),
-            Columns.NEXT_OBS: self._normalised(data.next_observations(steps)),
-            Columns.ACTIONS: data.actions[steps],
-            Columns.REWARDS: self.rewards(data.rewards[steps]) / np.float32(self.value_scale),
-            Columns.TERMINATEDS: data.terminals[steps],
+            OBS: self._normalised(data.observations[rows]),
+            NEXT_OBS: self._normalised(data.next_observations(rows)),
+            ACTIONS: data.actions[rows],
+            REWARDS: self.rewards(data.rewards[rows]) / np.float32(self.value_scale),
+            TERMINATEDS: data.terminals[rows],
         }
 
     def _normalised(self, observations: np.ndarray) -> np.ndarray:
@@ -54,3 +98,87 @@ class Replay:
         if self.obs_moments is None:
             return observations
         return ObservationNormalizer.of(self.obs_moments)(observations)
+
+
+class GrowingReplay(Replay):
+    """The last ``capacity`` transitions of one environment, in a ring buffer.
+
+    The first :meth:`add` fixes columns, shapes and dtypes. Memory is used only as far as it is filled.
+
+    Args:
+        capacity: Transitions to keep, at least 1.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity={capacity}: a replay store must hold at least one transition.")
+        self.capacity = capacity
+        self._arrays: dict[str, np.ndarray] = {}  # {column: [capacity, ...]}
+        self._size = self._next = 0  # transitions held, and the row that the next one goes to
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, transitions: Mapping[str, np.ndarray]) -> None:
+        """Add K transitions, oldest first; they replace the oldest where the store is full.
+
+        Args:
+            transitions: ``{column: [K, ...]}``.
+
+        Raises:
+            ValueError: Columns, lengths, shapes or dtypes differ from each other or from those added before.
+        """
+        if not self._arrays:
+            self._arrays = {
+                key: np.empty((self.capacity, *column.shape[1:]), column.dtype) for key, column in transitions.items()
+            }
+        if transitions.keys() != self._arrays.keys():
+            raise ValueError(f"The columns are {', '.join(transitions)}; expected are {', '.join(self._arrays)}.")
+        count = len(next(iter(transitions.values())))
+        for key, column in transitions.items():
+            array = self._arrays[key]
+            if column.shape != (count, *array.shape[1:]) or column.dtype != array.dtype:
+                raise ValueError(
+                    f"Column {key!r} has shape {column.shape} and dtype {column.dtype}; expected are "
+                    f"{(count, *array.shape[1:])} and {array.dtype}."
+                )
+        kept = slice(max(0, count - self.capacity), count)
+        rows = (self._next + np.arange(count)[kept]) % self.capacity
+        for key, column in transitions.items():
+            self._arrays[key][rows] = column[kept]
+        self._next = (self._next + count) % self.capacity
+        self._size = min(self.capacity, self._size + count)
+
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """See :meth:`Replay.draw`.
+
+        Raises:
+            ValueError: Nothing was added yet.
+        """
+        if not self._size:
+            raise ValueError("The replay store is empty: add transitions before drawing from it.")
+        return rng.integers(self._size, size=size)
+
+    def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """See :meth:`Replay.columns`."""
+        return {key: array[rows] for key, array in self._arrays.items()}
+
+    def get_state(self) -> dict[str, Any]:
+        """All transitions with their rows, for a checkpoint; after :meth:`set_state` the same rows are drawn."""
+        arrays = {key: array[: self._size].copy() for key, array in self._arrays.items()}
+        return {"arrays": arrays, "size": self._size, "next": self._next, "capacity": self.capacity}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over a state.
+
+        Raises:
+            ValueError: It is of a store of another capacity.
+        """
+        if state["capacity"] != self.capacity:
+            raise ValueError(f"The state is of a replay store of {state['capacity']} transitions, not {self.capacity}.")
+        self._arrays = {
+            key: np.empty((self.capacity, *array.shape[1:]), array.dtype) for key, array in state["arrays"].items()
+        }
+        for key, array in state["arrays"].items():
+            self._arrays[key][: state["size"]] = array
+        self._size, self._next = state["size"], state["next"]

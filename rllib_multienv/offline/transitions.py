@@ -1,4 +1,4 @@
-"""Transitions (s, a, r, s') of one data set, without storing any observation twice."""
+"""Transitions (s, a, r, s') of one data set; no observation is stored twice."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_multienv.offline.blocks import IN_MEMORY, ArrayStore, blocks
-from rllib_multienv.offline.errors import DatasetError
-from rllib_multienv.offline.fit import check_fits
-from rllib_multienv.offline.raw import RawDataset
+from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset, blocks, check_fits
 from rllib_multienv.space_spec import SpaceSpec
 
 
@@ -20,8 +17,8 @@ class Transitions:
     """Flat arrays over the N steps of a data set.
 
     The next observation of a step is the observation of the next row, except where an episode ends; those are stored
-    beside the others (E of them). Where an observation after a terminal state is not in the data set, the step's own
-    stands for it: nobody needs it.
+    separately (E of them). Where the observation after a terminal state is not in the data set, the step's own stands
+    in its place, because no loss uses it.
 
     Attributes:
         observations: ``[N, I]``, float32 (uint8 is kept).
@@ -55,17 +52,13 @@ class Transitions:
         found[at_end] = self.finals[-1 - rows[at_end]]
         return found
 
-    def episode_starts(self) -> np.ndarray:
-        """``[N]`` bool, the first step of each episode."""
-        return np.concatenate([[True], self.ends[:-1]])
-
     def episode_returns(self) -> np.ndarray:
         """Undiscounted returns of the episodes that have an end, ``[E]``."""
         sums = np.cumsum(self.rewards.astype(np.float64))[self.ends]
         return np.diff(sums, prepend=0.0)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Arrays that are mapped from files travel as the files' names, the others as they are."""
+        """Pickle arrays that are mapped from files as the files' names, others by value."""
         return {field.name: _portable(getattr(self, field.name)) for field in fields(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -79,7 +72,7 @@ class Transitions:
 
 
 def _portable(array: np.ndarray) -> np.ndarray | str:
-    # A part of a mapped file has the file's name too, but the file is not it.
+    # A slice of a mapped file has the file's name too.
     if isinstance(array, np.memmap) and isinstance(array.base, mmap) and str(array.filename).endswith(".npy"):
         return str(array.filename)
     return array
@@ -88,7 +81,7 @@ def _portable(array: np.ndarray) -> np.ndarray | str:
 def build_transitions(
     raw: RawDataset, spec: SpaceSpec, *, episode_limit: int | None = None, store: ArrayStore = IN_MEMORY
 ) -> Transitions:
-    """Build the transitions right at the borders of episodes.
+    """Build the transitions of a data set.
 
     A time limit is no terminal state, and the observation after it is never the first of the next episode: it is taken
     from ``next_observations``, and without these the step is left out, as in D4RL's own reader.
@@ -96,11 +89,11 @@ def build_transitions(
     Args:
         raw: The arrays as they were read.
         spec: The environment's spaces.
-        episode_limit: Steps after which the environment cuts an episode, for data sets that do not say where.
-        store: Where arrays are made.
+        episode_limit: Steps after which the environment cuts an episode, for data sets without ``timeouts``.
+        store: Makes the arrays.
 
     Raises:
-        DatasetError: The data set does not fit the environment, or it cannot be known where its episodes end.
+        DatasetError: The data set does not fit the environment, or does not say where its episodes end.
     """
     check_fits(raw, spec)
     count = len(raw)
@@ -117,7 +110,7 @@ def build_transitions(
         usable[last] = terminals[last]
         finals = np.empty((0, spec.obs_size), np.float32)
     if not usable.any():
-        raise DatasetError(raw.source, "has no step of which the next observation is known", key="observations")
+        raise DatasetError(raw.source, "has no step with a known next observation", key="observations")
     return Transitions(
         observations=_flat_all(raw.observations, spec, store),
         finals=finals,
@@ -131,7 +124,7 @@ def build_transitions(
 
 
 def _flat_all(observations: np.ndarray, spec: SpaceSpec, store: ArrayStore) -> np.ndarray:
-    """All observations flat; the same array if they are so already."""
+    """All observations flat, [N, I]; the same array if they are flat already."""
     first = _flat(observations[:1], spec)
     if observations.shape[1:] == first.shape[1:] and observations.dtype == first.dtype:
         return observations

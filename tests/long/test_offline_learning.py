@@ -9,8 +9,8 @@ import pytest
 from iql_runs import running_iql
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvIQLConfig
-from rllib_multienv.offline.d4rl_file import read_d4rl
-from rllib_multienv.offline.recorded_source import recorded_file
+from rllib_multienv.offline.formats import d4rl
+from rllib_multienv.offline.formats.recorded import recorded_file
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -29,7 +29,7 @@ def test_cartpole_from_mixed_data(tmp_path: Path) -> None:
             ],
         },
     }
-    raw = read_d4rl(recorded_file(source))
+    raw = d4rl.read(recorded_file(source))
     ends = np.flatnonzero(raw.terminals | raw.timeouts)
     assert np.diff(ends).mean() < 100  # the data are far from what is asked for
     config = (

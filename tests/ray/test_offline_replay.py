@@ -9,22 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 from iql_runs import noise
+from ray.rllib.core.columns import Columns
 
 from rllib_multienv.algorithms.iql.minibatches import draw_minibatches
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.learners.shares import share_environments
 from rllib_multienv.normalization import RewardNormalizer
-from rllib_multienv.offline.blocks import ArrayStore
-from rllib_multienv.offline.fit import inferred_spaces
-from rllib_multienv.offline.loading import LoadedDataset, load_dataset
-from rllib_multienv.offline.reward_normalization import discounted_returns
+from rllib_multienv.offline.loading import LoadedDataset, discounted_returns, load_dataset
+from rllib_multienv.offline.raw import ArrayStore, inferred_spaces
+from rllib_multienv.offline.replay import (
+    ACTIONS,
+    NEXT_OBS,
+    OBS,
+    REWARDS,
+    TERMINATEDS,
+    GrowingReplay,
+    draw_generator,
+)
 from rllib_multienv.offline.sources import read_source
 
 
 def load(source: Any, **changes: Any) -> LoadedDataset:
     settings: dict[str, Any] = {
         "gamma": 0.9,
-        "reward_normalization_name": "none",
+        "reward_normalization": "none",
         "scale_values": False,
         "normalize_obs": True,
     }
@@ -47,7 +55,7 @@ def test_reward_normalizations() -> None:
     rewards = source()["rewards"]
     returns = rewards.reshape(10, 20).sum(1)
     found = {
-        name: load(source, reward_normalization_name=name).replay.columns(ALL)["rewards"]
+        name: load(source, reward_normalization=name).replay.columns(ALL)["rewards"]
         for name in ("none", "standardize", "return_range", "minus_one")
     }
     np.testing.assert_array_equal(found["none"], rewards)
@@ -58,8 +66,8 @@ def test_reward_normalizations() -> None:
 
 @pytest.mark.parametrize("name", ["none", "return_range"])
 def test_values_are_learned_in_units_of_the_discounted_return(name: str) -> None:
-    plain = load(noise(4, 2), reward_normalization_name=name).replay
-    scaled = load(noise(4, 2), reward_normalization_name=name, scale_values=True).replay
+    plain = load(noise(4, 2), reward_normalization=name).replay
+    scaled = load(noise(4, 2), reward_normalization=name, scale_values=True).replay
     assert plain.value_scale == 1.0
     rewards = scaled.columns(ALL)["rewards"]
     assert discounted_returns(rewards, scaled.transitions.ends, 0.9).std() == pytest.approx(1.0, rel=1e-4)
@@ -107,7 +115,7 @@ def test_every_usable_step_is_drawn_and_no_other() -> None:
     del arrays["next_observations"]  # so that cut steps cannot be used
     replay = load(lambda: arrays).replay
     unusable = set(np.flatnonzero(arrays["timeouts"]))
-    drawn = set(replay.draw([0], 20_000).tolist())
+    drawn = set(replay.draw(np.random.default_rng(0), 20_000).tolist())
     assert drawn == set(range(200)) - unusable
 
 
@@ -115,7 +123,7 @@ def test_mapped_arrays_give_the_same_minibatches(tmp_path: Path) -> None:
     in_memory = load(noise(4, 2)).replay
     mapped = load(noise(4, 2), store=ArrayStore(folder=tmp_path)).replay
     again = pickle.loads(pickle.dumps(mapped))
-    steps = in_memory.draw([1, 2], 50)
+    steps = in_memory.draw(np.random.default_rng(1), 50)
     for replay in (mapped, again):
         for key, column in in_memory.columns(steps).items():
             np.testing.assert_array_equal(replay.columns(steps)[key], column)
@@ -128,3 +136,104 @@ def test_bytes_stay_bytes_until_they_are_drawn() -> None:
     assert data.replay.transitions.observations.dtype == np.uint8
     assert data.replay.columns(ALL)["obs"].dtype == np.float32
     assert data.obs_moments.mean[0] == pytest.approx(99.5)
+
+
+def step_data(first: int, count: int) -> dict[str, np.ndarray]:
+    """Transitions with the numbers ``first``, ``first + 1``, ...; bytes as observations."""
+    numbers = np.arange(first, first + count)
+    return {
+        "obs": np.stack([numbers, numbers + 1], 1).astype(np.uint8),
+        "new_obs": np.stack([numbers + 1, numbers + 2], 1).astype(np.uint8),
+        "actions": numbers % 3,
+        "rewards": numbers.astype(np.float32),
+        "terminateds": numbers % 5 == 4,
+    }
+
+
+def held(replay: GrowingReplay) -> list[int]:
+    return sorted(replay.columns(np.arange(len(replay)))["rewards"].astype(int).tolist())
+
+
+def test_columns_are_those_of_rllib() -> None:
+    columns = (Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS, Columns.REWARDS, Columns.TERMINATEDS)
+    assert columns == (OBS, NEXT_OBS, ACTIONS, REWARDS, TERMINATEDS)
+    assert list(load(noise(4, 2)).replay.columns(ALL)) == list(columns)
+
+
+def test_a_growing_store_keeps_the_last_transitions() -> None:
+    replay = GrowingReplay(5)
+    assert len(replay) == 0
+    replay.add(step_data(0, 3))
+    assert held(replay) == [0, 1, 2]
+    replay.add(step_data(3, 4))  # wraps around: 0 and 1 are replaced
+    assert len(replay) == 5 and held(replay) == [2, 3, 4, 5, 6]
+    replay.add(step_data(7, 12))  # more than it holds
+    assert held(replay) == [14, 15, 16, 17, 18]
+    replay.add(step_data(19, 1))
+    assert held(replay) == [15, 16, 17, 18, 19]
+    rows = replay.columns(np.arange(5))
+    numbers = rows["rewards"].astype(int)
+    for key, column in rows.items():  # what belongs together stays together, in its dtype
+        np.testing.assert_array_equal(column, np.concatenate([step_data(n, 1)[key] for n in numbers]))
+        assert column.dtype == step_data(0, 1)[key].dtype
+
+
+def test_both_stores_are_drawn_from_uniformly_and_alike() -> None:
+    growing = GrowingReplay(50)
+    growing.add(step_data(0, 20))
+    for replay in (growing, load(noise(4, 2, steps=20)).replay):
+        counts = np.bincount(replay.draw(np.random.default_rng(0), 40_000), minlength=20)
+        np.testing.assert_allclose(counts, 2000, rtol=0.1)
+        sample = replay.sample(draw_generator(3, 7, "cart"), 6)
+        again = replay.sample(draw_generator(3, 7, "cart"), 6)
+        assert all(len(column) == 6 for column in sample.values())
+        for key, column in sample.items():
+            np.testing.assert_array_equal(again[key], column)
+        for other in (draw_generator(4, 7, "cart"), draw_generator(3, 8, "cart"), draw_generator(3, 7, "ant")):
+            assert not np.array_equal(replay.sample(other, 6)["rewards"], sample["rewards"])
+
+
+@pytest.mark.parametrize("added", [3, 7])
+def test_the_state_of_a_growing_store_comes_back_exactly(added: int) -> None:
+    replay = GrowingReplay(5)
+    replay.add(step_data(0, added))
+    state = pickle.loads(pickle.dumps(replay.get_state()))
+    assert len(state["arrays"]["obs"]) == min(added, 5)
+    again = GrowingReplay(5)
+    again.set_state(state)
+    for store in (replay, again):  # both go on alike
+        store.add(step_data(added, 4))
+    for key, column in replay.sample(np.random.default_rng(1), 40).items():
+        np.testing.assert_array_equal(again.sample(np.random.default_rng(1), 40)[key], column)
+    empty = GrowingReplay(5)
+    empty.set_state(GrowingReplay(5).get_state())
+    assert len(empty) == 0
+    with pytest.raises(ValueError, match="5 transitions, not 6"):
+        GrowingReplay(6).set_state(state)
+
+
+def test_a_state_does_not_change_with_the_store() -> None:
+    replay = GrowingReplay(5)
+    replay.add(step_data(0, 5))
+    state = replay.get_state()
+    replay.add(step_data(5, 5))
+    np.testing.assert_array_equal(state["arrays"]["rewards"], [0, 1, 2, 3, 4])
+
+
+def test_transitions_that_do_not_fit_the_store_are_refused() -> None:
+    replay = GrowingReplay(5)
+    with pytest.raises(ValueError, match="empty"):
+        replay.draw(np.random.default_rng(0), 1)
+    replay.add(step_data(0, 2))
+    right = step_data(2, 2)
+    for wrong, words in (
+        ({"obs": right["obs"]}, "The columns are obs; expected are obs, new_obs"),
+        (right | {"rewards": right["rewards"][:1]}, r"'rewards' has shape \(1,\)"),
+        (right | {"obs": right["obs"][:, :1]}, r"'obs' has shape \(2, 1\).*\(2, 2\)"),
+        (right | {"obs": right["obs"].astype(np.float32)}, "dtype float32.*uint8"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            replay.add(wrong)
+        assert held(replay) == [0, 1]
+    with pytest.raises(ValueError, match="capacity=0"):
+        GrowingReplay(0)

@@ -19,8 +19,8 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
 
 from rllib_multienv.offline import DatasetError, RawDataset, build_transitions
-from rllib_multienv.offline.blocks import ArrayStore
-from rllib_multienv.offline.rllib_episodes import read_rllib_episodes
+from rllib_multienv.offline.formats import rllib
+from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import check_source, peek_spaces, read_source
 from rllib_multienv.space_spec import SpaceSpec
 
@@ -229,13 +229,13 @@ def test_normalized_actions(tmp_path: Path) -> None:
     write_episodes(tmp_path / "episodes.parquet", episodes)
     write_steps(tmp_path / "steps.parquet", steps_of(episodes))
     expected = np.clip([[t - 2.0] for _, t in STEPS], -1, 1) * 2 - 1
-    by_episodes = read_source(lambda: read_rllib_episodes(tmp_path / "episodes.parquet", normalized_actions=True))
-    by_steps = read_rllib_episodes(tmp_path / "steps.parquet", normalized_actions=True, action_space=ACTIONS)
+    by_episodes = read_source(lambda: rllib.read(tmp_path / "episodes.parquet", normalized_actions=True))
+    by_steps = rllib.read(tmp_path / "steps.parquet", normalized_actions=True, action_space=ACTIONS)
     for raw in (by_episodes, by_steps):
         np.testing.assert_allclose(raw.actions, expected)
         assert raw.action_space == ACTIONS
     with pytest.raises(DatasetError, match=r"key 'actions'.*no action_space"):
-        read_rllib_episodes(tmp_path / "steps.parquet", normalized_actions=True)
+        rllib.read(tmp_path / "steps.parquet", normalized_actions=True)
 
 
 def test_bytes_stay_bytes(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ import json
 import pytest
 
 from rllib_multienv import EnvSpec
-from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.offline import controllers
-from rllib_multienv.offline.behaviours import Policy, policy_behaviour
+from rllib_multienv.offline.behaviours import Behaviour, Policy
 from rllib_multienv.offline.recording import record_steps
 
 
@@ -23,8 +22,7 @@ from rllib_multienv.offline.recording import record_steps
 )
 def test_returns(env_id: str, controller: Policy, steps: int, least: float) -> None:
     env = EnvSpec(env_id)
-    behaviour = policy_behaviour(controller, probe_spaces(env))
-    raw = record_steps(env, [behaviour], num_steps=steps, seed=3)
+    raw = record_steps(env, [Behaviour(policy=controller)], num_steps=steps, seed=3)
     (played,) = json.loads(raw.metadata["behaviours"])
     print(env_id, played)
     assert played["episodes"] >= steps // raw.metadata["max_episode_steps"]

@@ -13,7 +13,7 @@ import pytest
 from gymnasium.spaces.utils import flatten, flatten_space
 
 from rllib_multienv.offline import DatasetError, build_transitions
-from rllib_multienv.offline.blocks import ArrayStore
+from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import check_source, peek_spaces, read_source
 from rllib_multienv.space_spec import SpaceSpec, UnsupportedSpaceError
 
@@ -189,8 +189,8 @@ def test_without_minari_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("key", "rows", "message"),
     [
-        ("observations", 4, r"key 'observations', index 3: has 4 rows in episode 1, 5 are expected"),
-        ("actions", 3, r"key 'actions', index 3: has 3 rows in episode 1, 4 are expected"),
+        ("observations", 4, r"episode 1', key 'observations': has 4 rows; one more than the 4 rewards are expected"),
+        ("actions", 3, r"episode 1', key 'actions': has 3 rows, but 'rewards' has 4"),
         ("rewards", None, r"episode 1 cannot be read"),
     ],
 )

@@ -12,8 +12,8 @@ import pytest
 from offline_files import SPEC, toy_arrays, write_hdf5
 
 from rllib_multienv.offline import DatasetError, RawDataset, build_transitions
-from rllib_multienv.offline.blocks import ArrayStore
-from rllib_multienv.offline.d4rl_names import reference_scores
+from rllib_multienv.offline.formats.d4rl import reference_scores
+from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import check_source, peek_spaces, read_source
 
 INFOS = """
@@ -163,7 +163,7 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("source", ["toys", "data/toy.csv", "", 7, None, {"file": "toy.hdf5"}])
 def test_unknown_kind(source: Any) -> None:
     for use in (check_source, read_source, lambda source: peek_spaces("Toy-v0", source)):
-        with pytest.raises(ValueError, match=r"no known kind.*minari:NAME, d4rl:NAME.*\*\.parquet.*module:function"):
+        with pytest.raises(ValueError, match=r"no known format.*minari:NAME, d4rl:NAME.*\*\.parquet.*module:function"):
             use(source)
 
 

@@ -13,7 +13,7 @@ import pytest
 from offline_files import SPEC, toy_arrays, write_hdf5
 
 from rllib_multienv.offline import Transitions, build_transitions
-from rllib_multienv.offline.blocks import ArrayStore
+from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import read_source
 from rllib_multienv.space_spec import SpaceSpec
 
@@ -41,7 +41,6 @@ def test_a_time_limit_is_an_end_but_no_terminal_state() -> None:
     made = build(toy())
     np.testing.assert_array_equal(np.flatnonzero(made.ends), ENDS)
     np.testing.assert_array_equal(np.flatnonzero(made.terminals), [3, 11])
-    np.testing.assert_array_equal(np.flatnonzero(made.episode_starts()), [0, 4, 7])
     np.testing.assert_array_equal(made.episode_returns(), [6, 303, 1010])
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from untrained_agent import save_untrained
 
 from rllib_multienv.cli import app
-from rllib_multienv.offline.d4rl_file import read_d4rl
+from rllib_multienv.offline.formats import d4rl
 
 CONTROLLER = "rllib_multienv.offline.controllers:cartpole"
 
@@ -35,7 +35,7 @@ def test_random_actions_as_a_user_records_them(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "600 steps in data/cart.hdf5" in done.stdout
     (row,) = (line.split() for line in done.stdout.splitlines() if line.split()[:1] == ["random"])
-    raw = read_d4rl(tmp_path / "data" / "cart.hdf5")
+    raw = d4rl.read(tmp_path / "data" / "cart.hdf5")
     (played,) = json.loads(raw.metadata["behaviours"])
     assert row[1:] == ["600", str(played["episodes"]), f"{played['mean_return']:.2f}"]
     assert raw.metadata["seed"] == 3
@@ -47,12 +47,12 @@ def test_a_function_with_noise_and_random_actions(tmp_path: Path) -> None:
     arguments = ("--env", "CartPole-v1", "--policy", CONTROLLER, "--steps", 2000, "--random-share", 0.25)
     output = record(out, *arguments, "--noise", 0.1)
     assert CONTROLLER in output
-    raw = read_d4rl(out)
+    raw = d4rl.read(out)
     function, at_random = json.loads(raw.metadata["behaviours"])
     assert (function["steps"], at_random["steps"]) == (1500, 500)
     assert function["mean_return"] > 10 * at_random["mean_return"]
     record(out, *arguments, "--overwrite")
-    assert json.loads(read_d4rl(out).metadata["behaviours"])[0]["mean_return"] == 500.0
+    assert json.loads(d4rl.read(out).metadata["behaviours"])[0]["mean_return"] == 500.0
 
 
 def test_an_agent_into_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

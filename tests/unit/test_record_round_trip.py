@@ -12,11 +12,9 @@ import pytest
 from rllib_multienv import EnvSpec, SpaceSpec
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.offline import DatasetError, RawDataset, build_transitions
-from rllib_multienv.offline.behaviours import random_behaviour
-from rllib_multienv.offline.d4rl_file import read_d4rl
+from rllib_multienv.offline.behaviours import Behaviour
+from rllib_multienv.offline.formats import d4rl, minari
 from rllib_multienv.offline.recording import record_steps
-from rllib_multienv.offline.write_d4rl import write_d4rl
-from rllib_multienv.offline.write_minari import write_minari
 
 ENVS = {
     "discrete": EnvSpec("CartPole-v1", max_episode_steps=15),
@@ -28,7 +26,7 @@ ENVS = {
 
 def recorded(env: EnvSpec) -> tuple[RawDataset, SpaceSpec]:
     spaces = probe_spaces(env)
-    raw = record_steps(env, [random_behaviour(spaces)], num_steps=300, seed=1, ref_min_score=2.0, ref_max_score=9.0)
+    raw = record_steps(env, [Behaviour(policy="random")], num_steps=300, seed=1, ref_min_score=2.0, ref_max_score=9.0)
     return raw, spaces
 
 
@@ -47,8 +45,8 @@ def test_d4rl_layout(name: str, tmp_path: Path) -> None:
     raw, spaces = recorded(ENVS[name])
     assert raw.timeouts is not None and raw.timeouts[:-1].any()
     assert raw.terminals.any() or name == "discrete observations"
-    write_d4rl(tmp_path / "deep" / "er" / "data.hdf5", raw)
-    read = read_d4rl(tmp_path / "deep" / "er" / "data.hdf5")
+    d4rl.write(tmp_path / "deep" / "er" / "data.hdf5", raw)
+    read = d4rl.read(tmp_path / "deep" / "er" / "data.hdf5")
     assert_same_transitions(raw, read, spaces)
     assert read.metadata == raw.metadata
     assert [*(tmp_path / "deep" / "er").iterdir()] == [tmp_path / "deep" / "er" / "data.hdf5"]
@@ -56,15 +54,14 @@ def test_d4rl_layout(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ENVS)
 def test_minari(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    minari = pytest.importorskip("minari")
-    read_minari = pytest.importorskip("rllib_multienv.offline.minari_data").read_minari
+    minari_package = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     raw, spaces = recorded(ENVS[name])
-    write_minari("mine/recorded-v0", raw, spaces, ENVS[name])
-    assert_same_transitions(raw, read_minari("mine/recorded-v0"), spaces)
-    assert list(minari.list_local_datasets()) == ["mine/recorded-v0"]
+    minari.write("mine/recorded-v0", raw, ENVS[name])
+    assert_same_transitions(raw, minari.read("mine/recorded-v0"), spaces)
+    assert list(minari_package.list_local_datasets()) == ["mine/recorded-v0"]
     assert not [*tmp_path.rglob(".*")]  # nothing is left of the writing
-    dataset = minari.load_dataset("mine/recorded-v0")
+    dataset = minari_package.load_dataset("mine/recorded-v0")
     assert dataset.storage.metadata["behaviours"] == raw.metadata["behaviours"]
     assert dataset.storage.metadata["ref_max_score"] == 9.0
     if name == "discrete":
@@ -74,33 +71,33 @@ def test_minari(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_last_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     raw, _ = recorded(ENVS["discrete"])
     path = tmp_path / "data.hdf5"
-    write_d4rl(path, raw)
+    d4rl.write(path, raw)
     before = path.read_bytes()
     with pytest.raises(FileExistsError, match=r"data\.hdf5"):
-        write_d4rl(path, raw)
+        d4rl.write(path, raw)
     broken = dataclasses.replace(raw, metadata={"note": "a\0b"})  # HDF5's text has no zero in it
     with pytest.raises(ValueError, match="NULL"):
-        write_d4rl(path, broken, overwrite=True)
+        d4rl.write(path, broken, overwrite=True)
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
-    write_d4rl(path, dataclasses.replace(raw, metadata={"seed": 5}), overwrite=True)
-    assert read_d4rl(path).metadata == {"seed": 5}
+    d4rl.write(path, dataclasses.replace(raw, metadata={"seed": 5}), overwrite=True)
+    assert d4rl.read(path).metadata == {"seed": 5}
 
 
 def test_a_minari_data_set_is_kept_or_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    minari = pytest.importorskip("minari")
+    minari_package = pytest.importorskip("minari")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    raw, spaces = recorded(ENVS["continuous"])
-    write_minari("recorded-v0", raw, spaces)
+    raw, _ = recorded(ENVS["continuous"])
+    minari.write("recorded-v0", raw)
     with pytest.raises(FileExistsError, match="'recorded-v0'"):
-        write_minari("recorded-v0", raw, spaces)
+        minari.write("recorded-v0", raw)
     with pytest.raises(ValueError, match="name-v0"):
-        write_minari("recorded", raw, spaces)
+        minari.write("recorded", raw)
     with pytest.raises(DatasetError, match="next_observations"):
-        write_minari("other-v0", dataclasses.replace(raw, next_observations=None), spaces)
+        minari.write("other-v0", dataclasses.replace(raw, next_observations=None))
     assert [path.name for path in tmp_path.iterdir()] == ["recorded-v0"]
     shorter = {key: getattr(raw, key)[:50] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
     part = dataclasses.replace(raw, next_observations=raw.next_observations[:50], **shorter)  # type: ignore[index]
-    write_minari("recorded-v0", part, spaces, overwrite=True)
-    assert minari.load_dataset("recorded-v0").total_steps == 50
+    minari.write("recorded-v0", part, overwrite=True)
+    assert minari_package.load_dataset("recorded-v0").total_steps == 50
     assert [path.name for path in tmp_path.iterdir()] == ["recorded-v0"]

@@ -17,8 +17,7 @@ from untrained_agent import save_untrained
 
 from rllib_multienv.envs.errors import EnvFailure
 from rllib_multienv.offline import DatasetError
-from rllib_multienv.offline.d4rl_file import read_d4rl
-from rllib_multienv.offline.recorded_source import check_recorded_source, recorded_file, recorded_spaces
+from rllib_multienv.offline.formats import d4rl, recorded
 
 CONTROLLER = "rllib_multienv.offline.controllers:cartpole"
 
@@ -31,24 +30,24 @@ def source(path: Path, **settings: Any) -> dict[str, Any]:
 
 def test_it_is_recorded_once(tmp_path: Path) -> None:
     wanted = source(tmp_path / "data" / "cart.hdf5", ref_min_score=22.0, ref_max_score=500)
-    check_recorded_source(wanted)
+    recorded.check(wanted)
     assert not (tmp_path / "data").exists()
-    path = recorded_file(wanted)
+    path = recorded.recorded_file(wanted)
     assert path == tmp_path / "data" / "cart.hdf5"
-    raw = read_d4rl(path)
+    raw = d4rl.read(path)
     assert len(raw) == 400
     assert raw.metadata["ref_max_score"] == 500.0
     played = json.loads(raw.metadata["behaviours"])
     assert [(row["name"], row["steps"]) for row in played] == [(CONTROLLER, 200), ("random", 200)]
     before = path.stat()
-    assert recorded_file(wanted) == path
+    assert recorded.recorded_file(wanted) == path
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_defaults_may_be_left_out(tmp_path: Path) -> None:
     short = {"record": {"env": "CartPole-v1", "num_steps": 50}, "path": str(tmp_path / "cart.hdf5")}
     full = {"env": {"id": "CartPole-v1"}, "num_steps": 50, "seed": 0, "behaviours": [{"policy": "random", "share": 1}]}
-    assert recorded_file(short) == recorded_file({"record": full, "path": tmp_path / "cart.hdf5"})
+    assert recorded.recorded_file(short) == recorded.recorded_file({"record": full, "path": tmp_path / "cart.hdf5"})
 
 
 @pytest.mark.parametrize(
@@ -61,10 +60,10 @@ def test_defaults_may_be_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_are_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    path = recorded_file(source(tmp_path / "cart.hdf5"))
+    path = recorded.recorded_file(source(tmp_path / "cart.hdf5"))
     before = path.read_bytes()
     with pytest.raises(DatasetError, match=rf"cart\.hdf5.*other settings: {words}"):
-        recorded_file(source(path, **change))
+        recorded.recorded_file(source(path, **change))
     assert path.read_bytes() == before
 
 
@@ -72,29 +71,29 @@ def test_another_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.hdf5"
     path.write_text("notes")
     with pytest.raises(DatasetError, match=r"mine\.hdf5.*cannot be opened as HDF5"):
-        recorded_file(source(path))
+        recorded.recorded_file(source(path))
     assert path.read_text() == "notes"
     path.unlink()
     with h5py.File(path, "w") as file:
         file["observations"] = np.zeros((3, 4))
     with pytest.raises(DatasetError, match=r"mine\.hdf5.*was not recorded from settings"):
-        recorded_file(source(path))
+        recorded.recorded_file(source(path))
 
 
 def test_an_agent_of_a_checkpoint(tmp_path: Path) -> None:
     checkpoint = save_untrained(tmp_path / "agent", ["CartPole-v1"])
     wanted = source(tmp_path / "cart.hdf5", behaviours=[{"checkpoint": str(checkpoint), "explore": False}])
-    (played,) = json.loads(read_d4rl(recorded_file(wanted)).metadata["behaviours"])
+    (played,) = json.loads(d4rl.read(recorded.recorded_file(wanted)).metadata["behaviours"])
     assert played["name"] == str(checkpoint)
     checkpoint.rename(tmp_path / "elsewhere")
-    recorded_file(wanted)  # the file is there, so that nobody needs the agent
+    recorded.recorded_file(wanted)  # the file is there, so that nobody needs the agent
     with pytest.raises(ValueError, match="There is no checkpoint"):
-        check_recorded_source({**wanted, "path": str(tmp_path / "other.hdf5")})
+        recorded.check({**wanted, "path": str(tmp_path / "other.hdf5")})
 
 
 def test_spaces_are_those_of_the_environment(tmp_path: Path) -> None:
     env = {"id": "short", "make": "Pendulum-v1", "max_episode_steps": 20}
-    spaces = recorded_spaces("swing", source(tmp_path / "pendulum.hdf5", env=env))
+    spaces = recorded.peek("swing", source(tmp_path / "pendulum.hdf5", env=env))
     assert spaces.env_id == "swing"
     assert spaces.action_space == gym.make("Pendulum-v1").action_space
     assert not [*tmp_path.iterdir()]
@@ -103,7 +102,7 @@ def test_spaces_are_those_of_the_environment(tmp_path: Path) -> None:
 def test_processes_that_record_at_once(tmp_path: Path) -> None:
     wanted = source(tmp_path / "data" / "cart.hdf5", num_steps=3000)
     program = (
-        "import json, sys; from rllib_multienv.offline.recorded_source import recorded_file;"
+        "import json, sys; from rllib_multienv.offline.formats.recorded import recorded_file;"
         "print('ready', flush=True); sys.stdin.readline(); print(recorded_file(json.loads(sys.argv[1])))"
     )
     processes = [
@@ -128,7 +127,7 @@ def test_processes_that_record_at_once(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
         assert output.splitlines()[-1] == wanted["path"]
     assert [*(tmp_path / "data").iterdir()] == [Path(wanted["path"])]
-    assert len(read_d4rl(wanted["path"])) == 3000
+    assert len(d4rl.read(wanted["path"])) == 3000
 
 
 @pytest.mark.parametrize(
@@ -160,8 +159,8 @@ def test_processes_that_record_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=words):
-        check_recorded_source(source(tmp_path / "cart.hdf5", **settings))
+    with pytest.raises((ValueError, ImportError), match=words):
+        recorded.check(source(tmp_path / "cart.hdf5", **settings))
     assert not [*tmp_path.iterdir()]
 
 
@@ -175,11 +174,11 @@ def test_wrong_keys_are_named(tmp_path: Path) -> None:
         ({**right, "record": "CartPole-v1"}, "must be a mapping"),
     ):
         with pytest.raises(ValueError, match=words):
-            check_recorded_source(wrong)
+            recorded.check(wrong)
 
 
 def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
     broken = {"id": "broken", "make": "toy_envs:Breaking", "kwargs": {"fault": "step"}}
     with pytest.raises(EnvFailure, match="broken"):
-        recorded_file(source(tmp_path / "data.hdf5", env=broken, behaviours=[{"policy": "random"}]))
+        recorded.recorded_file(source(tmp_path / "data.hdf5", env=broken, behaviours=[{"policy": "random"}]))
     assert not [*tmp_path.iterdir()]

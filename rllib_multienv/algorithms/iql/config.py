@@ -14,7 +14,7 @@ from rllib_multienv.algorithms.iql.module import IQLSharedModule
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
 from rllib_multienv.algorithms.search_space import is_search_space
 from rllib_multienv.gym_ids import did_you_mean
-from rllib_multienv.offline.reward_normalization import REWARD_NORMALIZATIONS
+from rllib_multienv.offline.loading import REWARD_NORMALIZATIONS
 from rllib_multienv.offline.sources import absolute, check_source, peek_spaces
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
@@ -91,7 +91,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             datasets: ``{env_id: source}``. A source is an HDF5 file in D4RL's layout, ``"minari:NAME"``, RLlib episodes
                 in Parquet, a folder of any of these, ``"d4rl:NAME"``, a callable that returns arrays (or its
                 ``"module:function"``), or a mapping with ``record``
-                (see :mod:`rllib_multienv.offline.recorded_source`).
+                (see :mod:`rllib_multienv.offline.formats.recorded`).
             data_dir: Where files of ``"d4rl:NAME"`` are; D4RL's cache folder where not given.
             memory_map_dir: A folder on a local disk where arrays are laid out and mapped into memory, for data sets
                 that are larger than it. None to hold them in memory.

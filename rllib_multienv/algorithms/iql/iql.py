@@ -28,8 +28,8 @@ from rllib_multienv.envs.make import episode_limit
 from rllib_multienv.evaluation.scores import add_normalized_scores
 from rllib_multienv.learners import describe_shares, share_environments
 from rllib_multienv.normalization import Moments
-from rllib_multienv.offline.blocks import IN_MEMORY
 from rllib_multienv.offline.loading import LoadedDataset, load_dataset, temporary_store
+from rllib_multienv.offline.raw import IN_MEMORY
 
 logger = logging.getLogger("ray.rllib")
 
@@ -93,7 +93,7 @@ class MultiEnvIQL(MultiEnvAlgorithm):
                 source,
                 config.space_specs[env_id],
                 gamma=own.gamma,
-                reward_normalization_name=own.reward_normalization,
+                reward_normalization=own.reward_normalization,
                 scale_values=config.scale_values,
                 normalize_obs=config.normalize_obs,
                 obs_moments=known.get(env_id),

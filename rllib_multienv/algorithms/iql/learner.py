@@ -19,7 +19,7 @@ from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.learners import MultiEnvLearner
 from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first
 from rllib_multienv.learners.minibatches import Minibatch
-from rllib_multienv.offline.replay import Replay
+from rllib_multienv.offline.replay import DatasetReplay
 
 QF_LOSS_KEY = "qf_loss"
 ADVANTAGE_MEAN = "advantage_mean"
@@ -38,7 +38,7 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         """Build as any learner; with several, agree on the initial action values too."""
         if self._is_built:
             return
-        self._replays: dict[str, Replay] = {}
+        self._replays: dict[str, DatasetReplay] = {}
         super().build()
         if self.distributed:
             broadcast_from_first([*self._shared.action_values.state_dict().values()], self._group)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.learners.minibatches import Minibatch
-from rllib_multienv.offline.replay import Replay
+from rllib_multienv.offline.replay import Replay, draw_generator
 
 #: Rows of one data set that are drawn at a time, at most: they stay in the processor's cache.
 _BLOCK_ROWS = 8192
@@ -46,8 +46,8 @@ def draw_minibatches(
             own = data.share(env_id).rows(0, size)
             if own.start == own.stop:
                 continue  # a sliver of an environment, less than a row
-            entropy = [seed, first_update + start, zlib.crc32(env_id.encode())]
-            steps = replay.draw(entropy, length * size).reshape(length, size)[:, own]
+            drawn = [replay.draw(draw_generator(seed, first_update + start + n, env_id), size) for n in range(length)]
+            steps = np.stack(drawn)[:, own]  # [length, rows]
             rows = steps.shape[1]
             columns[env_id] = {
                 key: torch.from_numpy(column).to(device).split(rows)

@@ -16,7 +16,7 @@ class OfflineTrainingData(TrainingData):
     """Data sets to draw minibatches from; no experience moves with it.
 
     Attributes:
-        replays: By env id, a :class:`~rllib_multienv.offline.replay.Replay` or its object-store reference.
+        replays: By env id, a :class:`~rllib_multienv.offline.replay.DatasetReplay` or its object-store reference.
         batch_sizes: Transitions of each environment in a minibatch, over all learners.
         costs: What each environment costs a learner, to balance them.
         shares: The part of each minibatch that this learner takes; all of it where not given.
