@@ -74,6 +74,15 @@ class Behaviour:
             return getattr(self.policy, "__name__", "policy")
         return "agent" if isinstance(self.checkpoint, MultiEnvAgent) else str(self.policy or self.checkpoint)
 
+    def settings(self) -> dict[str, Any]:
+        """The fields that matter, JSON-able."""
+        if self.policy == RANDOM:
+            return {"policy": RANDOM, "share": float(self.share)}
+        common = {"share": float(self.share), "noise": float(self.noise)}
+        if self.checkpoint is None:
+            return {"policy": self.name, **common}
+        return {"checkpoint": self.name, **common, "explore": self.explore is not False}
+
     def check(self) -> None:
         """Check that the function or the checkpoint exists.
 

@@ -78,8 +78,7 @@ def load_dataset(
         store: Makes the arrays.
 
     Raises:
-        FileNotFoundError: There is no such data set.
-        DatasetError: It cannot be used; names source, key and index.
+        See :mod:`rllib_multienv.offline.formats`.
     """
     raw = read_source(source, data_dir=data_dir, store=store)
     limit = episode_limit or raw.metadata.get("max_episode_steps")
@@ -114,27 +113,18 @@ def reward_scale(name: str, transitions: Transitions, source: str) -> RewardScal
             1000 (D4RL's locomotion); ``"minus_one"`` (AntMaze: a cost of 1 per step until the goal).
         transitions: The data set.
         source: For errors.
-
-    Raises:
-        DatasetError: It would divide by zero.
     """
-    if name == "minus_one":
-        return RewardScale(shift=-1.0)
-    if name == "standardize":
-        rewards = transitions.rewards.astype(np.float64)
-        deviation = _positive(float(rewards.std()), name, "all rewards are the same", source)
-        return RewardScale(scale=1.0 / deviation, shift=-float(rewards.mean()) / deviation)
-    if name == "return_range":
-        span = float(np.ptp(transitions.episode_returns()))
-        return RewardScale(scale=RETURN_RANGE / _positive(span, name, "all episodes have the same return", source))
-    return RewardScale()
-
-
-def _positive(value: float, name: str, problem: str, source: str) -> float:
-    if not value > 0.0:
-        problem = f"reward_normalization={name!r} would divide by zero, because {problem}; use 'none'"
+    if name in ("none", "minus_one"):
+        return RewardScale(shift=-1.0 if name == "minus_one" else 0.0)
+    rewards = transitions.rewards.astype(np.float64)
+    spread = float(rewards.std() if name == "standardize" else np.ptp(transitions.episode_returns()))
+    if not spread > 0.0:
+        alike = "rewards" if name == "standardize" else "returns of episodes"
+        problem = f"reward_normalization={name!r} would divide by zero: all {alike} are the same; use 'none'"
         raise DatasetError(source, problem, key="rewards")
-    return value
+    if name == "standardize":
+        return RewardScale(scale=1.0 / spread, shift=-float(rewards.mean()) / spread)
+    return RewardScale(scale=RETURN_RANGE / spread)
 
 
 def discounted_returns(rewards: np.ndarray, ends: np.ndarray, gamma: float) -> np.ndarray:

@@ -172,10 +172,7 @@ class RawDataset:
     def with_timeouts(self, episode_limit: int | None) -> np.ndarray:
         """``[N]`` bool, the steps after which episodes were cut.
 
-        Where the data set does not say, they are inferred from the episode limit, with a warning.
-
-        Args:
-            episode_limit: Steps after which the environment cuts an episode; None if it does not.
+        Where the data set does not say, they are inferred from ``episode_limit`` (None for none), with a warning.
 
         Raises:
             DatasetError: Neither terminals nor timeouts say where an episode ends.
@@ -213,11 +210,9 @@ def concatenate(
 ) -> RawDataset:
     """Join data sets, which may be single episodes or pieces of episodes; they are read one by one.
 
-    Observations after the last steps of episodes are kept if all parts have them.
-
     Args:
         source: See :class:`RawDataset`.
-        parts: In order.
+        parts: In order. ``next_observations`` are kept if all parts have them.
         num_steps: Of all parts together.
         store: Makes the arrays.
         fields: Metadata and spaces of the whole.
@@ -231,14 +226,13 @@ def concatenate(
     part_ends: list[int] = []
     start = 0
     for part in parts:
-        first = first or part
+        first = part if first is None else first
         stop = start + len(part)
         if stop > num_steps:
             raise DatasetError(source, f"has more than the {num_steps} steps that its metadata say", index=start)
         if (part.timeouts is None) != (first.timeouts is None):
             without, having = (part, first) if part.timeouts is None else (first, part)
-            problem = f"is missing, but {having.source!r} has it; all parts must have it or none"
-            raise DatasetError(without.source, problem, key="timeouts")
+            raise DatasetError(without.source, f"is missing, but {having.source!r} has it", key="timeouts")
         for key in COLUMNS:
             column = getattr(part, key)
             if column is None:
@@ -248,12 +242,9 @@ def concatenate(
                 arrays[key] = store.empty(key, (num_steps, *column.shape[1:]), memory_dtype(column.dtype))
             array = arrays[key]
             if column.shape[1:] != array.shape[1:] or not np.can_cast(column.dtype, array.dtype, "same_kind"):
-                raise DatasetError(
-                    part.source,
-                    f"has rows of shape {column.shape[1:]} and type {column.dtype}, but those of {first.source!r} have "
-                    f"{array.shape[1:]} and {array.dtype}",
-                    key=key,
-                )
+                problem = f"has rows of shape {column.shape[1:]} and type {column.dtype}, but those of "
+                problem += f"{first.source!r} have {array.shape[1:]} and {array.dtype}"
+                raise DatasetError(part.source, problem, key=key)
             for block in blocks(column):
                 array[start + block.start : start + block.stop] = column[block]
         part_ends += [start + row for row in part.part_ends]
@@ -273,18 +264,12 @@ def inferred_spaces(env_id: str, raw: RawDataset) -> SpaceSpec:
     """The spaces of a data set; where it has none, those that its arrays fit into.
 
     Integer actions are discrete, 0 to their largest; others lie in [-1, 1].
-
-    Raises:
-        UnsupportedSpaceError: Networks cannot take spaces of this kind.
     """
     observation_space, action_space = raw.observation_space, raw.action_space
     if observation_space is None:
         size = int(np.prod(raw.observations.shape[1:]))
-        observation_space = (
-            gym.spaces.Box(0, 255, (size,), np.uint8)
-            if raw.observations.dtype == np.uint8
-            else gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        )
+        low, high, dtype = (0, 255, np.uint8) if raw.observations.dtype == np.uint8 else (-np.inf, np.inf, np.float32)
+        observation_space = gym.spaces.Box(low, high, (size,), dtype)
     if action_space is None:
         if np.issubdtype(raw.actions.dtype, np.integer):
             action_space = gym.spaces.Discrete(int(raw.actions.max()) + 1)
@@ -328,13 +313,9 @@ def _check_bounds(raw: RawDataset, spec: SpaceSpec) -> None:
         inside = ((actions >= low - slack) & (actions <= high + slack)).all(1)
         if not inside.all():
             row = int(np.argmin(inside))
-            raise DatasetError(
-                raw.source,
-                f"{np.array2string(actions[row], precision=4, threshold=8)} lies outside the bounds of environment "
-                f"{spec.env_id!r}, {spec.action_space}",
-                key="actions",
-                index=block.start + row,
-            )
+            action = np.array2string(actions[row], precision=4, threshold=8)
+            problem = f"{action} lies outside the bounds of environment {spec.env_id!r}, {spec.action_space}"
+            raise DatasetError(raw.source, problem, key="actions", index=block.start + row)
 
 
 def _check_discrete(raw: RawDataset, key: str, space: gym.spaces.Discrete, env_id: str) -> None:

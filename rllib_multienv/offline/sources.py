@@ -31,10 +31,7 @@ def read_source(source: Source, *, data_dir: str | Path | None = None, store: Ar
         store: Makes the arrays.
 
     Raises:
-        ValueError: The source has no known format.
-        FileNotFoundError: It is not on this machine.
-        ImportError: A package that it needs is not installed.
-        DatasetError: It cannot be used.
+        ValueError: The source has no known format. Others: see :mod:`rllib_multienv.offline.formats`.
     """
     found, argument = _format_of(source, data_dir)
     raw = found.read(argument, store=store)
@@ -50,12 +47,7 @@ def check_source(source: Source, *, data_dir: str | Path | None = None) -> None:
 
 
 def peek_spaces(env_id: str, source: Source, *, data_dir: str | Path | None = None) -> SpaceSpec:
-    """The spaces of a data set, reading as little of it as possible.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError, DatasetError: As `read_source` does.
-        UnsupportedSpaceError: Networks cannot take spaces of this kind.
-    """
+    """The spaces of a data set, reading as little of it as possible; raises as `read_source` does."""
     found, argument = _format_of(source, data_dir)
     return found.peek(env_id, argument)
 

@@ -27,12 +27,7 @@ NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def check(source: Any) -> None:
-    """Check that there is such a function, without calling it.
-
-    Raises:
-        ImportError: The module cannot be imported.
-        ValueError: It has no such function.
-    """
+    """Check that there is such a function, without calling it; raises a ValueError if the module has none."""
     if isinstance(source, str):
         find_function(source, "Data set")
 
@@ -52,10 +47,8 @@ def read(source: Any, *, store: ArrayStore = IN_MEMORY) -> RawDataset:
     arrays = function()
     if isinstance(arrays, RawDataset):
         return arrays
-    name = getattr(function, "__qualname__", type(function).__name__)
-    return from_arrays(
-        source if isinstance(source, str) else f"{getattr(function, '__module__', '?')}:{name}", arrays, store=store
-    )
+    name = f"{function.__module__}:{getattr(function, '__qualname__', type(function).__name__)}"
+    return from_arrays(source if isinstance(source, str) else name, arrays, store=store)
 
 
 def from_arrays(source: str, arrays: Mapping[str, Any], *, store: ArrayStore = IN_MEMORY) -> RawDataset:
@@ -66,17 +59,13 @@ def from_arrays(source: str, arrays: Mapping[str, Any], *, store: ArrayStore = I
         arrays: ``observations, actions, rewards, terminals`` and optional ``timeouts, next_observations``; optional
             ``metadata``, ``observation_space``, ``action_space``.
         store: Makes the arrays.
-
-    Raises:
-        DatasetError: A key is missing, or its value is no array of numbers.
     """
     if not isinstance(arrays, Mapping):
         raise DatasetError(source, f"gave a {type(arrays).__name__}; a mapping of arrays is expected")
     for key in REQUIRED:
         if arrays.get(key) is None:
-            raise DatasetError(
-                source, f"is missing; {', '.join(REQUIRED)} are needed, there are {', '.join(arrays)}", key=key
-            )
+            problem = f"is missing; {', '.join(REQUIRED)} are needed, there are {', '.join(arrays)}"
+            raise DatasetError(source, problem, key=key)
     columns: dict[str, Any] = {
         key: _array(source, key, arrays[key], store) for key in COLUMNS if arrays.get(key) is not None
     }
@@ -85,11 +74,7 @@ def from_arrays(source: str, arrays: Mapping[str, Any], *, store: ArrayStore = I
 
 
 def numbers(source: str, key: str, values: Any) -> Any:
-    """The array of ``values``; a data set of an HDF5 file is returned unread.
-
-    Raises:
-        DatasetError: It is no array of numbers.
-    """
+    """The array of ``values``, if it is one of numbers; a data set of an HDF5 file is returned unread."""
     if isinstance(values, Mapping):  # HDF5's groups are mappings
         raise DatasetError(source, f"is a {type(values).__name__.lower()}; an array is expected", key=key)
     try:

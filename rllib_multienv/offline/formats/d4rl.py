@@ -39,19 +39,14 @@ SUFFIXES = (".hdf5", ".h5")
 
 
 def check(path: str | Path) -> None:
-    """Check that a file, or all files of a folder, can be opened and have all keys.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        DatasetError: A file is damaged, or a key is missing.
-    """
+    """Check that a file, or all files of a folder, can be opened and have all keys."""
     for file in data_files(Path(path), SUFFIXES):
         with _opened(file):
             pass
 
 
 def peek(env_id: str, path: str | Path) -> SpaceSpec:
-    """The spaces that fit one row of each file, and the largest of all discrete actions; raises as `read` does."""
+    """The spaces that fit one row of each file, and the largest of all discrete actions."""
     specs = []
     for file in data_files(Path(path), SUFFIXES):
         with _opened(file) as content:
@@ -67,10 +62,6 @@ def read(path: str | Path, *, store: ArrayStore = IN_MEMORY) -> RawDataset:
     """Read a file with ``observations, actions, rewards, terminals`` and optional ``timeouts, next_observations``.
 
     All files of a folder are joined. Each file's last step ends an episode; metadata are kept where all agree.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        DatasetError: A file is damaged, a key is missing or has a wrong shape, or the files do not fit together.
     """
     files = data_files(Path(path), SUFFIXES)
     if len(files) == 1:
@@ -132,14 +123,9 @@ def _metadata(file: h5py.File) -> dict[str, Any]:
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Path:
-    """The file of a D4RL name such as ``hopper-medium-expert-v2``.
+    """The file of a D4RL name such as ``hopper-medium-expert-v2``, under one of its usual spellings.
 
-    Args:
-        name: The name.
-        data_dir: Folder of the file; None for ``$D4RL_DATASET_DIR`` or ``~/.d4rl/datasets``.
-
-    Raises:
-        FileNotFoundError: The file is there under none of its usual names; lists them.
+    Its folder is ``data_dir``, ``$D4RL_DATASET_DIR`` or ``~/.d4rl/datasets``.
     """
     folder = Path(data_dir or os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets").expanduser()
     url = _infos().get("DATASET_URLS", {}).get(name)
@@ -183,12 +169,10 @@ def _infos() -> Mapping[str, Any]:
         path = Path(str(importlib.metadata.distribution("d4rl").locate_file("d4rl/infos.py")))
     except importlib.metadata.PackageNotFoundError:
         return {}
-    return _tables(path) if path.is_file() else {}
+    return _tables(str(path)) if path.is_file() else {}
 
 
-@lru_cache(maxsize=1)
-def _tables(path: Path) -> Mapping[str, Any]:
-    return runpy.run_path(str(path))
+_tables = lru_cache(maxsize=1)(runpy.run_path)
 
 
 # --- Writing
@@ -203,10 +187,6 @@ def write(path: str | Path, raw: RawDataset, env: EnvSpec | None = None, *, over
             left out.
         env: Unused: the metadata of a recording say how to make its environment.
         overwrite: Replace a file that is there.
-
-    Raises:
-        FileExistsError: There is such a file, and ``overwrite`` is false.
-        ValueError: The name is not that of an HDF5 file.
     """
     path = Path(path)
     check_new(path, overwrite=overwrite)
@@ -229,13 +209,7 @@ def write(path: str | Path, raw: RawDataset, env: EnvSpec | None = None, *, over
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
-    """Check that a data set can be written to a file.
-
-    Raises:
-        FileExistsError: There is such a file, and ``overwrite`` is false; or there is such a folder.
-        ValueError: The name is not that of an HDF5 file.
-        NotADirectoryError: A folder in the path is a file.
-    """
+    """Check that a data set can be written to a file."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{str(path)!r}: a data set file ends in {' or '.join(SUFFIXES)}.")

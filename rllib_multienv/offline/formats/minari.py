@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 
 def check(name: str) -> Path:
-    """The data folder of a data set.
-
-    Raises:
-        ImportError: Minari is not installed.
-        FileNotFoundError: The data set is not on this machine.
-    """
+    """Check that a data set is on this machine; returns the folder of its data."""
     folder = _folder(name)
     if not (folder / "data").is_dir():
         raise FileNotFoundError(
@@ -39,7 +34,7 @@ def check(name: str) -> Path:
 
 
 def peek(env_id: str, name: str) -> SpaceSpec:
-    """The spaces in a data set's metadata; raises as `read` does."""
+    """The spaces in a data set's metadata."""
     dataset = _open(name)
     return SpaceSpec.from_spaces(env_id, flat_space(dataset.observation_space), dataset.action_space)
 
@@ -49,12 +44,6 @@ def read(name: str, *, store: ArrayStore = IN_MEMORY) -> RawDataset:
 
     Observations are flattened in Gymnasium's order, except those of a Discrete space, which stay numbers. An episode
     whose last step is neither terminated nor truncated counts as cut there.
-
-    Raises:
-        ImportError: Minari is not installed.
-        FileNotFoundError: The data set is not on this machine.
-        DatasetError: It is damaged; names the key and the first step of the episode.
-        UnsupportedSpaceError: Networks cannot take its spaces.
     """
     dataset, source = _open(name), f"minari:{name}"
     spaces = SpaceSpec.from_spaces(source, flat_space(dataset.observation_space), dataset.action_space)
@@ -75,14 +64,9 @@ def flat_space(space: gym.Space) -> gym.Space:
 
 
 def flatten(space: gym.Space, values: Any) -> np.ndarray:
-    """Flatten T values of a space together, as Gymnasium flattens one.
+    """Flatten T values of a space together, as Gymnasium flattens one: ``[T, I]``, or ``[T]`` for a Discrete space.
 
-    Args:
-        space: The space of one value.
-        values: Arrays ``[T, ...]``, in dicts and tuples as in the space.
-
-    Returns:
-        ``[T, I]``, or ``[T]`` for a Discrete space.
+    ``values`` are arrays ``[T, ...]``, in dicts and tuples as in the space.
     """
     return np.asarray(values) if isinstance(space, gym.spaces.Discrete) else _flat_rows(space, values)
 
@@ -167,12 +151,6 @@ def write(name: str, raw: RawDataset, env: EnvSpec | None = None, *, overwrite: 
         raw: The data set, with ``next_observations``: Minari keeps the observation after an episode.
         env: The environment, so that Minari can make it again; None if it is not known.
         overwrite: Replace a data set of this id.
-
-    Raises:
-        ImportError: Minari is not installed.
-        ValueError: The id does not have Minari's form.
-        FileExistsError: There is a data set of this id, and ``overwrite`` is false.
-        DatasetError: ``raw`` has no ``next_observations``.
     """
     check_new(name, overwrite=overwrite)
     if raw.next_observations is None:
@@ -191,13 +169,7 @@ def write(name: str, raw: RawDataset, env: EnvSpec | None = None, *, overwrite: 
 
 
 def check_new(name: str, *, overwrite: bool = False) -> None:
-    """Check that a data set of this id can be written.
-
-    Raises:
-        ImportError: Minari is not installed.
-        ValueError: The id does not have Minari's form.
-        FileExistsError: There is a data set of this id, and ``overwrite`` is false.
-    """
+    """Check that a data set of this id can be written."""
     path = _folder(name)
     from minari.dataset.minari_dataset import parse_dataset_id
 

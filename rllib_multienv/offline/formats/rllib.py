@@ -38,12 +38,7 @@ STEPS = (*REQUIRED, Columns.NEXT_OBS, Columns.TERMINATEDS, Columns.TRUNCATEDS, C
 
 
 def check(path: str | Path) -> None:
-    """Check that a file, or all files of a folder, have RLlib's columns, without reading rows.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        DatasetError: A file is damaged, or a column is missing.
-    """
+    """Check that a file, or all files of a folder, have RLlib's columns, without reading rows."""
     for file in data_files(Path(path), SUFFIXES):
         _opened(file)
 
@@ -79,10 +74,6 @@ def read(
             for the bounds, and what lies outside was clipped.
         action_space: For ``normalized_actions``, where the data set does not have it (files of steps do not).
         store: Makes the arrays.
-
-    Raises:
-        FileNotFoundError: There is no such file or folder.
-        DatasetError: A file is damaged, or a column is missing or has a wrong shape or type.
     """
     source = str(path)
     parts = _in_order(part for file in data_files(Path(path), SUFFIXES) for part in _parts(file))
