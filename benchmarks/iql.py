@@ -2,14 +2,14 @@
 
     python benchmarks/iql.py [--d3rlpy-python PATH] [--repeats 5] [--updates 300] [--short] [--output FILE]
 
-One data set of the sizes of HalfCheetah (17 observations, 6 actions), made of noise: what is in it does not change how
-long an update takes. MLPs of 256, 256 units for policy, V and twin Q, batch 256, one thread, one process. An update of
-all three is one step of V, of both Q, of the policy and of the target networks. Drawing the batch is part of it. RLlib
-reads the same transitions as Parquet through its own data path.
+The data set is noise with the sizes of HalfCheetah (17 observations, 6 actions); its content does not change the time
+of an update. MLPs of 256, 256 units for policy, V and twin Q, batch 256, one thread, one process. An update of all
+three is one step of V, of both Q, of the policy and of the target networks, with drawing the batch. RLlib reads the
+same transitions as Parquet through its own data path.
 
-The competitors are built first and then run in turn, so that whatever else the machine does meets all of them alike;
-printed are medians over the repetitions. d3rlpy is no dependency of this package: give the Python of an environment
-that has it (benchmarks/offline/d3rlpy_iql.py says how to make one), or its column stays empty.
+The competitors are built first and then run in turn, so that other load on the machine meets all of them alike. Printed
+are medians over the repetitions. d3rlpy is no dependency of this package: pass the Python of an environment that has it
+(benchmarks/offline/d3rlpy_iql.py says how to make one), or its column stays empty.
 """
 
 from __future__ import annotations

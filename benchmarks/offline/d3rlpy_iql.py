@@ -26,7 +26,7 @@ QUIET: dict[str, Any] = {"logger_adapter": d3rlpy.logging.NoopAdapterFactory(), 
 
 
 class KeepLosses(d3rlpy.logging.NoopAdapterFactory):
-    """A logger that only remembers: means of each epoch, by metric."""
+    """A logger that keeps the mean losses of each epoch."""
 
     def __init__(self) -> None:
         self.epochs: dict[int, dict[str, float]] = {}
@@ -90,7 +90,7 @@ def evaluate(algorithm: d3rlpy.algos.IQL, env_id: str, episodes: int) -> list[fl
 
 
 def compete(algorithm: d3rlpy.algos.IQL, dataset: d3rlpy.dataset.ReplayBuffer) -> None:
-    """Make updates when the referee says so."""
+    """Make updates when told to by benchmarks/iql.py."""
     # Builds the networks and fits the scalers.
     algorithm.fit(dataset, n_steps=10, n_steps_per_epoch=10, **QUIET)
 

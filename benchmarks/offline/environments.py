@@ -10,7 +10,7 @@ import gymnasium as gym
 import h5py
 import numpy as np
 
-#: In which order the mazes' dictionaries stand in the files.
+#: Order of the parts of the mazes' observations in the files.
 _MAZE_KEYS = {"AntMaze": ("achieved_goal", "observation", "desired_goal"), "PointMaze": ("observation", "desired_goal")}
 
 
@@ -41,7 +41,7 @@ def make(env_id: str, **kwargs: Any) -> gym.Env:
 
 
 def spec_of(name: str, file: Path, num_envs: int) -> dict[str, Any]:
-    """Fields of the EnvSpec of the environment that a file says it is of."""
+    """Fields of the EnvSpec of a file's environment."""
     with h5py.File(file) as opened:
         metadata = dict(opened["metadata"].attrs)
     kwargs = {"env_id": str(metadata["env_id"]), **json.loads(metadata.get("env_kwargs", "{}"))}

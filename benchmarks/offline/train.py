@@ -5,12 +5,12 @@
 
 Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
 
-With one file the network may be a plain MLP of 256, 256 (the one of d3rlpy_iql.py beside this file); with several it is
-the agnostic one, whose deviations depend on the task alone unless --state-dependent-std is given. The means of the
-policy are squashed by tanh, as d3rlpy's are. The other settings are the defaults, which are those of IQL's paper.
+With one file the network may be a plain MLP of 256, 256, as in d3rlpy_iql.py; with several it is the agnostic one,
+whose standard deviations depend on the environment only, unless --state-dependent-std is given. The means of the policy
+are squashed by tanh, as in d3rlpy. The other settings are the defaults, which are those of IQL's paper.
 
 Scores are normalised by the reference scores in the files. After every tenth of the updates (or as --evaluations says)
-there is an evaluation and, with --checkpoint, a checkpoint, from which the same command goes on.
+there is an evaluation and, with --checkpoint, a checkpoint; the same command resumes from it.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def main() -> None:
         metavar="NAME=KIND",
         help="reward_normalization of a data set",
     )
-    parser.add_argument("--checkpoint", type=Path, help="a folder to save to, and to go on from")
+    parser.add_argument("--checkpoint", type=Path, help="a folder to save to, and to resume from")
     parser.add_argument("--output", type=Path, help="also write the report to this file")
     options = parser.parse_args()
     algorithm = configure(options).build_algo()

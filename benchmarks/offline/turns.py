@@ -1,7 +1,7 @@
-"""The two ends of a race in which competitors, each in a process of its own, run in turn.
+"""A race between programs that run in turn, each in its own process.
 
-A competitor builds its trainer and calls :func:`serve`; the referee calls :meth:`Competitor.run`. Nothing but the
-standard library is needed, so that a competitor can live in another virtual environment.
+A competitor builds its trainer and calls :func:`serve`; the referee calls :meth:`Competitor.run`. Only the standard
+library is needed, so that a competitor can live in another virtual environment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 
 def serve(step: Callable[[int], None], versions: dict[str, str]) -> None:
-    """Make as many updates as each line of the standard input asks for, and answer with the seconds that it took.
+    """Make as many updates as each line of the standard input says, and answer with the seconds that they took.
 
     CPU seconds are of all threads of this process.
     """
@@ -27,10 +27,10 @@ def serve(step: Callable[[int], None], versions: dict[str, str]) -> None:
 
 
 class Competitor:
-    """A process that makes updates when it is told to, and waits in between.
+    """A process that makes updates when told to, and waits in between.
 
     Attributes:
-        versions: What it calls itself.
+        versions: Of its packages.
         cpu_seconds: Its CPU time for one update, on average, of every run so far.
     """
 

@@ -1,14 +1,13 @@
-"""How far V is from the returns of the data, before learning and after.
+"""Errors of V against the returns of the data, before and after learning.
 
     python benchmarks/offline/value_errors.py CHECKPOINT
 
-V's own loss compares it with Q, which begins where V does: at zero. So it rises while both move away from there, and
-says little about whether they get anywhere. This compares V with what the data's policy got: the sum of the discounted
-rewards that follow a state to the end of its episode, and V itself of the last observation of an episode that was cut.
+V's loss compares it with Q. Both begin at zero, so the loss rises while they move away from there and says little about
+progress. This compares V with the returns of the data's policy: the discounted rewards from a state to the end of its
+episode, plus V of the last observation of an episode that was cut.
 
-The table has the mean squared difference over the variance of these returns (a constant at their mean has 1), and
-the correlation of both. V aims at more than the mean return where the expectile is above 0.5, so the first does not go
-to zero.
+The table has the mean squared error over the variance of these returns (1 for their mean) and the correlation. With an
+expectile above 0.5, V aims above the mean return, so the error does not go to zero.
 """
 
 from __future__ import annotations
