@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
@@ -55,23 +55,17 @@ def read(
     action_space: gym.Space | None = None,
     store: ArrayStore = IN_MEMORY,
 ) -> RawDataset:
-    """Read a Parquet file, or all those in a folder and below it, as RLlib's recording writes them.
+    """Read files of ``offline_data(output=...)``, with ``output_write_episodes`` on or off, compressed or not.
 
-    Both forms are understood, ``output_write_episodes`` on and off, with or without compressed columns. Parts of the
-    same episode, which RLlib writes one by one, are joined. Where the recording stopped within an episode, the episode
-    counts as cut.
-
-    Observations are those that RLlib's env-to-module connectors left in the episode: they fit the environment only
-    where these do not change them. Actions are taken to be as the environment takes them. RLlib records those of its
-    network before they are unsquashed or clipped: record Box actions with ``normalize_actions=False`` from a policy
-    that stays inside the bounds, or pass ``normalized_actions=True``.
-
-    Compressed columns are unpickled: read them only from files that you trust.
+    Parts of an episode, which RLlib writes one by one, are joined. An episode within which the recording stopped counts
+    as cut. Observations are those after RLlib's env-to-module connectors. Compressed columns are unpickled: read them
+    only from files that you trust.
 
     Args:
-        path: File or folder.
-        normalized_actions: Actions were recorded under RLlib's default ``normalize_actions=True``: ``[-1, 1]`` stands
-            for the bounds, and what lies outside was clipped.
+        path: File, or folder of files.
+        normalized_actions: RLlib records actions before they are unsquashed or clipped. Set this where they were
+            recorded under its default ``normalize_actions=True``: ``[-1, 1]`` stands for the bounds, and what lies
+            outside was clipped. Otherwise actions must be as the environment takes them.
         action_space: For ``normalized_actions``, where the data set does not have it (files of steps do not).
         store: Makes the arrays.
     """
@@ -79,65 +73,49 @@ def read(
     parts = _in_order(part for file in data_files(Path(path), SUFFIXES) for part in _parts(file))
     if not parts:
         raise DatasetError(source, "the data set has no steps", key=Columns.REWARDS)
-    observation_space, found_space = parts[0].steps.observation_space, parts[0].steps.action_space
-    action_space = action_space or found_space
-    if isinstance(observation_space, gym.spaces.Discrete):  # perhaps of the numbers in one file alone
-        spaces: list[Any] = [part.steps.observation_space for part in parts]
+    spaces: list[Any] = [part.observation_space for part in parts]
+    observation_space, action_space = spaces[0], action_space or parts[0].action_space
+    if isinstance(observation_space, gym.spaces.Discrete):  # each perhaps of the numbers in one file
         low = min(int(space.start) for space in spaces)
         observation_space = gym.spaces.Discrete(max(int(s.start + s.n) for s in spaces) - low, start=low)
     raw = concatenate(
         source,
-        (part.steps for part in parts),
-        num_steps=sum(len(part.steps) for part in parts),
+        parts,
+        num_steps=sum(map(len, parts)),
         store=store,
         observation_space=observation_space,
         action_space=action_space,
     )
-    return replace(raw, actions=_unsquashed(raw.actions, action_space, source)) if normalized_actions else raw
+    if not normalized_actions or isinstance(action_space, gym.spaces.Discrete):
+        return raw
+    if action_space is None:
+        raise DatasetError(source, "are normalized, and there is no action_space to tell the bounds", key="actions")
+    unbounded = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    return replace(raw, actions=SpaceSpec.from_spaces(source, unbounded, action_space).action_to_env(raw.actions))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Successive steps of one episode: RLlib's id of it, and the steps before these (None if the file does not say)."""
-
-    episode: Any
-    steps: RawDataset
-    started: int | None = None
-
-    def continues(self, before: _Part) -> bool:
-        """Whether these steps follow directly on those of ``before``, of the same episode."""
-        first = before.steps
-        assert first.timeouts is not None
-        if first.terminals[-1] or first.timeouts[-1] or first.next_observations is None:
-            return False
-        if before.started is not None and self.started != before.started + len(first):
-            return False
-        return np.array_equal(first.next_observations[-1], self.steps.observations[0])
-
-
-def _in_order(parts: Iterable[_Part]) -> list[_Part]:
+def _in_order(parts: Iterable[RawDataset]) -> list[RawDataset]:
     """Parts of the same episode one after the other; the episode is cut after the last one, and at gaps."""
-    episodes: dict[Any, list[_Part]] = {}
+    episodes: dict[Any, list[RawDataset]] = {}
     for part in parts:
-        episodes.setdefault(part.episode, []).append(part)
+        episodes.setdefault(part.metadata["episode"], []).append(part)
     for own in episodes.values():
-        if all(part.started is not None for part in own):
-            own.sort(key=lambda part: part.started or 0)
+        own.sort(key=lambda part: part.metadata.get("started", 0))
         for part, following in zip_longest(own, own[1:]):
-            assert part.steps.timeouts is not None
-            if following is None or not following.continues(part):
-                part.steps.timeouts[-1] = not part.steps.terminals[-1]
+            assert part.timeouts is not None
+            if following is None or not _continues(part, following):
+                part.timeouts[-1] = not part.terminals[-1]
     return [part for own in episodes.values() for part in own]
 
 
-def _unsquashed(actions: np.ndarray, space: gym.Space | None, source: str) -> np.ndarray:
-    """Actions as the environment took them, from those in [-1, 1]; discrete ones are unchanged."""
-    if isinstance(space, gym.spaces.Discrete):
-        return actions
-    if space is None:
-        raise DatasetError(source, "are normalized, and there is no action_space to tell the bounds", key="actions")
-    unbounded = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
-    return SpaceSpec.from_spaces(source, unbounded, space).action_to_env(actions)
+def _continues(part: RawDataset, following: RawDataset) -> bool:
+    """Whether ``following`` begins with the step after ``part``, of the same episode."""
+    assert part.timeouts is not None
+    if part.terminals[-1] or part.timeouts[-1] or part.next_observations is None:
+        return False
+    if "started" in part.metadata and following.metadata.get("started") != part.metadata["started"] + len(part):
+        return False
+    return np.array_equal(part.next_observations[-1], following.observations[0])
 
 
 # --- Files
@@ -157,17 +135,14 @@ def _opened(path: Path) -> pq.ParquetFile:
     if Columns.TERMINATEDS not in names and "dones" not in names:
         missing.append(Columns.TERMINATEDS)
     if missing and EPISODES not in names:
-        raise DatasetError(
-            str(path),
-            f"is missing; RLlib's files have a column {EPISODES!r} (episodes) or {', '.join(REQUIRED)}, "
-            f"{Columns.TERMINATEDS} (steps), this one has {', '.join(names) or 'none'}",
-            key=missing[0],
-        )
+        problem = f"is missing; RLlib's files have a column {EPISODES!r} (episodes) or {', '.join(REQUIRED)}, "
+        problem += f"{Columns.TERMINATEDS} (steps), this one has {', '.join(names) or 'none'}"
+        raise DatasetError(str(path), problem, key=missing[0])
     return file
 
 
-def _parts(path: Path) -> Iterator[_Part]:
-    """Parts of episodes, in the order of the file."""
+def _parts(path: Path) -> Iterator[RawDataset]:
+    """Successive steps of one episode each; metadata: RLlib's id, and the steps before these if the file has that."""
     file = _opened(path)
     names = file.schema_arrow.names
     wanted = [EPISODES] if EPISODES in names else [name for name in STEPS if name in names]
@@ -178,7 +153,7 @@ def _parts(path: Path) -> Iterator[_Part]:
     yield from _parts_of_episodes(table, str(path)) if EPISODES in names else _parts_of_steps(table, str(path))
 
 
-def _parts_of_episodes(table: pa.Table, source: str) -> Iterator[_Part]:
+def _parts_of_episodes(table: pa.Table, source: str) -> Iterator[RawDataset]:
     for row, packed in enumerate(table.column(EPISODES)):
         found = _unpacked(packed.as_py(), source, row)
         if not len(found):
@@ -189,7 +164,7 @@ def _parts_of_episodes(table: pa.Table, source: str) -> Iterator[_Part]:
         flags = np.zeros((2, len(found)), bool)
         flags[:, -1] = found.is_terminated, found.is_truncated and not found.is_terminated
         observations = _array(source, Columns.OBS, observations)
-        steps = RawDataset(
+        yield RawDataset(
             source=f"{source}, episode {found.id_!r}",
             observations=observations[:-1],
             next_observations=observations[1:],
@@ -199,8 +174,8 @@ def _parts_of_episodes(table: pa.Table, source: str) -> Iterator[_Part]:
             timeouts=flags[1],
             observation_space=space or _discrete_space(observations),
             action_space=found._action_space,
+            metadata={"episode": found.id_, "started": int(found.t_started)},
         )
-        yield _Part(episode=found.id_, steps=steps, started=int(found.t_started))
 
 
 def _unpacked(packed: Any, source: str, row: int) -> SingleAgentEpisode:
@@ -219,7 +194,7 @@ def _unpacked(packed: Any, source: str, row: int) -> SingleAgentEpisode:
         raise DatasetError(source, problem, key=EPISODES, index=row) from error
 
 
-def _parts_of_steps(table: pa.Table, source: str) -> Iterator[_Part]:
+def _parts_of_steps(table: pa.Table, source: str) -> Iterator[RawDataset]:
     """Rows up to the end of an episode, to another episode, or to a gap."""
     if not table.num_rows:
         return
@@ -242,7 +217,7 @@ def _parts_of_steps(table: pa.Table, source: str) -> Iterator[_Part]:
     start = 0
     for stop in (np.flatnonzero(ends) + 1).tolist():
         rows = slice(start, stop)
-        steps = RawDataset(
+        yield RawDataset(
             source=source,
             observations=observations[rows],
             next_observations=None if following is None else following[rows],
@@ -251,9 +226,9 @@ def _parts_of_steps(table: pa.Table, source: str) -> Iterator[_Part]:
             terminals=terminals[rows],
             timeouts=timeouts[rows],
             observation_space=space,
+            # Without ids, parts of an episode in two files cannot be joined.
+            metadata={"episode": ids[start] if ids else (source, start)},
         )
-        # Without ids, parts of an episode in two files cannot be joined.
-        yield _Part(episode=ids[start] if ids else (source, start), steps=steps)
         start = stop
 
 
