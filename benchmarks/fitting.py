@@ -96,7 +96,7 @@ class Fit:
 
     def errors(self, obs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Squared errors over variances, of policy and value, for every environment."""
-        policies, values = self.network(obs)
+        policies, values, _ = self.network(obs)
         of_values = [(values[env_id], self.values[k](obs[env_id])[:, 0]) for k, env_id in enumerate(ENVS)]
 
         def error(given: Tensor, wanted: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Fit:
     @torch.no_grad()
     def distances(self) -> list[float]:
         """How far each policy is from what it is to be, in units of one move."""
-        policies, _ = self.network(self.test)
+        policies = self.network.policy(self.test)
         return [float((p - wanted).square().mean()) / MOVE_SIZE**2 for p, wanted in self.pairs(policies, self.test)]
 
     @torch.no_grad()

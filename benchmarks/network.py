@@ -52,7 +52,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rllib_multienv import AgnosticNetConfig
 from rllib_multienv.experiments.machine import describe_machine
 from rllib_multienv.nets.actor_critic import ActorCritic
-from rllib_multienv.nets.segments import Segments
+from rllib_multienv.nets.packed import Segments
 from rllib_multienv.process import keep_freed_memory
 
 CEILING_SIZES = (768, 1536, 2304)
@@ -107,8 +107,8 @@ def training_step(
     if not accumulate:
         model.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        policy, values = model(obs)
-    outputs = [*policy.values(), *values.values()]
+        found = model(obs)
+    outputs = [*found.policy.values(), *found.values.values()]
     torch.stack([output.float().square().sum() for output in outputs]).sum().backward()
 
 

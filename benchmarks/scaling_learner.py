@@ -18,7 +18,7 @@ from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.learners import MultiEnvTrainingData
 from rllib_multienv.learners.gradients import all_reduce_sum
 from rllib_multienv.learners.minibatches import Minibatch
-from rllib_multienv.nets.kernel_cache import KernelBank
+from rllib_multienv.nets.kernels import KernelBank
 
 FLAT, OVERLAPPED, SILENT = "flat", "overlapped", "silent"
 NUM_BUCKETS = 8

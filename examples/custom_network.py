@@ -1,17 +1,19 @@
-"""A network of one's own for environments of any size: a sum over components in the place of a sequence model.
+"""A network of your own for environments of any size: a sum over components instead of a sequence model.
 
 Run it with::
 
     python examples/custom_network.py [ITERATIONS]
 
 A network is two classes: a config (a frozen dataclass whose ``type`` names it in YAML files and checkpoints) and an
-``ActorCritic``, which gets observations ``{env_id: [B, I]}`` and gives policies and values. Here every component of
-an observation, together with its position, passes a small MLP; the mean over components is the observation's vector
-(Zaheer et al. 2017, "Deep sets"); an action's logit, or mean and deviation, is read from that vector and the
-action's position. So there is no parameter of one environment, and the agent carries over to others.
+``ActorCritic`` with two methods, for the parts ``"actor"`` and ``"critic"``: ``encode`` turns observations
+``{env_id: [B, I]}`` into one vector per row, and ``decode`` turns these into policies and values. Here every component
+of an observation passes, together with its position, a small MLP; the mean over components is the row's vector (Zaheer
+et al. 2017, "Deep sets"); an action's logit, or mean and deviation, is read from that vector and the action's position.
+No parameter belongs to an environment, so the agent can be transferred to others. The network also works with
+``MultiEnvIQL``: its action values are made of the same two methods.
 
-One line per iteration shows the mean returns (20 iterations unless told, about a second each on two CPU cores).
-CartPole-v1 rises from about 20 to 100 and more; Pendulum-v1 stays near -1200 for longer than that.
+Each iteration prints the mean returns (20 iterations by default, about a second each on two CPU cores). CartPole-v1
+rises from about 20 to 100 and more; Pendulum-v1 stays near -1200 for longer than that.
 """
 
 import sys
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_multienv import MultiEnvPPOConfig
-from rllib_multienv.nets import ActorCritic, Interface, NetConfig
+from rllib_multienv.nets import ActorCritic, Interface, NetConfig, Part
 
 POSITIONS = 8
 
@@ -40,28 +42,28 @@ class SetNetConfig(NetConfig):
         return SetActorCritic(self, interfaces)
 
 
-def positions(count: int) -> Tensor:
-    """``[count, POSITIONS]``: sines and cosines of each place."""
-    angles = torch.arange(count)[:, None] / 10.0 ** torch.linspace(0, 2, POSITIONS // 2)
-    return torch.cat([angles.sin(), angles.cos()], 1)
+def with_positions(values: Tensor) -> Tensor:
+    """``[B, N, F]`` to ``[B, N, F + POSITIONS]``: sines and cosines of each place are added."""
+    angles = torch.arange(values.shape[1])[:, None] / 10.0 ** torch.linspace(0, 2, POSITIONS // 2)
+    places = torch.cat([angles.sin(), angles.cos()], 1).to(values)  # [N, POSITIONS]
+    return torch.cat([values, places.expand(len(values), -1, -1)], 2)
 
 
 class Tower(nn.Module):
-    """From observations ``[B, I]`` to ``[B, count, outputs]``."""
+    """Actor or critic: an encoder, and a decoder for each kind of output with so many numbers per output."""
 
-    def __init__(self, width: int, outputs: int) -> None:
+    def __init__(self, width: int, outputs: Mapping[str, int]) -> None:
         super().__init__()
-        self.component = nn.Sequential(nn.Linear(1 + POSITIONS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
-        self.read = nn.Sequential(nn.Linear(width + POSITIONS, width), nn.Tanh(), nn.Linear(width, outputs))
-        with torch.no_grad():
-            self.read[-1].weight.mul_(0.1)  # type: ignore[operator]
+        self.encoder = nn.Sequential(nn.Linear(1 + POSITIONS, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+        self.decoders = nn.ModuleDict()
+        for name, size in outputs.items():
+            last = nn.Linear(width, size)
+            nn.init.orthogonal_(last.weight, 0.1)
+            self.decoders[name] = nn.Sequential(nn.Linear(width + POSITIONS, width), nn.Tanh(), last)
 
-    def forward(self, obs: Tensor, count: int) -> Tensor:
-        """Encode by a mean over components, and read ``count`` outputs."""
-        places = positions(obs.shape[1]).to(obs).expand(len(obs), -1, -1)
-        encoded = self.component(torch.cat([obs[..., None], places], 2)).mean(1)
-        places = positions(count).to(obs).expand(len(obs), -1, -1)
-        read: Tensor = self.read(torch.cat([encoded[:, None].expand(-1, count, -1), places], 2))
+    def decode(self, name: str, rows: Tensor, count: int) -> Tensor:
+        """``[B, H]`` to ``[B, count, numbers per output]``."""
+        read: Tensor = self.decoders[name](with_positions(rows[:, None].expand(-1, count, -1)))
         return read
 
 
@@ -71,34 +73,28 @@ class SetActorCritic(ActorCritic):
     def __init__(self, config: SetNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config
-        self.actor = nn.ModuleDict({"discrete": Tower(config.width, 1), "continuous": Tower(config.width, 2)})
-        self.critic = Tower(config.width, 1)
+        self.actor = Tower(config.width, {"discrete": 1, "continuous": 2})
+        self.critic = Tower(config.width, {"value": 1})
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
-    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Logits ``[B, n]``, or means and log standard deviations ``[B, 2 A]``."""
-        self.check_observations(obs)
+    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+        """Means over encoded components ``[R, H]``, the rows of all environments one after the other."""
+        encoder = self.actor.encoder if part == "actor" else self.critic.encoder
+        return torch.cat([encoder(with_positions(value[..., None])).mean(1) for value in obs.values()])
+
+    def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """Logits ``[B, n]``, or means and log standard deviations ``[B, 2 A]``; values ``[B]``."""
         outputs = {}
-        for env_id, value in obs.items():
+        for env_id, own in zip(counts, rows.split(list(counts.values())), strict=True):
             interface = self.interfaces[env_id]
-            tower = self.actor["discrete" if interface.discrete else "continuous"]
-            read = tower(value, interface.action_size)  # [B, A, 1 or 2]
-            outputs[env_id] = read.transpose(1, 2).flatten(1)
+            if part == "critic":
+                outputs[env_id] = self.critic.decode("value", own, 1)[:, 0, 0]
+            else:
+                kind = "discrete" if interface.discrete else "continuous"
+                read = self.actor.decode(kind, own, interface.action_size)  # [B, A, 1 or 2]
+                outputs[env_id] = read.transpose(1, 2).flatten(1)
         return outputs
-
-    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``[B]``."""
-        self.check_observations(obs)
-        return {env_id: self.critic(value, 1)[:, 0, 0] for env_id, value in obs.items()}
-
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """Those that ``actor_lr`` is for."""
-        return list(self.actor.parameters())
-
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """Those that ``critic_lr`` is for."""
-        return list(self.critic.parameters())
 
 
 if __name__ == "__main__":

@@ -10,8 +10,14 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import check_network_config, read_checkpoint
-from rllib_multienv.modules import frozen_parameters, parameters_of_parts
-from rllib_multienv.nets import ActorCritic, NetConfig, env_key, owning_environments
+from rllib_multienv.nets import (
+    ActorCritic,
+    NetConfig,
+    env_key,
+    frozen_parameters,
+    owning_environments,
+    parameters_of_parts,
+)
 from rllib_multienv.spec import SpaceSpec
 
 

@@ -41,7 +41,8 @@ from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.evaluation.progress import GRADIENT_COSINE
 from rllib_multienv.gym_ids import did_you_mean
-from rllib_multienv.modules import SHARED_MODULE, is_in_parts
+from rllib_multienv.modules import SHARED_MODULE
+from rllib_multienv.nets import is_in_parts
 from rllib_multienv.normalization import Moments
 from rllib_multienv.process import use_assigned_cpus
 from rllib_multienv.spec import resolve_env_specs

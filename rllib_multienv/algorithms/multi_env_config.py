@@ -18,7 +18,7 @@ from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.modules import SharedModule, multi_env_module_spec
-from rllib_multienv.nets import AgnosticNetConfig, NetConfig, SpecificNetConfig, net_config_from_dict
+from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
 
@@ -327,7 +327,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingChe
         self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
 
     def _validate_network(self) -> None:
-        for_any = isinstance(self.network_config, AgnosticNetConfig | SpecificNetConfig)
+        for_any = self.network_config.for_any
         if self.in_evaluation or (for_any and not self.frozen_parts and self.initial_checkpoint is None):
             return  # a large network takes seconds to build, and these fit any environments
         self._validate_initial_agent(self.network_config.build(self.space_specs), self.network_config)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from rllib_multienv.modules import is_in_parts
+from rllib_multienv.nets import is_in_parts
 
 
 def shrink_and_perturb(

@@ -33,8 +33,8 @@ from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_fir
 from rllib_multienv.learners.learning_rates import learning_rate_schedule
 from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
-from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule, frozen_parameters
-from rllib_multienv.nets import ActorCritic
+from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
+from rllib_multienv.nets import ActorCritic, frozen_parameters
 from rllib_multienv.process import keep_freed_memory, use_assigned_cpus
 
 logger = logging.getLogger("ray.rllib")

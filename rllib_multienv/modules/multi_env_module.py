@@ -1,4 +1,4 @@
-"""The MultiRLModule of an agent: the shared module and its views."""
+"""The MultiRLModule of an agent: the shared module, and a view of it for each environment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,53 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule, MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
-from rllib_multienv.modules.env_view import EnvView
 from rllib_multienv.modules.shared_module import SharedModule
+from rllib_multienv.nets import distribution_for
 from rllib_multienv.spec import SpaceSpec
 
 #: ModuleID of the module that owns every parameter.
 SHARED_MODULE = "shared"
+
+
+class EnvView(TorchRLModule, ValueFunctionAPI):
+    """One environment's view of the shared module: spaces and action distribution, no parameters.
+
+    It behaves like a single-environment RLModule: ``algo.get_module("CartPole-v1").forward_inference({"obs": ...})``.
+    """
+
+    def setup(self) -> None:
+        """Nothing to build; :class:`MultiEnvModule` attaches the shared module."""
+        self.env_id: str = self.model_config["env_id"]
+        self.action_dist_cls = distribution_for(self.model_config["interface"])
+        self._shared: tuple[SharedModule, ...] = ()
+
+    def attach(self, shared: SharedModule) -> None:
+        """Set the module that owns the parameters; in a tuple, so that torch does not count it as a child."""
+        self._shared = (shared,)
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        (shared,) = self._shared
+        return shared.forward_inference({self.env_id: batch})[self.env_id]
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        (shared,) = self._shared
+        return shared.forward_train({self.env_id: batch})[self.env_id]
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        """Values [B] of ``batch["obs"]`` [B, I]."""
+        (shared,) = self._shared
+        return shared.compute_values({self.env_id: {Columns.OBS: batch[Columns.OBS]}})[self.env_id]
+
+    def get_inference_action_dist_cls(self) -> Any:
+        """Categorical over the actions, or a diagonal Gaussian over actions in [-1, 1]."""
+        return self.action_dist_cls
 
 
 class MultiEnvModule(MultiRLModule):
@@ -39,7 +77,7 @@ class MultiEnvModule(MultiRLModule):
             module.attach(self.shared)
 
     def change_environments(self, space_specs: Mapping[str, SpaceSpec]) -> None:
-        """Let the environments be these; what the network knows of those that stay is not touched."""
+        """Add and remove environments; those that stay are not touched."""
         network = self.shared.network
         for env_id in [env_id for env_id in self._rl_modules if env_id != SHARED_MODULE]:
             if env_id not in space_specs:
@@ -88,10 +126,10 @@ def multi_env_module_spec(
     Args:
         network: The network configuration as a dictionary (its ``to_dict()``).
         space_specs: The environments, by env id.
-        inference_only: Whether to leave out what only the value function needs.
+        inference_only: Whether to leave out the critic.
         shared_module_class: Class of the module that owns the parameters.
     """
-    # RLlib asks every specification for spaces; the shared module has none of its own.
+    # RLlib asks every specification for spaces; the shared module does not use them.
     no_space = gym.spaces.Box(-1.0, 1.0, (1,))
     shared = RLModuleSpec(
         module_class=shared_module_class,

@@ -1,15 +1,17 @@
-"""The one RLModule that owns parameters."""
+"""The RLModule that owns all parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import Tensor
 
-from rllib_multienv.nets import ActorCritic, net_config_from_dict
+from rllib_multienv.nets import ActorCritic, Outputs, Part, net_config_from_dict
 
 VF_LOGITS = "vf_logits"
 
@@ -17,55 +19,62 @@ VF_LOGITS = "vf_logits"
 class SharedModule(TorchRLModule, InferenceOnlyAPI):
     """Holds the network of all environments and runs it once for all of them.
 
-    Its batches are keyed by environment, ``{env_id: {"obs": [B_e, I_e]}}``, not by column as an RLModule's usually
-    are: packing happens inside the network. Dropout acts in ``forward_train`` alone, for RLlib's torch modules
-    switch to evaluation mode for the others (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the
-    network configuration as a dictionary) and ``"interfaces"`` (``{env_id: SpaceSpec}``).
+    Batches are keyed by environment, ``{env_id: {"obs": [B_e, I_e]}}``, not by column as an RLModule's usually are:
+    packing happens inside the network. A network with memory also reads ``"state_in"`` and gives ``"state_out"``.
+    Dropout acts in ``forward_train`` only, because RLlib's torch modules switch to evaluation mode for the other
+    forwards (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the network configuration as a dictionary)
+    and ``"interfaces"`` (``{env_id: SpaceSpec}``).
     """
 
     network: ActorCritic
 
     def setup(self) -> None:
-        """Build the network, for inference alone without what only the value function uses."""
+        """Build the network, for inference without the critic."""
         config = net_config_from_dict(self.model_config["network"])
         self.network = config.build(self.model_config["interfaces"])
-        #: Mean and deviation of the values of environments that have their own unit; the network gives values in it.
+        #: Mean and deviation of the values of environments whose values the network gives in a unit of their own.
         self.value_moments: dict[str, tuple[float, float]] = {}
         self._has_dropout = getattr(config, "dropout", 0.0) > 0.0
         if self.inference_only:
             # RLlib 2.60 deletes nested attributes from the wrong object, so it is done here.
-            for name in self.network.critic_only:
-                delattr(self.network, name)
+            self.network.drop_critic()
 
     def train(self, mode: bool = True) -> SharedModule:
-        """Switch to training (or evaluation) mode; nothing is walked over where that is the mode already.
+        """Switch to training (or evaluation) mode, if that is not the mode already.
 
-        RLlib asks for a mode at every forward, and telling it to every layer takes as long as a small network.
+        RLlib asks for a mode at every forward, and setting it in every layer takes as long as a small network.
         """
         return self if mode == self.training else super().train(mode)
 
     def get_non_inference_attributes(self) -> list[str]:
-        """The parts that only the value function uses: runners neither keep nor receive them."""
+        """The parts that only values need: runners neither keep nor receive them."""
         return [f"network.{name}" for name in self.network.critic_only]
+
+    def _run(self, batch: Mapping[str, Any], *parts: Part) -> Outputs:
+        obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
+        state = {e: columns[Columns.STATE_IN] for e, columns in batch.items() if Columns.STATE_IN in columns}
+        outputs: Outputs = self.network(obs, state, parts=parts)
+        return outputs
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Distribution inputs of every environment: ``{env_id: {"action_dist_inputs": [B_e, n or 2A]}}``."""
-        policies = self.network.policy({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
-        return {env_id: {Columns.ACTION_DIST_INPUTS: inputs} for env_id, inputs in policies.items()}
+        outputs = self._run(batch, "actor")
+        result: dict[str, Any] = {e: {Columns.ACTION_DIST_INPUTS: inputs} for e, inputs in outputs.policy.items()}
+        for env_id, state in outputs.state.items():
+            result[env_id][Columns.STATE_OUT] = state
+        return result
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """As :meth:`_forward`, with value predictions ``"vf_preds"`` [B_e], and ``"vf_logits"`` [B_e, K] over bins."""
-        policies, outputs = self.network({env_id: columns[Columns.OBS] for env_id, columns in batch.items()})
-        values = self._in_common_unit(self.network.read_values(outputs))
-        result = {
-            env_id: {Columns.ACTION_DIST_INPUTS: policies[env_id], Columns.VF_PREDS: values[env_id]} for env_id in batch
-        }
+        outputs = self._run(batch, "actor", "critic")
+        values = self._in_common_unit(self.network.read_values(outputs.values))
+        result = {e: {Columns.ACTION_DIST_INPUTS: outputs.policy[e], Columns.VF_PREDS: values[e]} for e in batch}
         if self.network.value_bins is not None:
             for env_id, columns in result.items():
-                columns[VF_LOGITS] = outputs[env_id]
+                columns[VF_LOGITS] = outputs.values[env_id]
         return result
 
-    def _in_common_unit(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _in_common_unit(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The network's values in the unit of rewards."""
         if not self.value_moments:
             return values
@@ -76,15 +85,15 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         return result
 
     @torch.no_grad()
-    def compute_values(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def compute_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Values of every environment's observations, without gradients or dropout: ``{env_id: [B_e]}``."""
-        obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
         # Changing the mode of every layer takes as long as a small network.
         with_dropout = self.training and self._has_dropout
         if with_dropout:
             self.eval()
         try:
-            return self._in_common_unit(self.network.value(obs))
+            outputs = self._run(batch, "critic")
+            return self._in_common_unit(self.network.read_values(outputs.values))
         finally:
             if with_dropout:
                 self.train()

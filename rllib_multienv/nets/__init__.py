@@ -1,13 +1,26 @@
-"""Networks in pure PyTorch: policies and value functions for any mixture of environments."""
+"""Networks in pure PyTorch: policies and value functions for any mixture of environments.
 
-from .action_values import ActionValues, build_action_values
-from .actor_critic import ActorCritic, Interface
+To add a network, write a file with its `NetConfig`, `ActorCritic` and, if the default does not do, `ActionValues`, and
+import it here: files and checkpoints then know it by the config's ``type``.
+"""
+
+from .action_values import ActionValues, NetworkActionValues
+from .actor_critic import ActorCritic, OneEnvironmentActorCritic, Outputs, Part
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
 from .context import with_named_rows
-from .distributions import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
-from .env_parts import env_key, environment_of, owning_environments
+from .heads import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
+from .interface import Interface
+from .memory import Memory, State
 from .mlp import MLPActorCritic, MLPNetConfig
+from .parameters import (
+    env_key,
+    environment_of,
+    frozen_parameters,
+    is_in_parts,
+    owning_environments,
+    parameters_of_parts,
+)
 from .single import SingleActorCritic, SingleNetConfig
 from .specific import SpecificActorCritic, SpecificNetConfig
 
@@ -23,16 +36,24 @@ __all__ = [
     "Interface",
     "MLPActorCritic",
     "MLPNetConfig",
+    "Memory",
     "NetConfig",
+    "NetworkActionValues",
+    "OneEnvironmentActorCritic",
+    "Outputs",
+    "Part",
     "SingleActorCritic",
     "SingleNetConfig",
     "SpecificActorCritic",
     "SpecificNetConfig",
-    "build_action_values",
+    "State",
     "distribution_for",
     "env_key",
     "environment_of",
+    "frozen_parameters",
+    "is_in_parts",
     "net_config_from_dict",
     "owning_environments",
+    "parameters_of_parts",
     "with_named_rows",
 ]

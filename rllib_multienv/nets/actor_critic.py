@@ -1,71 +1,155 @@
-"""What all networks have in common: observations of many environments in, policies and values out."""
+"""Base classes of networks: policies and values of several environments from their observations."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from .value_bins import ValueBins
+from .heads import ValueBins
+from .interface import Interface
+from .memory import Memory, State, remember
 
-__all__ = ["ActorCritic", "Interface"]
+__all__ = ["ActorCritic", "OneEnvironmentActorCritic", "Outputs", "Part"]
+
+Part = Literal["actor", "critic"]
 
 
-class Interface(Protocol):
-    """What a network is told about an environment. `SpaceSpec` satisfies it by structure."""
+class Outputs(NamedTuple):
+    """Result of `ActorCritic.forward`.
 
-    @property
-    def description(self) -> str:
-        """Text by which networks tell environments apart; their ids are labels (see `EnvSpec.description`)."""
+    Attributes:
+        policy: distribution inputs by environment: logits ``[B, n]`` (discrete), or means and log standard deviations,
+            one after the other, ``[B, 2 A]`` (continuous).
+        values: ``[B]`` by environment, or logits ``[B, K]`` over `ActorCritic.value_bins`; see
+            `ActorCritic.read_values`.
+        state: memory state after the last time step; empty without memory.
+    """
 
-    @property
-    def obs_size(self) -> int:
-        """Length of the flat observation."""
-
-    @property
-    def action_size(self) -> int:
-        """Number of actions if discrete, else the length of the flat action."""
-
-    @property
-    def discrete(self) -> bool:
-        """Whether the actions are discrete."""
-
-    @property
-    def action_low(self) -> Sequence[float]:
-        """Lower bounds, one per action component; empty if discrete."""
-
-    @property
-    def action_high(self) -> Sequence[float]:
-        """Upper bounds, one per action component; empty if discrete."""
+    policy: dict[str, Tensor]
+    values: dict[str, Tensor]
+    state: State
 
 
 class ActorCritic(nn.Module, ABC):
-    """Policy and value function for several environments at once.
+    """Policy and value function for several environments at once: ``encode -> remember -> decode``.
 
-    Observations come as ``{env_id: [B, I]}`` with any subset of the known environments and a batch size of
-    each environment's own. Distribution inputs are logits ``[B, n]`` (discrete) or mean and log standard
-    deviation, one after the other, ``[B, 2 A]`` (continuous); values are ``[B]``.
+    Observations come as ``{env_id: [B, I]}`` with any subset of the known environments; batch sizes may differ between
+    environments. A subclass implements `encode` and `decode`, each for the parts ``"actor"`` and ``"critic"``, and has
+    the parameters of the critic in the child ``critic``.
 
     Attributes:
         interfaces: the known environments by id; not part of the state dict.
-        value_bins: the bins over which values are a distribution; None where they are numbers.
-        critic_only: names of the children that only `value` uses. They may be deleted where just the policy is needed.
+        value_bins: bins over which values are a distribution; None if values are numbers.
+        memory: `Memory` of each part; None without memory.
+        shares_encoder: whether actor and critic use the same encoded rows (those of the actor).
+        critic_only: dotted names of the children that only values need; see `drop_critic`.
     """
 
-    critic_only: ClassVar[tuple[str, ...]] = ("critic",)
+    critic_only: ClassVar[tuple[str, ...]] = ("critic", "memory.critic")
 
     def __init__(self) -> None:
         super().__init__()
         self.interfaces: dict[str, Interface] = {}
         self.value_bins: ValueBins | None = None
+        self.memory: nn.ModuleDict | None = None
+        self.shares_encoder = False
+
+    @abstractmethod
+    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+        """Encode observations.
+
+        Args:
+            part: ``"actor"`` or ``"critic"``.
+            obs: ``[B, I]`` by environment, each with at least one row, in the order of their sizes I.
+
+        Returns:
+            ``[R, H]``, the rows of all environments one after the other in the order of ``obs``.
+        """
+
+    @abstractmethod
+    def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """Compute the outputs of a part.
+
+        Args:
+            part: ``"actor"`` or ``"critic"``.
+            rows: ``[R, H]``, as `encode` returns them.
+            counts: number of rows of each environment, in their order.
+
+        Returns:
+            `Outputs.policy` of the actor or `Outputs.values` of the critic.
+        """
+
+    def forward(
+        self,
+        obs: Mapping[str, Tensor],
+        state: State | None = None,
+        first: Mapping[str, Tensor] | None = None,
+        *,
+        parts: Sequence[Part] = ("actor", "critic"),
+    ) -> Outputs:
+        """Policies and values.
+
+        Args:
+            obs: ``[B, I]`` by environment; with memory and ``first`` ``[T * B, I]``, time first.
+            state: memory state before the first time step; an environment that is missing starts afresh.
+            first: bool ``[T, B]`` by environment, whether memory is reset before this time step; None for one time step
+                without resets.
+            parts: the outputs that are wanted; the others are empty.
+
+        Raises:
+            KeyError: an environment is not known.
+            ValueError: observations have another shape than ``[B, I]``.
+        """
+        present = self._check_observations(obs)
+        counts = {env_id: len(value) for env_id, value in present.items()}
+        outputs: dict[Part, dict[str, Tensor]] = {"actor": {}, "critic": {}}
+        next_state: dict[str, dict[str, Tensor]] = {}
+        rows: Tensor | None = None
+        if present:
+            for part in parts:
+                if rows is None or not self.shares_encoder:
+                    rows = self.encode(part, present)
+                    if self.memory is not None and part in self.memory:
+                        rows, states = remember(self.memory[part], part, rows, counts, state, first)  # type: ignore[arg-type]
+                        for env_id, value in states.items():
+                            next_state.setdefault(env_id, {})[part] = value
+                outputs[part] = self.decode(part, rows, counts)
+        if len(present) < len(obs):
+            for part in parts:
+                outputs[part] |= {e: self._no_output(part, e) for e in obs if e not in present}
+        return Outputs(outputs["actor"], outputs["critic"], next_state)
+
+    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Distribution inputs of every environment in ``obs``."""
+        return self.forward(obs, parts=("actor",)).policy
+
+    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values ``[B]`` of every environment in ``obs``."""
+        return self.read_values(self.forward(obs, parts=("critic",)).values)
+
+    def read_values(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values ``[B]`` from `Outputs.values`."""
+        if self.value_bins is None:
+            return dict(outputs)
+        return {env_id: self.value_bins.read(logits) for env_id, logits in outputs.items()}
+
+    def initial_state(self, batch_sizes: Mapping[str, int]) -> State:
+        """Memory state of each environment's copies before their first time step; ``{}`` without memory."""
+        memories = {} if self.memory is None else dict(self.memory.items())
+        return {
+            env_id: {part: cast(Memory, memory).initial_state(size) for part, memory in memories.items()}
+            for env_id, size in batch_sizes.items()
+            if memories
+        }
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment known.
 
         Raises:
-            ValueError: the id is known already, with other sizes.
+            ValueError: the id is known already, with another interface.
         """
         known = self.interfaces.get(env_id)
         if known is not None and known != interface:
@@ -73,51 +157,95 @@ class ActorCritic(nn.Module, ABC):
         self.interfaces[env_id] = interface
 
     def remove_env(self, env_id: str) -> None:
-        """Forget an environment.
+        """Remove an environment.
 
         Raises:
             KeyError: the id is not known.
         """
         if env_id not in self.interfaces:
-            raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+            raise self._unknown(env_id)
         del self.interfaces[env_id]
 
-    def check_observations(self, obs: Mapping[str, Tensor]) -> None:
-        """Check that observations are of known environments and of their sizes.
+    def drop_critic(self) -> None:
+        """Delete the children that only values need."""
+        for name in self.critic_only:
+            parent, _, child = name.rpartition(".")
+            owner = getattr(self, parent) if parent else self
+            if hasattr(owner, child):
+                delattr(owner, child)
 
-        Raises:
-            KeyError: an environment is not known.
-            ValueError: observations have another shape than ``[B, I]``.
-        """
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the policy, and those that policy and values share."""
+        return [p for name, p in self.named_parameters() if not self._of_critic(name)]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """The other parameters."""
+        return [p for name, p in self.named_parameters() if self._of_critic(name)]
+
+    def _of_critic(self, name: str) -> bool:
+        return any(name.startswith(f"{child}.") for child in self.critic_only)
+
+    def _unknown(self, env_id: str) -> KeyError:
+        return KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+
+    def _check_observations(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The observations that have rows, ordered by size, so that equal lengths are neighbours."""
+        found = []
         for env_id, value in obs.items():
-            if env_id not in self.interfaces:
-                raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
-            size = self.interfaces[env_id].obs_size
+            interface = self.interfaces.get(env_id)
+            if interface is None:
+                raise self._unknown(env_id)
+            size = interface.obs_size
             if value.ndim != 2 or value.shape[1] != size:
                 raise ValueError(f"{env_id}: observations have shape {tuple(value.shape)}, expected [B, {size}]")
+            if len(value):
+                found.append((size, env_id, value))
+        if len(found) > 1:
+            found.sort(key=lambda entry: entry[0])
+        return {env_id: value for _, env_id, value in found}
 
-    @abstractmethod
-    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Distribution inputs of every environment in ``obs``."""
+    def _no_output(self, part: Part, env_id: str) -> Tensor:
+        """The output for no rows."""
+        interface, like = self.interfaces[env_id], next(self.parameters())
+        if part == "actor":
+            return like.new_zeros(0, interface.action_size * (1 if interface.discrete else 2))
+        return like.new_zeros(0) if self.value_bins is None else like.new_zeros(0, len(self.value_bins.values))
 
-    @abstractmethod
-    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values ``[B]`` of every environment in ``obs``."""
 
-    def forward(self, obs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Distribution inputs and values, or what values are read from where there are `value_bins`."""
-        return self.policy(obs), self.value(obs)
+class OneEnvironmentActorCritic(ActorCritic):
+    """Base of networks that have the sizes of their only environment.
 
-    def read_values(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values ``[B]`` from the second result of `forward`: ``[B]``, or logits ``[B, K]`` over `value_bins`."""
-        if self.value_bins is None:
-            return dict(outputs)
-        return {env_id: self.value_bins.read(logits) for env_id, logits in outputs.items()}
+    Raises:
+        ValueError: there is no environment, or there are several.
+    """
 
-    @abstractmethod
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the policy, and those that both share."""
+    #: Name of this kind of network in errors.
+    name: ClassVar[str]
 
-    @abstractmethod
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """The remaining parameters."""
+    def __init__(self, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__()
+        if len(interfaces) != 1:
+            raise ValueError(
+                f"{self.name} is for exactly one environment, got {len(interfaces)}: {sorted(interfaces)}; use a "
+                "network for several, such as AgnosticNetConfig or SpecificNetConfig"
+            )
+        ((self.env_id, self.interface),) = interfaces.items()
+        self.interfaces[self.env_id] = self.interface
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """Check that it is the environment that the network was built for.
+
+        Raises:
+            ValueError: it is another environment, or has another interface.
+        """
+        if env_id != self.env_id:
+            raise ValueError(f"{self.name} has one environment, {self.env_id!r}; cannot add {env_id!r}")
+        super().add_env(env_id, interface)
+
+    def remove_env(self, env_id: str) -> None:
+        """Fail: all parameters are that environment's.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self.name} cannot lose its only environment ({env_id!r})")

@@ -1,16 +1,19 @@
-"""Network configs: frozen, validated, JSON-able."""
+"""Network configs: frozen, validated, JSON-able. Files and checkpoints know a network by its config's ``type``."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
-from .actor_critic import ActorCritic, Interface
+from .action_values import ActionValues, NetworkActionValues
+from .actor_critic import ActorCritic
+from .interface import Interface
 
-__all__ = ["NetConfig", "net_config_from_dict", "require", "require_sizes"]
+__all__ = ["NetConfig", "net_config_from_dict", "require", "require_choice", "require_whole"]
 
+#: Config class of each network type.
 _TYPES: dict[str, type[NetConfig]] = {}
 
 
@@ -20,11 +23,16 @@ def require(condition: bool, field: str, value: object, expected: str) -> None:
         raise ValueError(f"{field}={value!r}: must be {expected}")
 
 
-def require_sizes(config: NetConfig, *fields: str) -> None:
-    """Raise a ValueError that names the first of these fields that is no whole number >= 1."""
+def require_whole(config: NetConfig, *fields: str, at_least: int = 1) -> None:
+    """Raise a ValueError that names the first of these fields that is no whole number of at least ``at_least``."""
     for field in fields:
         value = getattr(config, field)
-        require(isinstance(value, int) and value >= 1, field, value, "a whole number >= 1")
+        require(isinstance(value, int) and value >= at_least, field, value, f"a whole number >= {at_least}")
+
+
+def require_choice(config: NetConfig, field: str, choices: Collection[str]) -> None:
+    """Raise a ValueError that names the field unless its value is one of ``choices``."""
+    require(getattr(config, field) in choices, field, getattr(config, field), f"in {list(choices)}")
 
 
 def _nearest(name: object, known: list[str]) -> str:
@@ -34,17 +42,33 @@ def _nearest(name: object, known: list[str]) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetConfig:
-    """Base of the network configs. ``type`` is the name that YAML files and checkpoints use."""
+    """Base of the network configs: a frozen dataclass with a `build` method.
+
+    Defining a subclass makes its ``type`` known to files and checkpoints.
+
+    Attributes:
+        type: name of the network in files and checkpoints.
+        for_any: whether the network can be built for any environments. Other networks are built once when an
+            algorithm's configuration is checked, so that errors come early.
+    """
 
     type: ClassVar[str]
+    for_any: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _TYPES[cls.type] = cls
 
     def build(self, interfaces: Mapping[str, Interface]) -> ActorCritic:
-        """Build the network for these environments."""
-        raise NotImplementedError
+        """Build the network of policy and values for these environments."""
+        raise NotImplementedError(f"{type(self).__name__} must implement build(interfaces) -> ActorCritic")
+
+    def build_critic(self, interfaces: Mapping[str, Interface], *, num_estimates: int = 2) -> ActionValues:
+        """Build action values Q(s, a), for algorithms such as IQL.
+
+        The default has the policy network of `build` for each estimate (see `NetworkActionValues`).
+        """
+        return NetworkActionValues(self.without_dropout().build, interfaces, num_estimates=num_estimates)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read by `net_config_from_dict`."""
@@ -53,12 +77,21 @@ class NetConfig:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """Build from field values; an unknown one is an error that offers the nearest."""
+        """Build from field values.
+
+        Raises:
+            ValueError: a field is unknown (the nearest known one is named), or its value is not allowed.
+        """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in fields:
             if name not in known:
                 raise ValueError(f"unknown field {name!r} of the {cls.type!r} network config; {_nearest(name, known)}")
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+
+    def without_dropout(self) -> Self:
+        """The same network without dropout, if it has a field for that."""
+        has_dropout = any(field.name == "dropout" for field in dataclasses.fields(self))
+        return dataclasses.replace(self, dropout=0.0) if has_dropout else self  # type: ignore[call-arg]
 
 
 def net_config_from_dict(values: Mapping[str, Any]) -> NetConfig:

@@ -1,8 +1,8 @@
-"""Task context: what tells the shared network which environment an observation comes from.
+"""Constants computed from an environment's description: position encodings, position codes, and the task context.
 
-The paper feeds the environment's name and action space. Here a fixed-length vector is *computed* from the
-environment's description, so a new environment has a context without a new parameter, and environments with
-alike names or spaces have alike contexts (docs/deviations.md, 4).
+The paper feeds the environment's name and action space as a learned task embedding. Here a vector of fixed length is
+computed from the description and the spaces, so a new environment has a context without a new parameter, and
+environments with similar descriptions or spaces have similar contexts (docs/deviations.md, 4).
 """
 
 from __future__ import annotations
@@ -11,20 +11,82 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from hashlib import shake_128
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .actor_critic import Interface
-from .env_parts import env_key, insert_part
+from .interface import Interface
+from .parameters import env_key, insert_part
 
-__all__ = ["CONTEXT_SIZE", "TaskContext", "describe", "with_named_rows"]
+__all__ = [
+    "CONTEXT_SIZE",
+    "TaskContext",
+    "decoder_readouts",
+    "describe",
+    "encoder_positions",
+    "position_codes",
+    "position_features",
+    "sinusoidal_encoding",
+    "with_named_rows",
+]
 
+# Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can show to a few
+# times the longest common observation (376).
+_SHORTEST, _LONGEST = 3.0, 1500.0
 _NAME_SIZE = 48
 _BOUND_SIZE = 6
 _LARGEST_BOUND = 1e6
 CONTEXT_SIZE = _NAME_SIZE + 4 + _BOUND_SIZE
+
+
+def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
+    """``[length, d_model]`` sines and cosines (Vaswani et al., 2017) minus their mean over the features.
+
+    The decoder averages over the features; an encoding with a mean would give every position a constant offset of the
+    output before anything is learned (docs/deviations.md, 3).
+    """
+    rates = torch.exp(torch.arange(0, d_model, 2, dtype=torch.float64) * (-math.log(10_000.0) / d_model))
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates
+    table = torch.stack([torch.sin(angles), torch.cos(angles)], -1).flatten(1)[:, :d_model]
+    return table - table.mean(1, keepdim=True)
+
+
+def position_features(length: int, size: int) -> Tensor:
+    """``[length, size]``: a one, then sines and cosines of geometric wavelengths; ``size`` is odd."""
+    count = (size - 1) // 2
+    waves = _SHORTEST * (_LONGEST / _SHORTEST) ** torch.linspace(0, 1, count, dtype=torch.float64)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * (2 * math.pi / waves)
+    ones = torch.ones(length, 1, dtype=torch.float64)
+    return torch.cat([ones, math.sqrt(2) * torch.sin(angles), math.sqrt(2) * torch.cos(angles)], 1)
+
+
+def position_codes(description: str, length: int, size: int) -> Tensor:
+    """``[length, size]`` signs by hashing description and position (feature hashing, Weinberger et al., 2009).
+
+    Codes of different environments or positions are nearly orthogonal, so every environment has directions of its own
+    in shared weights, also a new one, without a new parameter (docs/deviations.md, 1).
+    """
+    # A hash, because the numbers of a random generator may change with its library's version.
+    digests = (shake_128(f"{position} {description}".encode()).digest(-(-size // 8)) for position in range(length))
+    bits = np.unpackbits(np.frombuffer(b"".join(digests), np.uint8)).reshape(length, -1)[:, :size]
+    return torch.from_numpy(2.0 * bits - 1.0)
+
+
+def encoder_positions(description: str, length: int, *, features: int, codes: int) -> Tensor:
+    """``[length, features + codes]``: input of the encoder beside each component of an observation."""
+    return torch.cat([position_features(length, features), position_codes(description, length, codes)], 1)
+
+
+def decoder_readouts(description: str, length: int, d_model: int) -> Tensor:
+    """``[length, d_model]``, 0 or 2: the half of the features that a decoder's output is the mean of.
+
+    Chosen by `position_codes`: each output has a direction of its own, as in an MLP's last layer, and two outputs have
+    a quarter of the features in common (docs/deviations.md, 23).
+    """
+    return 1.0 + position_codes(f"{description} output", length, d_model)
 
 
 def _name_features(description: str) -> Tensor:
@@ -34,8 +96,7 @@ def _name_features(description: str) -> Tensor:
     for size in (2, 3, 4):
         for start in range(len(text) - size + 1):
             code = zlib.crc32(text[start : start + size].encode())
-            # The bucket and the sign come from different bits; crc32 is the same in every process and
-            # version.
+            # The bucket and the sign come from different bits; crc32 is the same in every process and version.
             vector[(code >> 1) % _NAME_SIZE] += 1.0 if code & 1 else -1.0
     norm = vector.norm()
     return vector * (math.sqrt(_NAME_SIZE) / norm) if norm > 0 else vector
@@ -70,7 +131,10 @@ def describe(interface: Interface) -> Tensor:
 
 
 def with_named_rows(state: Mapping[str, Tensor], env_ids: Sequence[str]) -> dict[str, Tensor]:
-    """A state dict of an earlier version, in which the rows of the table are numbered in the order of ``env_ids``."""
+    """Rename the rows of ``context="embedding"`` in a state dict of an earlier version.
+
+    There they are numbered in the order of ``env_ids``.
+    """
 
     def named(name: str) -> str:
         return re.sub(r"\bcontext\.rows\.(\d+)$", lambda m: f"context.rows.{env_key(env_ids[int(m[1])])}", name)
@@ -79,12 +143,11 @@ def with_named_rows(state: Mapping[str, Tensor], env_ids: Sequence[str]) -> dict
 
 
 class TaskContext(nn.Module):
-    """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and
-    sum it").
+    """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and sum it").
 
     Args:
-        mode: ``"computed"``: a shared linear map of `describe`; ``"embedding"``: a learned row per
-            environment, under its `env_key`; ``"none"``: nothing.
+        mode: ``"computed"``: a shared linear map of `describe`; ``"embedding"``: a learned row per environment, under
+            its `env_key`; ``"none"``: nothing.
         d_model: features H.
     """
 
@@ -99,7 +162,7 @@ class TaskContext(nn.Module):
             self.rows = nn.ParameterDict()
 
     def add_env(self, env_id: str, interface: Interface) -> None:
-        """Make an environment's context known."""
+        """Add an environment; ``"embedding"`` gets a new row."""
         if self.mode == "computed":
             self._descriptions[env_id] = describe(interface)
         elif self.mode == "embedding" and env_key(env_id) not in self.rows:
@@ -109,13 +172,13 @@ class TaskContext(nn.Module):
             insert_part(self.rows, env_id, nn.Parameter(row))
 
     def remove_env(self, env_id: str) -> None:
-        """Forget an environment's context."""
+        """Remove an environment."""
         self._descriptions.pop(env_id, None)
         if self.mode == "embedding":
             del self.rows[env_key(env_id)]
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
-        """Refuse the rows of earlier versions, which had numbers: RLlib would ignore them and leave these at random.
+        """Refuse numbered rows of earlier versions: RLlib would ignore them and leave the present rows random.
 
         Raises:
             ValueError: they are in ``state_dict``.
@@ -128,13 +191,13 @@ class TaskContext(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, rows: Tensor, order: tuple[str, ...], membership: Tensor) -> Tensor:
-        """Add to ``rows [R, H]`` the context of each one's environment by ``membership [R, E]`` (one-hot)."""
+        """Add each row's context to ``rows [R, H]``; ``membership [R, E]`` is one-hot over ``order``."""
         if self.mode == "none":
             return rows
         return torch.addmm(rows, membership, self.table(order, rows))
 
     def table(self, env_ids: Sequence[str], like: Tensor) -> Tensor:
-        """The context of each environment, ``[E, H]`` in the dtype and on the device of ``like``; zeros without any."""
+        """Contexts ``[E, H]`` in the dtype and on the device of ``like``; zeros for mode ``"none"``."""
         if self.mode == "none":
             return like.new_zeros(len(env_ids), self.d_model)
         if self.mode == "embedding":

@@ -1,9 +1,9 @@
-"""Where the samples of a mapping ``{env_id: [B, I]}`` go in the packed tensors of the agnostic network."""
+"""Layouts: the order of samples and outputs in the packed tensors of the agnostic network."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .actor_critic import Interface
-from .positions import decoder_readouts, sinusoidal_encoding
-from .segments import Segments
+from .context import decoder_readouts, sinusoidal_encoding
+from .interface import Interface
+from .packed import Segments
 
 __all__ = ["DecoderLayout", "Layout", "LayoutCache", "build_layout"]
 
@@ -23,54 +23,52 @@ _KEPT_LAYOUTS = 32
 
 @dataclass(frozen=True)
 class DecoderLayout:
-    """The outputs of one decoder.
+    """The outputs of one decoder: one sequence per sample, as long as the environment's action.
 
     Attributes:
-        segments: one sequence per sample, as long as the environment's action.
-        sources: which rows each environment's sequences repeat.
+        segments: the sequences.
+        sources: rows, number of rows and sequence length of each environment, see `repeat_rows`.
         positions: ``[max_length, H]`` position encodings.
-        outputs: ``(env_id, first token, one past the last token, action size)``.
-        readouts: ``[num_tokens, H]``, see `decoder_readouts`; None where every output is the mean of all features.
+        outputs: ``(env_id, first token, one past the last token, action size)`` of each environment.
+        readouts: ``[N, H]``, see `decoder_readouts`; None if every output is the mean of all features.
     """
 
     segments: Segments
-    sources: tuple[tuple[int, int], ...]
+    sources: tuple[tuple[int, int, int], ...]
     positions: Tensor
     outputs: tuple[tuple[str, int, int, int], ...]
     readouts: Tensor | None
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """Cut ``[num_tokens]`` (or ``[num_tokens, 2]``) into ``{env_id: [B, A]}`` (or ``[B, A, 2]``)."""
+        """Cut ``[N]`` (or ``[N, K]``) into ``{env_id: [B, A]}`` (or ``[B, A, K]``)."""
         return {env_id: flat[start:stop].view(-1, size, *flat.shape[1:]) for env_id, start, stop, size in self.outputs}
 
     @cached_property
     def of_tasks(self) -> DecoderLayout:
         """The same environments with a single row each, in the order of ``outputs``."""
         rows = {env_id: (row, 1) for row, (env_id, *_) in enumerate(self.outputs)}
-        outputs = [(env_id, size) for env_id, _, _, size in self.outputs]
+        sizes = {env_id: size for env_id, _, _, size in self.outputs}
         readouts = None
         if self.readouts is not None:
             readouts = {env_id: self.readouts[start : start + size] for env_id, start, _, size in self.outputs}
         with _constants():
-            return _decoder_layout(outputs, rows, self.positions, readouts)
+            return _decoder_layout(sizes, rows, self.positions, readouts)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The packed order of one batch: environments by observation size, so that equal lengths are neighbours.
+    """The packed order of one batch.
 
     Attributes:
-        order: environments with at least one sample, in packed order.
-        empty: environments without samples.
+        order: the environments.
         segments: the encoder's sequences, one token per observation component.
-        positions: ``[U, P]`` position features of every component of every environment, in that order.
-        blocks: number of samples and of components of every environment, in that order.
-        membership: ``[R, E]`` one-hot: which environment (by ``order``) a row belongs to.
+        positions: ``[U, P]`` position features of every component of every environment.
+        blocks: number of samples and of components of every environment.
+        membership: ``[R, E]`` one-hot: the environment of each row.
         logits, gaussian, value: layouts of the decoders; None without an environment of that kind.
     """
 
     order: tuple[str, ...]
-    empty: tuple[str, ...]
     segments: Segments
     positions: Tensor
     blocks: tuple[tuple[int, int], ...]
@@ -85,13 +83,13 @@ class Layout:
 
 
 class LayoutCache:
-    """The layouts of the batch sizes seen last: a runner or a learner meets the same few again and again."""
+    """The layouts of the most recent batch sizes: runners and learners use the same few again and again."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Any, Layout] = OrderedDict()
 
     def get(self, counts: Mapping[str, int], like: Tensor, build: Callable[[], Layout]) -> Layout:
-        """The layout of ``counts`` with dtype and device of ``like``; ``build`` makes one that is not there."""
+        """The layout of ``counts`` with dtype and device of ``like``, made by ``build`` if it is not there."""
         key = (like.dtype, like.device, tuple(counts.items()))
         layout = self._kept.get(key)
         if layout is None:
@@ -103,38 +101,38 @@ class LayoutCache:
         return layout
 
     def clear(self) -> None:
-        """Forget all: the environments are others."""
+        """Drop all layouts, when environments have changed."""
         self._kept.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Layouts are cheap to build again: copies and pickles go without."""
+        """Copies and pickles are empty."""
         return {"_kept": OrderedDict()}
 
 
 @contextmanager
 def _constants() -> Iterator[None]:
-    """Not in inference mode: the constants of a layout outlive the call and training saves them for its backward."""
+    """Not in inference mode: a layout's constants outlive the call, and training saves them for its backward."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
 def _decoder_layout(
-    order: Sequence[tuple[str, int]],
+    sizes: Mapping[str, int],
     rows: Mapping[str, tuple[int, int]],
     positions: Tensor,
-    readouts_of: Mapping[str, Tensor] | None,
+    readouts: Mapping[str, Tensor] | None,
 ) -> DecoderLayout:
     outputs, start = [], 0
-    for env_id, size in order:
+    for env_id, size in sizes.items():
         stop = start + size * rows[env_id][1]
         outputs.append((env_id, start, stop, size))
         start = stop
-    segments = Segments.of((size, rows[env_id][1]) for env_id, size in order)
-    sources = tuple(rows[env_id] for env_id, _ in order)
-    readouts = None
-    if readouts_of is not None:
-        readouts = torch.cat([readouts_of[env_id].repeat(rows[env_id][1], 1) for env_id, _ in order]).to(positions)
-    return DecoderLayout(segments, sources, positions, tuple(outputs), readouts)
+    sources = tuple((*rows[env_id], size) for env_id, size in sizes.items())
+    repeated = None
+    if readouts is not None:
+        repeated = torch.cat([readouts[env_id].repeat(rows[env_id][1], 1) for env_id in sizes]).to(positions)
+    segments = Segments.of((size, count) for _, count, size in sources)
+    return DecoderLayout(segments, sources, positions, tuple(outputs), repeated)
 
 
 def build_layout(
@@ -149,50 +147,45 @@ def build_layout(
     """Lay out samples of several environments.
 
     Args:
-        counts: number of samples of each.
+        counts: number of samples of each, at least one, in the order in which they are packed; environments of equal
+            observation sizes should be neighbours.
         interfaces: their sizes and kinds of actions.
         d_model: features H.
-        positions_of: what the encoder is given beside each component of an environment's observation, ``[I, P]``.
-        with_readouts: whether decoders read each output from features of its own, see `decoder_readouts`.
-        like: whose dtype and device the constants have.
+        positions_of: position features ``[I, P]`` of the components of an environment's observation.
+        with_readouts: whether decoders read each output from different features, see `decoder_readouts`.
+        like: tensor with the dtype and device of the constants.
     """
-    present = [env_id for env_id, count in counts.items() if count]
-    order = sorted(present, key=lambda env_id: interfaces[env_id].obs_size)
     rows: dict[str, tuple[int, int]] = {}
     start = 0
-    for env_id in order:
-        rows[env_id] = (start, counts[env_id])
-        start += counts[env_id]
-    blocks = tuple((counts[env_id], interfaces[env_id].obs_size) for env_id in order)
-    segments = Segments.of((length, count) for count, length in blocks)
+    for env_id, count in counts.items():
+        rows[env_id] = (start, count)
+        start += count
+    blocks = tuple((count, interfaces[env_id].obs_size) for env_id, count in counts.items())
+
+    def decoder(sizes: Mapping[str, int]) -> DecoderLayout | None:
+        if not sizes:
+            return None
+        ordered = dict(sorted(sizes.items(), key=lambda pair: pair[1]))
+        encoding = sinusoidal_encoding(max(ordered.values()), d_model).to(like)
+        readouts = None
+        if with_readouts:
+            readouts = {e: decoder_readouts(interfaces[e].description, n, d_model) for e, n in ordered.items()}
+        return _decoder_layout(ordered, rows, encoding, readouts)
+
+    def action_sizes(*, discrete: bool) -> dict[str, int]:
+        return {e: interfaces[e].action_size for e in counts if interfaces[e].discrete == discrete}
+
     with _constants():
-        membership = torch.zeros(start, len(order), dtype=like.dtype, device=like.device)
-        for index, env_id in enumerate(order):
-            membership[rows[env_id][0] : sum(rows[env_id]), index] = 1.0
-
-        def by_action(discrete: bool) -> list[tuple[str, int]]:
-            chosen = [
-                (env_id, interfaces[env_id].action_size) for env_id in order if interfaces[env_id].discrete == discrete
-            ]
-            return sorted(chosen, key=lambda pair: pair[1])
-
-        def decoder(outputs: list[tuple[str, int]]) -> DecoderLayout | None:
-            if not outputs:
-                return None
-            encoding = sinusoidal_encoding(max(size for _, size in outputs), d_model).to(like)
-            readouts = None
-            if with_readouts:
-                readouts = {e: decoder_readouts(interfaces[e].description, size, d_model) for e, size in outputs}
-            return _decoder_layout(outputs, rows, encoding, readouts)
-
+        membership = torch.zeros(start, len(counts), dtype=like.dtype, device=like.device)  # [R, E]
+        for index, (first, count) in enumerate(rows.values()):
+            membership[first : first + count, index] = 1.0
         return Layout(
-            order=tuple(order),
-            empty=tuple(env_id for env_id, count in counts.items() if not count),
-            segments=segments,
-            positions=torch.cat([positions_of(env_id) for env_id in order]).to(like) if order else like.new_zeros(0, 0),
+            order=tuple(counts),
+            segments=Segments.of((length, count) for count, length in blocks),
+            positions=torch.cat([positions_of(env_id) for env_id in counts]).to(like),
             blocks=blocks,
             membership=membership,
-            logits=decoder(by_action(True)),
-            gaussian=decoder(by_action(False)),
-            value=decoder([(env_id, 1) for env_id in order]),
+            logits=decoder(action_sizes(discrete=True)),
+            gaussian=decoder(action_sizes(discrete=False)),
+            value=decoder(dict.fromkeys(counts, 1)),
         )

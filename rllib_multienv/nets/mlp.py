@@ -1,24 +1,22 @@
-"""A plain MLP actor-critic for one environment, for comparisons."""
+"""A plain MLP network for one environment, for comparisons."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from .actor_critic import Interface
-from .config import NetConfig, require
-from .distributions import gaussian_inputs
-from .one_environment import OneEnvironmentActorCritic, the_only
+from .action_values import ActionValues
+from .actor_critic import OneEnvironmentActorCritic, Part
+from .config import NetConfig, require, require_choice
+from .heads import gaussian_inputs
+from .interface import Interface
+from .layers import ACTIVATIONS, mlp
 
-__all__ = ["ACTIVATIONS", "MLPActorCritic", "MLPNetConfig", "mlp"]
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
+__all__ = ["MLPActionValues", "MLPActorCritic", "MLPNetConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,70 +38,82 @@ class MLPNetConfig(NetConfig):
     def __post_init__(self) -> None:
         """Check the fields."""
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        require(
-            all(isinstance(n, int) and n >= 1 for n in self.hidden),
-            "hidden",
-            self.hidden,
-            "whole numbers >= 1",
-        )
-        require(self.activation in ACTIVATIONS, "activation", self.activation, f"in {list(ACTIVATIONS)}")
+        whole = all(isinstance(n, int) and n >= 1 for n in self.hidden)
+        require(whole, "hidden", self.hidden, "whole numbers >= 1")
+        require_choice(self, "activation", list(ACTIVATIONS))
 
     def build(self, interfaces: Mapping[str, Interface]) -> MLPActorCritic:
-        """Build the network; there must be exactly one environment."""
-        return MLPActorCritic(self, *the_only(self, interfaces))
+        """Build the network.
 
+        Raises:
+            ValueError: there is no environment, or there are several.
+        """
+        return MLPActorCritic(self, interfaces)
 
-def mlp(sizes: list[int], activation: type[nn.Module], last_gain: float) -> nn.Sequential:
-    """Linear layers with orthogonal weights and zero biases; gain sqrt(2), the last one ``last_gain``."""
-    layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        last = index == len(sizes) - 2
-        linear = nn.Linear(fan_in, fan_out)
-        nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2))
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, activation()]
-    return nn.Sequential(*layers)
+    def build_critic(self, interfaces: Mapping[str, Interface], *, num_estimates: int = 2) -> MLPActionValues:
+        """Build action values for the only environment."""
+        return MLPActionValues(self, interfaces, num_estimates=num_estimates)
 
 
 class MLPActorCritic(OneEnvironmentActorCritic):
-    """Separate MLPs for policy and value; the log standard deviation is learned, starts at 0.
+    """Separate MLPs for policy and value; the log standard deviation is learned and starts at 0.
 
     See docs/deviations.md, 7.
     """
 
     name = "an MLP network"
 
-    def __init__(self, config: MLPNetConfig, env_id: str, interface: Interface) -> None:
-        super().__init__(env_id, interface)
+    def __init__(self, config: MLPNetConfig, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__(interfaces)
         self.config = config
+        obs_size, action_size = self.interface.obs_size, self.interface.action_size
         activation = ACTIVATIONS[config.activation]
-        self.actor = mlp([interface.obs_size, *config.hidden, interface.action_size], activation, 0.01)
-        self.critic = mlp([interface.obs_size, *config.hidden, 1], activation, 1.0)
-        self.log_std = None if interface.discrete else nn.Parameter(torch.zeros(interface.action_size))
+        self.actor = mlp([obs_size, *config.hidden, action_size], activation, 0.01)
+        self.critic = mlp([obs_size, *config.hidden, 1], activation, 1.0)
+        self.log_std = None if self.interface.discrete else nn.Parameter(torch.zeros(action_size))
 
-    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActorCritic.policy`."""
-        outputs = {}
-        for env_id, value in self._checked(obs).items():
-            out = self.actor(value)
-            if self.log_std is not None:
-                out = gaussian_inputs(out, self.log_std.expand_as(out), squash_mean=self.config.squash_mean)
-            outputs[env_id] = out
-        return outputs
+    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+        """See `ActorCritic.encode`."""
+        layers = list(self.actor if part == "actor" else self.critic)
+        rows = obs[self.env_id].to(cast(nn.Linear, layers[0]).weight.dtype)
+        for layer in layers[:-1]:
+            rows = layer(rows)
+        return rows
 
-    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActorCritic.value`."""
-        return {env_id: self.critic(value).squeeze(1) for env_id, value in self._checked(obs).items()}
+    def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """See `ActorCritic.decode`."""
+        if part == "critic":
+            return {self.env_id: self.critic[-1](rows).squeeze(1)}
+        outputs = self.actor[-1](rows)
+        if self.log_std is not None:
+            outputs = gaussian_inputs(outputs, self.log_std.expand_as(outputs), squash_mean=self.config.squash_mean)
+        return {self.env_id: outputs}
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """See `ActorCritic.actor_parameters`."""
         return [*self.actor.parameters(), *([] if self.log_std is None else [self.log_std])]
 
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """See `ActorCritic.critic_parameters`."""
-        return list(self.critic.parameters())
 
-    def _checked(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        self.check_observations(obs)
-        first = cast(nn.Linear, self.actor[0])  # looking for it among the parameters takes as long as a layer
-        return {env_id: value.to(first.weight.dtype) for env_id, value in obs.items()}
+class MLPActionValues(ActionValues):
+    """Q of one environment by plain MLPs of the same sizes, so that each of their layers is one batched product."""
+
+    def __init__(self, config: MLPNetConfig, interfaces: Mapping[str, Interface], *, num_estimates: int) -> None:
+        super().__init__(interfaces)
+        ((self.env_id, inputs),) = self.inputs.items()
+        sizes = [inputs.obs_size, *config.hidden, inputs.action_size]
+        nets = [mlp(sizes, ACTIVATIONS[config.activation], 1.0) for _ in range(num_estimates)]
+        linears = [[layer for layer in net if isinstance(layer, nn.Linear)] for net in nets]
+        self.activation = ACTIVATIONS[config.activation]()
+        self.weights = nn.ParameterList(
+            torch.stack([layer.weight.detach().T for layer in layers]) for layers in zip(*linears, strict=True)
+        )  # each [num_estimates, fan_in, fan_out]
+        self.biases = nn.ParameterList(
+            torch.stack([layer.bias.detach()[None] for layer in layers]) for layers in zip(*linears, strict=True)
+        )  # each [num_estimates, 1, fan_out]
+
+    def all_values(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `ActionValues.all_values`."""
+        hidden = inputs[self.env_id].expand(len(self.weights[0]), -1, -1)  # [num_estimates, B, I]
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.baddbmm(bias, hidden if number == 0 else self.activation(hidden), weight)
+        return {self.env_id: hidden}  # [num_estimates, B, n]

@@ -1,28 +1,24 @@
-"""Sequence embeddings: what turns a packed sequence of tokens into one in which each token knows of the
-    others.
+"""Sequence embeddings: residual layers that let each token of a packed sequence depend on the others.
 
-Each has the constructor ``(d_model, d_state, num_layers, dropout)`` and the call
-``(tokens [N, H], segments) -> [N, H]``, and ``scale_output(factor)`` for the start; `SEQUENCE_EMBEDDINGS`
-maps the config's ``embedding`` to the class.
+Each class has the constructor ``(d_model, d_state, num_layers, dropout)``, the call ``(tokens [N, H], segments) ->
+[N, H]``, and ``scale_output(factor)``, which scales what its layers add to the tokens at the start.
+`SEQUENCE_EMBEDDINGS` maps the config's ``embedding`` to the class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .gru import GRUEmbedding
-from .kernel_cache import KernelBank
-from .packed_ops import causal_convolution
-from .s4 import S4Kernels
-from .s4d import S4DKernels
-from .segments import Segments
+from .kernels import KernelBank, S4DKernels, S4Kernels
+from .packed import Segments, causal_convolution
 
-__all__ = ["SEQUENCE_EMBEDDINGS", "ConvolutionEmbedding", "S4DEmbedding", "S4Embedding"]
+__all__ = ["SEQUENCE_EMBEDDINGS", "ConvolutionEmbedding", "GRUEmbedding"]
 
 
 class MixingLayer(nn.Module):
@@ -37,7 +33,7 @@ class MixingLayer(nn.Module):
     def forward(self, tokens: Tensor, kernel: Tensor, segments: Segments) -> Tensor:
         """``[N, H]`` to ``[N, H]`` with the convolution kernel ``[L, H]``."""
         mixed = F.gelu(causal_convolution(self.norm(tokens), kernel, segments))
-        mixed = F.glu(self.linear(mixed), -1)
+        mixed = F.glu(self.linear(mixed), -1)  # [N, 2H] to [N, H]
         if self.dropout and self.training:
             mixed = F.dropout(mixed, self.dropout)
         return tokens + mixed
@@ -51,10 +47,7 @@ class MixingLayer(nn.Module):
 
 
 class ConvolutionEmbedding(nn.Module):
-    """A stack of convolution layers.
-
-    The kernels of the whole stack are computed in one go and once per call, for the longest sequence.
-    """
+    """S4 or S4D layers. The kernels of the whole stack are computed together, for the longest sequence."""
 
     def __init__(
         self,
@@ -80,22 +73,55 @@ class ConvolutionEmbedding(nn.Module):
             cast(MixingLayer, layer).scale_output(factor)
 
 
-class S4Embedding(ConvolutionEmbedding):
-    """S4 layers (see `S4Kernels`)."""
+class GRULayer(nn.Module):
+    """One pre-norm residual layer: bidirectional GRU, linear.
+
+    Each direction has ``d_model / 2`` units, so that both together have the width of the tokens. A GRU's states lie in
+    (-1, 1); the linear layer lets the layer add more than that.
+    """
+
+    def __init__(self, d_model: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.gru = nn.GRU(d_model, d_model // 2, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(d_model, d_model)
+        self.dropout = dropout
+
+    def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
+        """``[N, H]`` to ``[N, H]``."""
+        normed = self.norm(tokens)
+        parts = [self.gru(group.tokens(normed))[0].flatten(0, 1) for group in segments.groups]
+        states = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return tokens + F.dropout(self.linear(states), self.dropout, self.training)
+
+    @torch.no_grad()
+    def scale_output(self, factor: float) -> None:
+        """Scale what the layer adds to its input."""
+        self.linear.weight.mul_(factor)
+        self.linear.bias.zero_()
+
+
+class GRUEmbedding(nn.Module):
+    """Bidirectional GRU layers; ``d_state`` is not used."""
 
     def __init__(self, d_model: int, d_state: int, num_layers: int, dropout: float) -> None:
-        super().__init__(S4Kernels, d_model, d_state, num_layers, dropout)
+        super().__init__()
+        self.layers = nn.ModuleList(GRULayer(d_model, dropout) for _ in range(num_layers))
 
+    def forward(self, tokens: Tensor, segments: Segments) -> Tensor:
+        """Embed every sequence of the packed ``[N, H]``."""
+        for layer in self.layers:
+            tokens = layer(tokens, segments)
+        return tokens
 
-class S4DEmbedding(ConvolutionEmbedding):
-    """S4D layers (see `S4DKernels`)."""
-
-    def __init__(self, d_model: int, d_state: int, num_layers: int, dropout: float) -> None:
-        super().__init__(S4DKernels, d_model, d_state, num_layers, dropout)
+    def scale_output(self, factor: float) -> None:
+        """Scale what every layer adds to its input."""
+        for layer in self.layers:
+            cast(GRULayer, layer).scale_output(factor)
 
 
 SEQUENCE_EMBEDDINGS: dict[str, Callable[[int, int, int, float], ConvolutionEmbedding | GRUEmbedding]] = {
-    "s4": S4Embedding,
-    "s4d": S4DEmbedding,
+    "s4": partial(ConvolutionEmbedding, S4Kernels),
+    "s4d": partial(ConvolutionEmbedding, S4DKernels),
     "gru": GRUEmbedding,
 }

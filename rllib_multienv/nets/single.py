@@ -1,4 +1,4 @@
-"""The paper's single-environment agent: residual MLPs for one environment, the baseline of transfer (section 4.2)."""
+"""The paper's single-environment network: residual MLPs, the baseline of transfer (section 4.2)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .actor_critic import Interface
-from .config import NetConfig, require, require_sizes
-from .distributions import gaussian_inputs
-from .log_std import bounded_log_std
-from .one_environment import OneEnvironmentActorCritic, the_only
-from .residual_mlp import ResidualMLP, input_layer, output_layer
+from .actor_critic import OneEnvironmentActorCritic, Part
+from .config import NetConfig, require, require_whole
+from .heads import bounded_log_std, gaussian_inputs
+from .interface import Interface
+from .layers import ResidualMLP, input_layer, output_layer
 
-__all__ = ["SingleActorCritic", "SingleNetConfig", "SingleTower"]
+__all__ = ["SingleActorCritic", "SingleNetConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class SingleNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        require_sizes(self, "width", "depth")
+        require_whole(self, "width", "depth")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
 
     @classmethod
@@ -48,23 +47,16 @@ class SingleNetConfig(NetConfig):
         return cls(**(fields | changes))
 
     def build(self, interfaces: Mapping[str, Interface]) -> SingleActorCritic:
-        """Build the network; there must be exactly one environment.
+        """Build the network.
 
         Raises:
-            ValueError: there is none, or there are several.
+            ValueError: there is no environment, or there are several.
         """
-        return SingleActorCritic(self, *the_only(self, interfaces))
+        return SingleActorCritic(self, interfaces)
 
 
-class SingleTower(nn.Module):
-    """A residual MLP from ``[B, inputs]`` to ``[B, outputs]``: of the actor, the critic, or an action value.
-
-    Args:
-        config: its sizes.
-        inputs: features of the input.
-        outputs: features of the output.
-        gain: size of the outputs at the start.
-    """
+class _Tower(nn.Module):
+    """A residual MLP from ``[B, inputs]`` to ``[B, outputs]``, whose outputs start with size ``gain``."""
 
     def __init__(self, config: SingleNetConfig, inputs: int, outputs: int, gain: float) -> None:
         super().__init__()
@@ -72,14 +64,9 @@ class SingleTower(nn.Module):
         self.middle = ResidualMLP(config.width, config.depth, config.width, config.dropout)
         self.decoder = output_layer(config.width, outputs, gain)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``[B, inputs]`` to ``[B, outputs]``."""
-        outputs: Tensor = self.decoder(self.middle(self.encoder(inputs.to(self.encoder.weight))))
-        return outputs
-
 
 class SingleActorCritic(OneEnvironmentActorCritic):
-    """Residual MLPs for policy and value, separate.
+    """Separate residual MLPs for policy and value.
 
     The log standard deviation comes from the network (section 3.1 of the paper), lies in (-5, 2) and starts at about
     -0.5; means and logits start near 0 (docs/deviations.md, 19). Names in the state dict: ``actor.encoder``,
@@ -88,33 +75,25 @@ class SingleActorCritic(OneEnvironmentActorCritic):
 
     name = "a single-environment network"
 
-    def __init__(self, config: SingleNetConfig, env_id: str, interface: Interface) -> None:
-        super().__init__(env_id, interface)
+    def __init__(self, config: SingleNetConfig, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__(interfaces)
         self.config = config
-        self.discrete = interface.discrete
-        outputs = interface.action_size * (1 if interface.discrete else 2)
-        self.actor = SingleTower(config, interface.obs_size, outputs, 0.01)
-        self.critic = SingleTower(config, interface.obs_size, 1, 1.0)
+        outputs = self.interface.action_size * (1 if self.interface.discrete else 2)
+        self.actor = _Tower(config, self.interface.obs_size, outputs, 0.01)
+        self.critic = _Tower(config, self.interface.obs_size, 1, 1.0)
 
-    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActorCritic.policy`."""
-        self.check_observations(obs)
-        outputs = {env_id: self.actor(value) for env_id, value in obs.items()}
-        return outputs if self.discrete else {env_id: self._gaussian(out) for env_id, out in outputs.items()}
+    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+        """See `ActorCritic.encode`."""
+        tower = self.actor if part == "actor" else self.critic
+        rows: Tensor = tower.middle(tower.encoder(obs[self.env_id].to(tower.encoder.weight)))
+        return rows
 
-    def _gaussian(self, outputs: Tensor) -> Tensor:
-        mean, raw = outputs.chunk(2, 1)
-        return gaussian_inputs(mean, bounded_log_std(raw), squash_mean=self.config.squash_mean)
-
-    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActorCritic.value`."""
-        self.check_observations(obs)
-        return {env_id: self.critic(value).squeeze(1) for env_id, value in obs.items()}
-
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """See `ActorCritic.actor_parameters`."""
-        return list(self.actor.parameters())
-
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """See `ActorCritic.critic_parameters`."""
-        return list(self.critic.parameters())
+    def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """See `ActorCritic.decode`."""
+        if part == "critic":
+            return {self.env_id: self.critic.decoder(rows).squeeze(1)}
+        outputs = self.actor.decoder(rows)
+        if not self.interface.discrete:
+            mean, raw = outputs.chunk(2, 1)  # each [B, A]
+            outputs = gaussian_inputs(mean, bounded_log_std(raw), squash_mean=self.config.squash_mean)
+        return {self.env_id: outputs}

@@ -1,4 +1,4 @@
-"""The paper's multi-environment specific agent: encoders and decoders for each environment, a shared middle."""
+"""The paper's multi-environment specific network: encoders and decoders for each environment, a shared middle."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .actor_critic import ActorCritic, Interface
-from .config import NetConfig, require, require_sizes
-from .distributions import gaussian_inputs
-from .env_parts import env_key, insert_part
-from .log_std import bounded_log_std
-from .residual_mlp import ResidualMLP, input_layer, output_layer
+from .actor_critic import ActorCritic, Part
+from .config import NetConfig, require, require_whole
+from .heads import bounded_log_std, gaussian_inputs
+from .interface import Interface
+from .layers import ResidualMLP, input_layer, output_layer
+from .parameters import env_key, insert_part
 
 __all__ = ["SpecificActorCritic", "SpecificNetConfig"]
 
@@ -33,6 +33,7 @@ class SpecificNetConfig(NetConfig):
     """
 
     type: ClassVar[str] = "specific"
+    for_any: ClassVar[bool] = True
 
     width: int = 64
     encoder_depth: int = 1
@@ -43,7 +44,7 @@ class SpecificNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        require_sizes(self, "width", "encoder_depth", "middle_depth", "decoder_depth")
+        require_whole(self, "width", "encoder_depth", "middle_depth", "decoder_depth")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
 
     @classmethod
@@ -53,12 +54,12 @@ class SpecificNetConfig(NetConfig):
         return cls(**(fields | changes))
 
     def build(self, interfaces: Mapping[str, Interface]) -> SpecificActorCritic:
-        """Build the network for these environments; others can be added later, and get parameters of their own."""
+        """Build the network for these environments; others can be added later and get new parameters."""
         return SpecificActorCritic(self, interfaces)
 
 
 class _Tower(nn.Module):
-    """Actor or critic: an encoder and decoders for each environment, and what is between for all of them."""
+    """Actor or critic: an encoder and decoders for each environment, and a shared residual MLP between them."""
 
     def __init__(self, config: SpecificNetConfig) -> None:
         super().__init__()
@@ -88,25 +89,27 @@ class _Tower(nn.Module):
         del self.encoder[env_key(env_id)]
         del self.decoders[env_key(env_id)]
 
-    def forward(self, obs: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Outputs of every environment's decoders: ``{env_id: {name: [B, size]}}``."""
-        if not obs:
-            return {}
+    def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """``[R, H]`` from observations ``{env_id: [B, I]}``."""
         like = next(self.middle.parameters())
-        encoded = [self.encoder[env_key(env_id)](value.to(like)) for env_id, value in obs.items()]  # each [B_e, H]
-        rows = self.middle(torch.cat(encoded)).split([len(value) for value in encoded])
+        encoded = [self.encoder[env_key(env_id)](value.to(like)) for env_id, value in obs.items()]  # each [B, H]
+        rows: Tensor = self.middle(torch.cat(encoded))
+        return rows
+
+    def decode(self, rows: Tensor, counts: Mapping[str, int]) -> dict[str, dict[str, Tensor]]:
+        """Outputs of every environment's decoders: ``{env_id: {name: [B, size]}}``."""
         return {
             env_id: {name: decoder(own) for name, decoder in self.decoders[env_key(env_id)].items()}  # type: ignore[operator]
-            for env_id, own in zip(obs, rows, strict=True)
+            for env_id, own in zip(counts, rows.split(list(counts.values())), strict=True)
         }
 
 
 class SpecificActorCritic(ActorCritic):
-    """Policy and value of many environments, with parameters of their own for each (paper, section 4.2).
+    """Policy and value of many environments, with parameters for each of them (paper, section 4.2).
 
-    What is an environment's own runs for its samples alone, the shared middle once for all. An environment that is
-    added begins with fresh parameters; one that is removed leaves nothing behind. There is no task context. Names in
-    the state dict: ``actor.encoder.env:ID``, ``actor.middle``, ``actor.decoders.env:ID.{logits,mean,log_std}``,
+    An environment's own layers run for its samples alone, the shared middle once for all. An environment that is added
+    starts with fresh parameters; one that is removed leaves nothing behind. There is no task context. Names in the
+    state dict: ``actor.encoder.env:ID``, ``actor.middle``, ``actor.decoders.env:ID.{logits,mean,log_std}``,
     ``critic.encoder.env:ID``, ``critic.middle``, ``critic.decoders.env:ID.value`` (see `env_key`).
 
     Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
@@ -121,7 +124,7 @@ class SpecificActorCritic(ActorCritic):
             self.add_env(env_id, interface)
 
     def add_env(self, env_id: str, interface: Interface) -> None:
-        """See `ActorCritic.add_env`; a new environment gets parameters of its own."""
+        """See `ActorCritic.add_env`; a new environment gets new parameters."""
         is_new = env_id not in self.interfaces
         super().add_env(env_id, interface)
         if not is_new:
@@ -141,29 +144,22 @@ class SpecificActorCritic(ActorCritic):
 
     @property
     def _has_critic(self) -> bool:
-        """False where this network was reduced to its policy."""
+        """False after `drop_critic`."""
         return hasattr(self, "critic")
 
-    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActorCritic.policy`."""
-        self.check_observations(obs)
-        return {env_id: self._policy_inputs(decoded) for env_id, decoded in self.actor(obs).items()}
+    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+        """See `ActorCritic.encode`."""
+        tower = self.actor if part == "actor" else self.critic
+        return tower.encode(obs)
+
+    def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """See `ActorCritic.decode`."""
+        if part == "critic":
+            return {env_id: decoded["value"].squeeze(1) for env_id, decoded in self.critic.decode(rows, counts).items()}
+        return {env_id: self._policy_inputs(decoded) for env_id, decoded in self.actor.decode(rows, counts).items()}
 
     def _policy_inputs(self, decoded: Mapping[str, Tensor]) -> Tensor:
         if "logits" in decoded:
             return decoded["logits"]
         log_std = bounded_log_std(decoded["log_std"])
         return gaussian_inputs(decoded["mean"], log_std, squash_mean=self.config.squash_mean)
-
-    def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActorCritic.value`."""
-        self.check_observations(obs)
-        return {env_id: decoded["value"].squeeze(1) for env_id, decoded in self.critic(obs).items()}
-
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """See `ActorCritic.actor_parameters`."""
-        return list(self.actor.parameters())
-
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """See `ActorCritic.critic_parameters`."""
-        return list(self.critic.parameters())

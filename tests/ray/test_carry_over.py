@@ -302,8 +302,3 @@ def test_offline_training_of_a_single_network(tmp_path: Path) -> None:
         )
         algo.train()
         assert changed(before, weights(algo)) == set(before)
-
-
-def test_there_is_no_offline_training_of_a_specific_network() -> None:
-    with pytest.raises(ValueError, match="no action values for networks of type 'specific'"):
-        iql_config({"pendulum": noise(3, 1)}).rl_module(model_config=SPECIFIC).build_algo()

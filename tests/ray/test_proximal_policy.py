@@ -10,7 +10,7 @@ from tiny_runs import make_runner, tiny_config
 
 from rllib_multienv.algorithms.ppo.loss import ppo_loss
 from rllib_multienv.connectors.proximal_policy import IMPORTANCE_WEIGHTS, MAX_IMPORTANCE_WEIGHT
-from rllib_multienv.nets.distributions import DiagGaussian
+from rllib_multienv.nets import DiagGaussian
 
 ENVS = ("CartPole-v1", "Reacher-v4")
 

@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
+from interfaces import described, interface
 from torch import nn
 
-from rllib_multienv.nets import (
-    AgnosticNetConfig,
-    MLPNetConfig,
-    NetConfig,
-    SingleNetConfig,
-    SpecificNetConfig,
-    build_action_values,
+from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, NetConfig, SingleNetConfig, SpecificNetConfig
+
+INTERFACES = described(
+    {
+        "cart": interface(4, 2, True),
+        "ant": interface(27, 8, False),
+        "acrobot": interface(6, 3, True),
+        "pendulum": interface(3, 1, False),
+        "reacher": interface(11, 2, False),
+    }
 )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    description: str
-    obs_size: int
-    action_size: int
-    discrete: bool
-    action_low: tuple[float, ...] = ()
-    action_high: tuple[float, ...] = ()
-
-
-def box(description: str, obs_size: int, action_size: int) -> Sizes:
-    return Sizes(description, obs_size, action_size, False, (-1.0,) * action_size, (1.0,) * action_size)
-
-
-INTERFACES = {
-    "cart": Sizes("cart", 4, 2, True),
-    "ant": box("ant", 27, 8),
-    "acrobot": Sizes("acrobot", 6, 3, True),
-    "pendulum": box("pendulum", 3, 1),
-    "reacher": box("reacher", 11, 2),
-}
 TINY = AgnosticNetConfig(d_model=8, d_state=4)
 
 
@@ -50,12 +29,20 @@ def batch(generator: torch.Generator, env_id: str, size: int) -> tuple[torch.Ten
     return obs, torch.rand(size, interface.action_size, generator=generator) * 2 - 1
 
 
-@pytest.mark.parametrize("embedding", ["s4", "s4d", "gru"])
-@pytest.mark.parametrize("context", ["computed", "embedding", "none"])
-def test_packed_equals_one_at_a_time(embedding: str, context: str) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(
+            AgnosticNetConfig(d_model=8, d_state=4, embedding=embedding, context=context)  # type: ignore[arg-type]
+            for embedding in ("s4", "s4d", "gru")
+            for context in ("computed", "embedding", "none")
+        ),
+        SpecificNetConfig(width=8),
+    ],
+)
+def test_packed_equals_one_at_a_time(config: NetConfig) -> None:
     torch.manual_seed(0)
-    config = AgnosticNetConfig(d_model=8, d_state=4, embedding=embedding, context=context)
-    values = build_action_values(config, INTERFACES)
+    values = config.build_critic(INTERFACES)
     generator = torch.Generator().manual_seed(1)
     batches = {env_id: batch(generator, env_id, 2 + n) for n, env_id in enumerate(INTERFACES)}
     obs, actions = ({env_id: pair[i] for env_id, pair in batches.items()} for i in (0, 1))
@@ -67,19 +54,21 @@ def test_packed_equals_one_at_a_time(embedding: str, context: str) -> None:
 
 
 def test_no_parameter_belongs_to_an_environment() -> None:
-    few = build_action_values(TINY, {"cart": INTERFACES["cart"]}).state_dict()
-    many = build_action_values(TINY, INTERFACES)
+    few = TINY.build_critic({"cart": INTERFACES["cart"]}).state_dict()
+    many = TINY.build_critic(INTERFACES)
     many.load_state_dict(few, strict=True)
     assert {name: p.shape for name, p in many.state_dict().items()} == {name: p.shape for name, p in few.items()}
 
 
 @pytest.mark.parametrize(
-    "config", [TINY, MLPNetConfig(hidden=(16, 16)), SingleNetConfig(width=8)], ids=["agnostic", "mlp", "single"]
+    "config",
+    [TINY, MLPNetConfig(hidden=(16, 16)), SingleNetConfig(width=8), SpecificNetConfig(width=8)],
+    ids=lambda config: config.type,
 )
 @pytest.mark.parametrize("env_id", ["acrobot", "reacher"])
 def test_every_estimate_depends_on_observation_and_action(config: NetConfig, env_id: str) -> None:
     torch.manual_seed(0)
-    values = build_action_values(config, {env_id: INTERFACES[env_id]})
+    values = config.build_critic({env_id: INTERFACES[env_id]})
     generator = torch.Generator().manual_seed(1)
     obs, actions = batch(generator, env_id, 5)
     before = values({env_id: obs}, {env_id: actions})[env_id]
@@ -92,7 +81,7 @@ def test_every_estimate_depends_on_observation_and_action(config: NetConfig, env
 def test_a_value_does_not_depend_on_the_order_in_which_observation_and_action_could_be_confused() -> None:
     # [obs 3, action 1] and [obs 2, action 2] have the same four numbers; only positions tell them apart.
     torch.manual_seed(0)
-    values = build_action_values(TINY, {"a": box("a", 3, 1), "b": box("b", 2, 2)})
+    values = TINY.build_critic(described({"a": interface(3, 1, False), "b": interface(2, 2, False)}))
     numbers = torch.rand(5, 4) * 2 - 1
     found = values({"a": numbers[:, :3], "b": numbers[:, :2]}, {"a": numbers[:, 3:], "b": numbers[:, 2:]})
     assert (found["a"] - found["b"]).abs().max() > 1e-4
@@ -100,7 +89,7 @@ def test_a_value_does_not_depend_on_the_order_in_which_observation_and_action_co
 
 def test_discrete_values_are_those_of_the_actions_taken() -> None:
     torch.manual_seed(0)
-    values = build_action_values(MLPNetConfig(hidden=(16,)), {"acrobot": INTERFACES["acrobot"]})
+    values = MLPNetConfig(hidden=(16,)).build_critic({"acrobot": INTERFACES["acrobot"]})
     obs = torch.randn(1, 6).expand(3, 6)
     every = values({"acrobot": obs}, {"acrobot": torch.arange(3)})["acrobot"]
     again = values({"acrobot": obs}, {"acrobot": torch.tensor([2, 1, 0])})["acrobot"]
@@ -109,7 +98,7 @@ def test_discrete_values_are_those_of_the_actions_taken() -> None:
 
 def test_mlp_estimates_are_plain_mlps() -> None:
     torch.manual_seed(0)
-    values = build_action_values(MLPNetConfig(hidden=(16, 8), activation="relu"), {"reacher": INTERFACES["reacher"]})
+    values = MLPNetConfig(hidden=(16, 8), activation="relu").build_critic({"reacher": INTERFACES["reacher"]})
     obs, actions = batch(torch.Generator().manual_seed(1), "reacher", 7)
     found = values({"reacher": obs}, {"reacher": actions})["reacher"]
     for estimate in range(2):
@@ -119,15 +108,33 @@ def test_mlp_estimates_are_plain_mlps() -> None:
         torch.testing.assert_close(found[estimate], hidden[:, 0])
 
 
-def test_single_estimates_have_no_dropout() -> None:
-    values = build_action_values(SingleNetConfig(width=8, dropout=0.5), {"reacher": INTERFACES["reacher"]})
+@pytest.mark.parametrize("config", [SingleNetConfig(width=8, dropout=0.5), SpecificNetConfig(width=8, dropout=0.5)])
+def test_estimates_have_no_dropout(config: NetConfig) -> None:
+    values = config.build_critic({"reacher": INTERFACES["reacher"]})
     obs, actions = batch(torch.Generator().manual_seed(1), "reacher", 7)
     found = [values({"reacher": obs}, {"reacher": actions})["reacher"] for _ in range(2)]
     assert torch.equal(*found)
 
 
-def test_there_are_none_for_specific_networks() -> None:
-    with pytest.raises(
-        ValueError, match="no action values for networks of type 'specific'; only for 'agnostic', 'mlp'"
-    ):
-        build_action_values(SpecificNetConfig(width=8), INTERFACES)
+def test_one_estimate_or_several() -> None:
+    obs, actions = batch(torch.Generator().manual_seed(1), "reacher", 7)
+    for config in (TINY, MLPNetConfig(hidden=(8,)), SpecificNetConfig(width=8)):
+        for number in (1, 3):
+            values = config.build_critic({"reacher": INTERFACES["reacher"]}, num_estimates=number)
+            assert values({"reacher": obs}, {"reacher": actions})["reacher"].shape == (number, 7)
+
+
+def test_environments_come_and_go() -> None:
+    obs, actions = batch(torch.Generator().manual_seed(1), "ant", 5)
+    for config in (TINY, SpecificNetConfig(width=8)):
+        values = config.build_critic({"cart": INTERFACES["cart"]})
+        before = {name: tuple(tensor.shape) for name, tensor in values.state_dict().items()}
+        values.add_env("ant", INTERFACES["ant"])
+        assert values({"ant": obs}, {"ant": actions})["ant"].shape == (2, 5)
+        values.remove_env("ant")
+        assert {name: tuple(tensor.shape) for name, tensor in values.state_dict().items()} == before
+
+
+def test_what_only_values_of_states_need_is_left_out() -> None:
+    values = SpecificNetConfig(width=8).build_critic(INTERFACES)
+    assert not [name for name, _ in values.named_parameters() if "critic" in name or "log_std" in name]

@@ -60,7 +60,7 @@ def test_packed_equals_separate(fields: dict[str, Any], dtype: torch.dtype) -> N
     everything = FOUR | THREE
     net = build(everything, **fields).to(dtype)
     obs = observations(everything, dtype)
-    policy, value = net(obs)
+    policy, value, _ = net(obs)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     for env_id, spec in everything.items():
         alone = {env_id: obs[env_id]}
@@ -78,11 +78,11 @@ def test_gradients_of_packed_equal_those_of_separate() -> None:
     def loss(policy: dict[str, torch.Tensor], value: dict[str, torch.Tensor]) -> torch.Tensor:
         return sum((policy[e].sin().sum() + value[e].cos().sum() for e in policy), torch.zeros(()))
 
-    loss(*net(obs)).backward()
+    loss(*net(obs)[:2]).backward()
     packed = [p.grad.clone() for p in net.parameters()]
     net.zero_grad()
     for env_id in FOUR:
-        loss(*net({env_id: obs[env_id]})).backward()
+        loss(*net({env_id: obs[env_id]})[:2]).backward()
     for together, parameter in zip(packed, net.parameters(), strict=True):
         assert torch.allclose(together, parameter.grad, atol=1e-10)
 
@@ -90,7 +90,7 @@ def test_gradients_of_packed_equal_those_of_separate() -> None:
 def test_environments_without_samples_get_empty_outputs() -> None:
     net, obs = build(), observations(FOUR)
     expected = net.policy({"Acrobot-v1": obs["Acrobot-v1"]})["Acrobot-v1"]
-    policy, value = net(obs | {"Reacher-v4": torch.zeros(0, 11), "CartPole-v1": torch.zeros(0, 4)})
+    policy, value, _ = net(obs | {"Reacher-v4": torch.zeros(0, 11), "CartPole-v1": torch.zeros(0, 4)})
     assert (policy["Reacher-v4"].shape, policy["CartPole-v1"].shape) == ((0, 4), (0, 2))
     assert value["Reacher-v4"].shape == (0,)
     assert torch.allclose(policy["Acrobot-v1"], expected, atol=1e-5)
@@ -125,7 +125,7 @@ def test_number_of_parameters_does_not_depend_on_the_number_of_environments() ->
 @pytest.mark.parametrize("fields", [{}, {"embedding": "s4d"}, {"embedding": "gru"}, {"context": "embedding"}])
 def test_gradients_reach_every_parameter(fields: dict[str, Any]) -> None:
     net = build(**fields)
-    policy, value = net(observations(FOUR))
+    policy, value, _ = net(observations(FOUR))
     sum((x.square().sum() for x in (*policy.values(), *value.values())), torch.zeros(())).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -161,7 +161,7 @@ def test_dropout_acts_in_training_only() -> None:
 def test_start_is_a_nearly_uniform_policy_and_a_value_near_zero() -> None:
     torch.manual_seed(0)
     net = AgnosticNetConfig().build(FOUR)
-    policy, value = net(observations(FOUR))
+    policy, value, _ = net(observations(FOUR))
     assert torch.softmax(policy["Acrobot-v1"], -1).sub(1 / 3).abs().max() < 0.15
     mean, log_std = policy["Reacher-v4"].chunk(2, -1)
     assert mean.abs().max() < 0.5

@@ -1,4 +1,6 @@
-"""The computed task context describes an environment the same way everywhere."""
+"""Position codes and the task context come from an environment's description, the same in every process."""
+
+from __future__ import annotations
 
 import subprocess
 import sys
@@ -6,9 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from interfaces import interface
+from interfaces import described, interface
 
-from rllib_multienv.nets.context import CONTEXT_SIZE, TaskContext, describe, with_named_rows
+from rllib_multienv.nets import AgnosticNetConfig
+from rllib_multienv.nets.context import (
+    CONTEXT_SIZE,
+    TaskContext,
+    decoder_readouts,
+    describe,
+    encoder_positions,
+    position_codes,
+    position_features,
+    with_named_rows,
+)
 
 
 def _interface(
@@ -80,3 +92,82 @@ def test_numbered_rows_are_refused_even_where_names_may_differ() -> None:
     context.add_env("a", _interface("a"))
     with pytest.raises(ValueError, match=r"earlier version.*initialize_from"):
         context.load_state_dict({"rows.0": torch.zeros(4)}, strict=False)
+
+
+def test_codes_are_signs_and_the_same_in_every_process() -> None:
+    assert position_codes("CartPole-v1", 4, 6).tolist() == [
+        [-1, -1, -1, 1, 1, -1],
+        [-1, 1, -1, -1, 1, -1],
+        [-1, 1, -1, -1, 1, 1],
+        [-1, -1, 1, -1, 1, -1],
+    ]
+
+
+def test_the_code_of_a_component_does_not_depend_on_how_many_there_are() -> None:
+    long = position_codes("Ant-v4", 400, 32)
+    for length in (1, 3, 27, 111):
+        assert torch.equal(position_codes("Ant-v4", length, 32), long[:length])
+
+
+def test_codes_of_other_environments_and_positions_are_nearly_orthogonal() -> None:
+    codes = torch.cat([position_codes(env_id, 20, 256) for env_id in ("Ant-v4", "Ant-v5", "CartPole-v1")])
+    cosines = codes @ codes.T / 256
+    assert cosines.fill_diagonal_(0.0).abs().max() < 0.35
+
+
+def test_features_of_a_position_are_followed_by_its_codes() -> None:
+    found = encoder_positions("Ant-v4", 5, features=17, codes=8)
+    assert torch.equal(found[:, :17], position_features(5, 17))
+    assert torch.equal(found[:, 17:], position_codes("Ant-v4", 5, 8))
+
+
+@pytest.mark.parametrize(("codes", "same"), [(0, True), (32, False)])
+def test_equal_observations_of_two_environments_are_encoded_apart(codes: int, same: bool) -> None:
+    interfaces = described({"one": interface(6, 2, False), "two": interface(6, 2, False)})
+    net = AgnosticNetConfig(d_model=16, context="none", position_codes=codes).build(interfaces)
+    obs = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    values = net.value({"one": obs, "two": obs})
+    assert torch.allclose(values["one"], values["two"], atol=1e-6) is same
+
+
+def test_each_output_is_read_from_half_of_the_features() -> None:
+    readouts = torch.cat([decoder_readouts(env_id, 10, 256) for env_id in ("Ant-v4", "Ant-v5", "CartPole-v1")])
+    assert set(readouts.unique().tolist()) == {0.0, 2.0}
+    shared = readouts @ readouts.T / (4 * 256)
+    assert (shared.diagonal() - 0.5).abs().max() < 0.12
+    assert (shared.fill_diagonal_(0.25) - 0.25).abs().max() < 0.12
+
+
+@pytest.mark.parametrize(("codes", "same"), [(0, True), (32, False)])
+def test_equal_vectors_of_two_environments_are_decoded_apart(codes: int, same: bool) -> None:
+    interfaces = described({"one": interface(1, 2, False), "two": interface(1, 2, False)})
+    net = AgnosticNetConfig(d_model=16, context="none", position_codes=codes).build(interfaces)
+    with torch.no_grad():  # an encoder that gives every observation the same vector
+        net.actor.encoder.lift.weight.zero_()
+    policy = net.policy({"one": torch.zeros(1, 1), "two": torch.zeros(1, 1)})
+    assert torch.allclose(policy["one"], policy["two"], atol=1e-6) is same
+
+
+@pytest.mark.parametrize("std_of_state", [False, True])
+def test_outputs_start_near_zero_whatever_they_are_read_from(std_of_state: bool) -> None:
+    interfaces = described({"a": interface(6, 5, False), "b": interface(4, 3, True)})
+    torch.manual_seed(0)
+    net = AgnosticNetConfig(d_model=32, position_codes=32, state_dependent_std=std_of_state).build(interfaces)
+    policy, value, _ = net({"a": torch.randn(64, 6), "b": torch.randn(64, 4)})
+    assert policy["a"][:, :5].abs().max() < 0.3
+    assert (policy["a"][:, 5:] + 0.5).abs().max() < 0.3
+    assert policy["b"].abs().max() < 0.3
+    assert max(v.abs().max() for v in value.values()) < 0.3
+
+
+def test_no_parameter_belongs_to_an_environment() -> None:
+    one = {"a": interface(6, 2, False)}
+    many = {**one, "b": interface(300, 17, False), "c": interface(4, 2, True)}
+    nets = [AgnosticNetConfig(d_model=16, position_codes=32).build(interfaces) for interfaces in (one, many)]
+    sizes = [{name: p.shape for name, p in net.named_parameters()} for net in nets]
+    assert sizes[0] == sizes[1]
+
+
+def test_as_in_the_paper_there_are_none() -> None:
+    assert AgnosticNetConfig.paper().position_size == 1
+    assert AgnosticNetConfig.paper().position_codes == 0

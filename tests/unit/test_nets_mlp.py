@@ -18,7 +18,7 @@ def _interface(discrete: bool, obs_size: int = 3) -> Any:
 def test_outputs_and_parameters() -> None:
     for discrete in (True, False):
         net = MLPNetConfig().build({"env": _interface(discrete)})
-        policy, value = net({"env": torch.randn(5, 3)})
+        policy, value, _ = net({"env": torch.randn(5, 3)})
         assert policy["env"].shape == (5, 2 if discrete else 4)
         assert value["env"].shape == (5,)
         together = [*net.actor_parameters(), *net.critic_parameters()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rllib_multienv.nets.segments import Segments
+from rllib_multienv.nets.packed import Segments
 from rllib_multienv.nets.sequence import SEQUENCE_EMBEDDINGS
 
 SEGMENTS = Segments.of([(5, 4), (3, 2)])

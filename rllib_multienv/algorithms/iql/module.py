@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rllib_multienv.modules import SharedModule
-from rllib_multienv.nets import ActionValues, build_action_values, net_config_from_dict
+from rllib_multienv.nets import ActionValues, net_config_from_dict
 
 QF_PREDS = "qf_preds"
 QF_TARGET = "qf_target"
@@ -29,7 +29,7 @@ class IQLSharedModule(SharedModule):
         super().setup()
         if not self.inference_only:
             config = net_config_from_dict(self.model_config["network"])
-            self.action_values = build_action_values(config, self.model_config["interfaces"])
+            self.action_values = config.build_critic(self.model_config["interfaces"])
             self.targets = copy.deepcopy(self.action_values).requires_grad_(False)
 
     def get_non_inference_attributes(self) -> list[str]:
@@ -54,7 +54,7 @@ class IQLSharedModule(SharedModule):
         """
         obs = _column(batch, Columns.OBS)
         actions = _column(batch, Columns.ACTIONS)
-        policies, values = self.network(obs)
+        outputs = self.network(obs)
         q_values = self.action_values(obs, actions)
         next_values = self.compute_values(
             {env_id: {Columns.OBS: columns[Columns.NEXT_OBS]} for env_id, columns in batch.items()}
@@ -63,8 +63,8 @@ class IQLSharedModule(SharedModule):
             targets = self.targets(obs, actions)
         return {
             env_id: {
-                Columns.ACTION_DIST_INPUTS: policies[env_id],
-                Columns.VF_PREDS: values[env_id],
+                Columns.ACTION_DIST_INPUTS: outputs.policy[env_id],
+                Columns.VF_PREDS: outputs.values[env_id],
                 QF_PREDS: q_values[env_id],
                 VF_PREDS_NEXT: next_values[env_id],
                 QF_TARGET: targets[env_id],

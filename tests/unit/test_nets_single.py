@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from rllib_multienv.modules import frozen_parameters
-from rllib_multienv.nets import SingleNetConfig
+from rllib_multienv.nets import SingleNetConfig, frozen_parameters
 
 
 def _interface(discrete: bool, obs_size: int = 3) -> Any:
@@ -24,7 +23,7 @@ def _build(discrete: bool, **fields: Any) -> Any:
 @pytest.mark.parametrize("discrete", [True, False])
 def test_outputs_and_parameters(discrete: bool) -> None:
     net = _build(discrete)
-    policy, value = net({"env": torch.randn(5, 3)})
+    policy, value, _ = net({"env": torch.randn(5, 3)})
     assert policy["env"].shape == (5, 2 if discrete else 4)
     assert value["env"].shape == (5,)
     actor, critic = ({id(p) for p in ps} for ps in (net.actor_parameters(), net.critic_parameters()))
@@ -35,7 +34,7 @@ def test_outputs_and_parameters(discrete: bool) -> None:
 @pytest.mark.parametrize("discrete", [True, False])
 def test_gradients_reach_every_parameter(discrete: bool) -> None:
     net = _build(discrete)
-    policy, value = net({"env": torch.randn(5, 3)})
+    policy, value, _ = net({"env": torch.randn(5, 3)})
     (policy["env"].square().sum() + value["env"].square().sum()).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
@@ -97,7 +96,7 @@ def test_parts_can_be_frozen() -> None:
 
 
 def test_several_environments_are_refused() -> None:
-    with pytest.raises(ValueError, match="SingleNetConfig is for exactly one environment, got 2"):
+    with pytest.raises(ValueError, match="single-environment network is for exactly one environment, got 2"):
         SingleNetConfig().build({"a": _interface(True), "b": _interface(True)})
     with pytest.raises(ValueError, match="got 0"):
         SingleNetConfig().build({})

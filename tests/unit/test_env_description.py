@@ -74,7 +74,7 @@ def test_renaming_changes_no_output(embedding: Any) -> None:
     for names in ({"one": "one", "two": "two"}, new):
         torch.manual_seed(0)
         net = config.build({names[e]: one for e, one in environments.items()})
-        policy, values = net({names[e]: own for e, own in obs.items()})
+        policy, values, _ = net({names[e]: own for e, own in obs.items()})
         found.append([output[names[e]] for output in (policy, values) for e in environments])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     net = config.build({"one": environments["one"], "two": interface(4, 2, True, description="another")})

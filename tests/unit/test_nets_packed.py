@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from rllib_multienv.nets import packed_ops
-from rllib_multienv.nets.packed_ops import causal_convolution, lift_components, repeat_rows, segment_mean
-from rllib_multienv.nets.segments import Segments
+from rllib_multienv.nets import packed
+from rllib_multienv.nets.packed import Segments, causal_convolution, lift_components, repeat_rows, segment_mean
 
 LAYOUT = Segments.of([(1, 2), (3, 1), (3, 2), (6, 2)])
 
@@ -22,8 +21,8 @@ def test_no_sequence_is_empty() -> None:
 
 @pytest.mark.parametrize(("long", "block"), [(100, 64), (5, 64), (5, 4)])
 def test_convolution_equals_its_definition(long: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_ops, "_LONG", long)  # both ways to the kernel's gradient
-    monkeypatch.setattr(packed_ops, "_BLOCK", block)
+    monkeypatch.setattr(packed, "_LONG", long)  # both ways to the kernel's gradient
+    monkeypatch.setattr(packed, "_BLOCK", block)
     tokens = torch.randn(LAYOUT.num_tokens, 3, dtype=torch.float64, requires_grad=True)
     kernel = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
     out = causal_convolution(tokens, kernel, LAYOUT)
@@ -45,16 +44,12 @@ def test_mean_over_positions() -> None:
 def test_repeated_rows() -> None:
     rows = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
     positions = torch.randn(6, 3, dtype=torch.float64)
-    sources = ((4, 2), (1, 2), (7, 1), (6, 1), (0, 1))
-    lengths = (1, 3, 3, 6, 6)
+    sources = ((4, 2, 1), (1, 2, 3), (7, 1, 3), (6, 1, 6), (0, 1, 6))
     expected = torch.cat(
-        [
-            (rows[start : start + count, None] + positions[:length]).flatten(0, 1)
-            for (start, count), length in zip(sources, lengths, strict=True)
-        ]
+        [(rows[start : start + count, None] + positions[:length]).flatten(0, 1) for start, count, length in sources]
     )
-    assert torch.allclose(repeat_rows(rows, positions, sources, LAYOUT), expected)
-    assert torch.autograd.gradcheck(lambda x: repeat_rows(x, positions, sources, LAYOUT), (rows,))
+    assert torch.allclose(repeat_rows(rows, positions, sources), expected)
+    assert torch.autograd.gradcheck(lambda x: repeat_rows(x, positions, sources), (rows,))
 
 
 def test_lifted_components() -> None:

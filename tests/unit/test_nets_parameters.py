@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rllib_multienv.nets.env_parts import env_key, environment_of, insert_part, owning_environments
+from rllib_multienv.nets.parameters import env_key, environment_of, insert_part, owning_environments
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "a.b", "%2E", "%252E.", ".", "keys", "0", "a b é", "env%"])

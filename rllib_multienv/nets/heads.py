@@ -1,0 +1,204 @@
+"""Heads: action distributions over batches of distribution inputs, and values as distributions over bins.
+
+Learning values as classification makes the gradient independent of the scale of the returns, so one network can hold
+the values of many environments (Farebrother et al. 2024, "Stop regressing"; arXiv 2505.23150; arXiv 2411.11188).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .interface import Interface
+
+__all__ = [
+    "VALUE_HEADS",
+    "ActionDistribution",
+    "Categorical",
+    "Deterministic",
+    "DiagGaussian",
+    "ValueBins",
+    "bounded_log_std",
+    "distribution_for",
+    "gaussian_inputs",
+]
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_LOW_LOG_STD, _HIGH_LOG_STD, _START_LOG_STD = -5.0, 2.0, -0.5
+_OFFSET = math.log((_START_LOG_STD - _LOW_LOG_STD) / (_HIGH_LOG_STD - _START_LOG_STD))
+
+VALUE_HEADS = ("scalar", "two_hot", "hl_gauss")
+# Width of the smoothing in bins, as Farebrother et al. recommend.
+_SIGMA = 0.75
+
+
+def bounded_log_std(raw: Tensor) -> Tensor:
+    """Map the real line smoothly onto (-5, 2) with 0 going to -0.5 (docs/deviations.md, 5)."""
+    return _LOW_LOG_STD + (_HIGH_LOG_STD - _LOW_LOG_STD) * F.sigmoid(raw + _OFFSET)
+
+
+def gaussian_inputs(mean: Tensor, log_std: Tensor, *, squash_mean: bool) -> Tensor:
+    """Distribution inputs ``[B, 2 A]`` of a continuous policy from means and log standard deviations ``[B, A]``.
+
+    With ``squash_mean`` tanh keeps the means in (-1, 1).
+    """
+    return torch.cat([torch.tanh(mean) if squash_mean else mean, log_std], 1)
+
+
+class Deterministic:
+    """One certain action per row."""
+
+    def __init__(self, action: Tensor) -> None:
+        self.action = action
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """The action; the generator is ignored."""
+        return self.action
+
+
+class Categorical:
+    """Categorical over ``n`` actions from logits ``[B, n]``."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.log_probs = F.log_softmax(logits, -1)
+
+    @classmethod
+    def from_logits(cls, dist_inputs: Tensor) -> Self:
+        """From the distribution inputs of `ActorCritic.policy`."""
+        return cls(dist_inputs)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Actions ``[B]``, int64, without gradient."""
+        # The Gumbel-max trick: an exponential race is won by action i with probability p_i.
+        log_probs = self.log_probs.detach()
+        race = torch.empty_like(log_probs).exponential_(generator=generator).log_()
+        return (log_probs - race).argmax(-1)
+
+    def logp(self, actions: Tensor) -> Tensor:
+        """Log probability ``[B]`` of actions ``[B]`` (any integer dtype)."""
+        return self.log_probs.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy ``[B]`` in nats."""
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+    def kl(self, other: Self) -> Tensor:
+        """``KL(self || other)`` ``[B]`` in nats."""
+        return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
+
+    def to_deterministic(self) -> Deterministic:
+        """The most probable action."""
+        return Deterministic(self.log_probs.argmax(-1))
+
+
+class DiagGaussian:
+    """Independent normal components from means and log standard deviations, ``[B, 2 A]``."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self.mean = mean
+        self.log_std = log_std
+
+    @classmethod
+    def from_logits(cls, dist_inputs: Tensor) -> Self:
+        """From the distribution inputs of `ActorCritic.policy`."""
+        mean, log_std = dist_inputs.chunk(2, -1)
+        return cls(mean, log_std)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Actions ``[B, A]`` without gradient; not clipped."""
+        mean = self.mean.detach()
+        return mean + self.log_std.detach().exp() * torch.empty_like(mean).normal_(generator=generator)
+
+    def logp(self, actions: Tensor) -> Tensor:
+        """Log density ``[B]`` of actions ``[B, A]``."""
+        scaled = (actions - self.mean) * torch.exp(-self.log_std)
+        return -(0.5 * scaled.square() + self.log_std).sum(-1) - _HALF_LOG_2PI * self.mean.shape[-1]
+
+    def entropy(self) -> Tensor:
+        """Differential entropy ``[B]`` in nats."""
+        return self.log_std.sum(-1) + (0.5 + _HALF_LOG_2PI) * self.mean.shape[-1]
+
+    def kl(self, other: Self) -> Tensor:
+        """``KL(self || other)`` ``[B]`` in nats."""
+        ratio = self.log_std - other.log_std
+        distance = (self.mean - other.mean) * torch.exp(-other.log_std)
+        return (0.5 * (torch.exp(2 * ratio) + distance.square() - 1) - ratio).sum(-1)
+
+    def to_deterministic(self) -> Deterministic:
+        """The mean."""
+        return Deterministic(self.mean)
+
+
+ActionDistribution = Categorical | DiagGaussian
+
+
+def distribution_for(interface: Interface) -> type[Categorical] | type[DiagGaussian]:
+    """The distribution class for this environment's policy outputs."""
+    return Categorical if interface.discrete else DiagGaussian
+
+
+def _symlog(x: Tensor) -> Tensor:
+    return torch.sign(x) * torch.log1p(x.abs())
+
+
+class ValueBins(nn.Module):
+    """Bins for values in [-limit, limit], narrow around zero and wide far from it.
+
+    Their centres are equally spaced in ``sign(x) log(1 + |x|)`` (Hafner et al. 2023), so the bins are fine enough for
+    returns of 1 and of 100.
+
+    Args:
+        kind: ``"two_hot"``: a target is divided between the two bins around it, so that their mean is the target;
+            ``"hl_gauss"``: it is spread over bins by a Gaussian around it (Imani and White 2018).
+        count: number of bins K.
+        limit: largest value.
+    """
+
+    centres: Tensor
+    edges: Tensor
+    values: Tensor
+
+    def __init__(self, kind: str, count: int, limit: float) -> None:
+        super().__init__()
+        self.kind = kind
+        end = math.log1p(limit)
+        centres = torch.linspace(-end, end, count)
+        self.width = 2 * end / (count - 1)
+        # Not saved, because they follow from the config.
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer(
+            "edges", torch.cat([centres - self.width / 2, centres[-1:] + self.width / 2]), persistent=False
+        )
+        self.register_buffer("values", torch.sign(centres) * torch.expm1(centres.abs()), persistent=False)
+
+    def read(self, logits: Tensor) -> Tensor:
+        """Expected values ``[...]`` of logits ``[..., K]``."""
+        return torch.softmax(logits, -1) @ self.values
+
+    def distribution(self, targets: Tensor) -> Tensor:
+        """Target probabilities ``[B, K]`` for targets ``[B]``, which are clamped to the limit."""
+        targets = targets.clamp(float(self.values[0]), float(self.values[-1]))
+        return self._two_hot(targets) if self.kind == "two_hot" else self._smoothed(targets)
+
+    def _two_hot(self, targets: Tensor) -> Tensor:
+        upper = torch.searchsorted(self.values, targets).clamp(1, len(self.values) - 1)
+        low, high = self.values[upper - 1], self.values[upper]
+        share = ((targets - low) / (high - low)).unsqueeze(1)
+        probabilities = targets.new_zeros(len(targets), len(self.values))
+        probabilities.scatter_(1, upper.unsqueeze(1), share)
+        return probabilities.scatter_(1, upper.unsqueeze(1) - 1, 1.0 - share)
+
+    def _smoothed(self, targets: Tensor) -> Tensor:
+        scaled = (self.edges - _symlog(targets).unsqueeze(1)) / (math.sqrt(2.0) * _SIGMA * self.width)
+        below = torch.erf(scaled)
+        return (below[:, 1:] - below[:, :-1]) / (below[:, -1:] - below[:, :1])
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy ``[B]`` of logits ``[B, K]`` against targets ``[B]``, minus the entropy of the targets."""
+        wanted = self.distribution(targets)
+        entropy = -torch.xlogy(wanted, wanted).sum(1)
+        return -(wanted * F.log_softmax(logits, -1)).sum(1) - entropy

@@ -1,0 +1,60 @@
+"""The description of an environment that networks are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Interface", "StateActionInterface"]
+
+
+class Interface(Protocol):
+    """Sizes and kinds of one environment's observations and actions. `SpaceSpec` satisfies it by structure."""
+
+    @property
+    def description(self) -> str:
+        """Text by which networks tell environments apart; their ids are labels (see `EnvSpec.description`)."""
+
+    @property
+    def obs_size(self) -> int:
+        """Length of the flat observation."""
+
+    @property
+    def action_size(self) -> int:
+        """Number of actions if discrete, else the length of the flat action."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the actions are discrete."""
+
+    @property
+    def action_low(self) -> Sequence[float]:
+        """Lower bounds, one per action component; empty if discrete."""
+
+    @property
+    def action_high(self) -> Sequence[float]:
+        """Upper bounds, one per action component; empty if discrete."""
+
+
+@dataclass(frozen=True)
+class StateActionInterface:
+    """The environment of an action value Q(s, a): a network with one output per discrete action.
+
+    A continuous action is part of the observation, after the state, and the only output is its value. Discrete actions
+    are not in the observation; every action has an output.
+    """
+
+    description: str
+    obs_size: int
+    action_size: int
+    discrete: bool = True
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, interface: Interface) -> StateActionInterface:
+        """The interface of Q for an environment."""
+        if interface.discrete:
+            return cls(interface.description, interface.obs_size, interface.action_size)
+        return cls(interface.description, interface.obs_size + interface.action_size, 1)

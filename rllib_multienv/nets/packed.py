@@ -1,0 +1,321 @@
+"""Packed sequences: sequences of many lengths in one flat tensor, and the operations that look along them.
+
+Layers that act on single tokens (linear layers, normalisation, activations) work on the flat tensor ``[num_tokens, H]``
+of all environments at once. Layers that look along a sequence go through the groups: all sequences of one length,
+whichever environments they come from, form one group, whose tokens are contiguous and can be viewed as
+``[count, length, H]`` without a copy. There is no padding and no mask.
+
+The operations are autograd functions because slicing would add a zero-filled gradient of the whole tensor per group and
+a dozen graph nodes per operation; for short sequences that costs more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["Group", "Segments", "causal_convolution", "lift_components", "repeat_rows", "segment_mean"]
+
+# Up to this length shifted multiply-adds are faster than a call of the depthwise convolution.
+_SHORT = 4
+# From this length on the gradient of the kernel is cheaper by matrix products than lag by lag.
+_LONG = 16
+# Positions in one of these products: half of each is not needed, so small ones waste less.
+_BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """``count`` sequences of ``length`` tokens each: tokens from ``start``, rows (sequences) from ``row``."""
+
+    length: int
+    count: int
+    start: int
+    row: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last token of the group."""
+        return self.start + self.length * self.count
+
+    @property
+    def row_stop(self) -> int:
+        """One past the last row of the group."""
+        return self.row + self.count
+
+    def tokens(self, flat: Tensor) -> Tensor:
+        """View the group's tokens of ``flat [num_tokens, H]`` as ``[count, length, H]``."""
+        return flat[self.start : self.stop].view(self.count, self.length, -1)
+
+    def rows(self, flat: Tensor) -> Tensor:
+        """View the group's rows of ``flat [num_rows, H]`` as ``[count, H]``."""
+        return flat[self.row : self.row_stop]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The groups of one packed tensor, in the order of their tokens."""
+
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, lengths_and_counts: Iterable[tuple[int, int]]) -> Segments:
+        """Lay out ``(length, count)`` pairs one after the other; neighbours of equal length become one group."""
+        merged: list[list[int]] = []
+        for length, count in lengths_and_counts:
+            if length < 1:
+                raise ValueError(f"a sequence needs at least one token, got length {length}")
+            if merged and merged[-1][0] == length:
+                merged[-1][1] += count
+            else:
+                merged.append([length, count])
+        groups, start, row = [], 0, 0
+        for length, count in merged:
+            groups.append(Group(length, count, start, row))
+            start += length * count
+            row += count
+        return cls(tuple(groups))
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """Tokens of all groups."""
+        return self.groups[-1].stop if self.groups else 0
+
+    @cached_property
+    def num_rows(self) -> int:
+        """Sequences of all groups."""
+        return self.groups[-1].row_stop if self.groups else 0
+
+    @cached_property
+    def max_length(self) -> int:
+        """Length of the longest sequence, 0 if there is none."""
+        return max((group.length for group in self.groups), default=0)
+
+    @cached_property
+    def token_counts(self) -> list[int]:
+        """Tokens per group, for ``Tensor.split``."""
+        return [group.length * group.count for group in self.groups]
+
+
+def causal_convolution(tokens: Tensor, kernel: Tensor, segments: Segments) -> Tensor:
+    """Convolve every sequence with the head of the same kernel (paper, equation 7).
+
+    Args:
+        tokens: packed ``[N, H]``, contiguous.
+        kernel: ``[L, H]`` with ``L >= segments.max_length``; feature ``h`` has the filter ``kernel[:, h]``. Computed in
+            its dtype.
+        segments: layout of ``tokens``.
+
+    Returns:
+        ``[N, H]``: ``y[b, l] = sum_{k <= l} kernel[k] * tokens[b, l - k]``.
+    """
+    out: Tensor = _CausalConvolution.apply(tokens.to(kernel.dtype), kernel, segments)
+    return out.to(tokens.dtype)
+
+
+class _CausalConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, kernel: Tensor, segments: Segments) -> Tensor:
+        ctx.save_for_backward(tokens, kernel)
+        ctx.segments = segments
+        out = tokens * kernel[0]
+        for group in segments.groups:
+            if group.length > 1:
+                _convolve_group(group, tokens, kernel, out, reverse=False)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        tokens, kernel = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_tokens = grad_kernel = None
+        if ctx.needs_input_grad[0]:
+            grad_tokens = grad * kernel[0]
+            for group in ctx.segments.groups:
+                if group.length > 1:
+                    _convolve_group(group, grad, kernel, grad_tokens, reverse=True)
+        if ctx.needs_input_grad[1]:
+            grad_kernel = torch.zeros_like(kernel)
+            grad_kernel[0] = (grad * tokens).sum(0)
+            for group in ctx.segments.groups:
+                if group.length > 1:
+                    _kernel_gradient(group, grad, tokens, grad_kernel)
+        return grad_tokens, grad_kernel, None
+
+
+def _convolve_group(group: Group, tokens: Tensor, kernel: Tensor, out: Tensor, *, reverse: bool) -> None:
+    """Write the convolution of one group into ``out``, which already holds the lag-0 terms."""
+    source, target, length = group.tokens(tokens), group.tokens(out), group.length
+    if length > _SHORT:
+        target.copy_(_depthwise(source, kernel[:length], reverse=reverse))
+        return
+    for lag in range(1, length):
+        if reverse:
+            target[:, : length - lag].addcmul_(source[:, lag:], kernel[lag])
+        else:
+            target[:, lag:].addcmul_(source[:, : length - lag], kernel[lag])
+
+
+def _depthwise(sequences: Tensor, kernel: Tensor, *, reverse: bool) -> Tensor:
+    """Causal (or, reversed, anti-causal) depthwise convolution of ``[B, L, H]`` with ``[L, H]``.
+
+    The tensor already has the channels-last layout for which PyTorch's depthwise kernels are fastest, so nothing is
+    transposed. Autocast is off: in bfloat16 these kernels of PyTorch 2.13 take seconds on a CPU from 17 taps on.
+    """
+    length, features = kernel.shape
+    image = sequences.unsqueeze(1).permute(0, 3, 1, 2)  # [B, H, 1, L]
+    taps = kernel if reverse else kernel.flip(0)
+    weight = taps.t().reshape(features, 1, 1, length)
+    with torch.autocast(image.device.type, enabled=False):
+        full = F.conv2d(image, weight, padding=(0, length - 1), groups=features)  # [B, H, 1, 2L - 1]
+    half = full[..., length - 1 :] if reverse else full[..., :length]  # [B, H, 1, L]
+    return half.permute(0, 2, 3, 1).squeeze(1)  # [B, L, H]
+
+
+def _kernel_gradient(group: Group, grad: Tensor, tokens: Tensor, out: Tensor) -> None:
+    """Add ``sum_{b, l} grad[b, l] * tokens[b, l - k]`` to ``out[k]`` for every lag ``k >= 1``."""
+    output, source, length = group.tokens(grad), group.tokens(tokens), group.length
+    if length < _LONG:
+        for lag in range(1, length):
+            out[lag] += (output[:, lag:] * source[:, : length - lag]).sum((0, 1))
+        return
+    # Per feature [L, B] @ [B, L]; the k-th diagonal below the main one belongs to lag k.
+    output, source = _by_feature(output), _by_feature(source)
+    backwards = output.new_zeros(len(output), length)  # [H, L], longest lag first, so that whole rows are added
+    for start in range(0, length, _BLOCK):
+        end = min(start + _BLOCK, length)
+        products = output[..., start:end].transpose(1, 2) @ source[..., :end]  # [H, end - start, end]
+        for row in range(start, end):
+            backwards[:, length - 1 - row :] += products[:, row - start, : row + 1]
+    out[1:length] += backwards[:, :-1].flip(1).t()
+
+
+def _by_feature(sequences: Tensor) -> Tensor:
+    """``[B, L, H]`` as ``[H, B, L]``; transposing a matrix is several times as fast as permuting three dimensions."""
+    rows, length, features = sequences.shape
+    return sequences.reshape(-1, features).t().contiguous().view(features, rows, length)
+
+
+def segment_mean(tokens: Tensor, segments: Segments) -> Tensor:
+    """Mean over the positions of every sequence: ``[N, H]`` to ``[num_rows, H]``."""
+    out: Tensor = _SegmentMean.apply(tokens, segments)
+    return out
+
+
+class _SegmentMean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, segments: Segments) -> Tensor:
+        ctx.segments = segments
+        ctx.shape = tokens.shape
+        out = tokens.new_empty(segments.num_rows, tokens.shape[1])
+        for group in segments.groups:
+            torch.mean(group.tokens(tokens), 1, out=group.rows(out))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        out = grad.new_empty(ctx.shape)
+        for group in ctx.segments.groups:
+            group.tokens(out).copy_((group.rows(grad) / group.length).unsqueeze(1))
+        return out, None
+
+
+def repeat_rows(rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """Repeat vectors to sequences and add an encoding of the position.
+
+    Args:
+        rows: ``[R, H]``, one vector per sample of every environment.
+        positions: constant ``[max_length, H]``.
+        sources: ``(first row, number of rows, sequence length)`` of each block of the result, in its order.
+
+    Returns:
+        Packed ``[N, H]``, N being the sum over the blocks of rows times length.
+    """
+    out: Tensor = _RepeatRows.apply(rows, positions, sources)
+    return out
+
+
+class _RepeatRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int, int], ...]) -> Tensor:
+        ctx.sources, ctx.shape = sources, rows.shape
+        out = rows.new_empty(sum(count * length for _, count, length in sources), rows.shape[1])
+        start = 0
+        for row, count, length in sources:
+            target = out[start : start + count * length].view(count, length, -1)
+            torch.add(rows[row : row + count].unsqueeze(1), positions[:length], out=target)
+            start += count * length
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        out = grad.new_zeros(ctx.shape)
+        start = 0
+        for row, count, length in ctx.sources:
+            out[row : row + count] = grad[start : start + count * length].view(count, length, -1).sum(1)
+            start += count * length
+        return out, None, None
+
+
+def lift_components(scalars: Tensor, constants: Tensor, slopes: Tensor, blocks: tuple[tuple[int, int], ...]) -> Tensor:
+    """Turn every component of an observation into a token that is linear in its value.
+
+    Args:
+        scalars: ``[N]``, the observations of all blocks, one after the other.
+        constants, slopes: ``[U, H]``, one row per component of each block. Computed in their dtype.
+        blocks: ``(number of observations, components)`` of each environment.
+
+    Returns:
+        ``[N, H]``: ``constants[u] + scalars[n] * slopes[u]``, ``n`` being a value of component ``u``.
+    """
+    out: Tensor = _LiftComponents.apply(scalars.to(slopes.dtype), constants, slopes, blocks)
+    return out
+
+
+class _LiftComponents(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scalars: Tensor, constants: Tensor, slopes: Tensor, blocks: tuple[tuple[int, int], ...]
+    ) -> Tensor:
+        ctx.save_for_backward(scalars, slopes)
+        ctx.blocks = blocks
+        out = slopes.new_empty(len(scalars), slopes.shape[1])
+        for tokens, components, shape in _slices(blocks):
+            values = scalars[tokens].view(*shape, 1)
+            torch.addcmul(constants[components], values, slopes[components], out=out[tokens].view(*shape, -1))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        scalars, slopes = ctx.saved_tensors
+        grad_constants, grad_slopes = torch.empty_like(slopes), torch.empty_like(slopes)
+        grad_scalars = torch.empty_like(scalars) if ctx.needs_input_grad[0] else None
+        for tokens, components, shape in _slices(ctx.blocks):
+            own, values = grad[tokens].view(*shape, -1), scalars[tokens].view(shape)
+            # Per component [2, B] @ [B, H]: both gradients in one pass over ``grad``.
+            weights = torch.stack([torch.ones_like(values), values]).permute(2, 0, 1)
+            sums = weights @ own.transpose(0, 1)
+            grad_constants[components], grad_slopes[components] = sums.unbind(1)
+            if grad_scalars is not None:
+                torch.sum(own * slopes[components], 2, out=grad_scalars[tokens].view(shape))
+        return grad_scalars, grad_constants, grad_slopes, None
+
+
+def _slices(blocks: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, slice, tuple[int, int]]]:
+    """Tokens, components and ``(count, length)`` of every block."""
+    token = component = 0
+    for count, length in blocks:
+        yield slice(token, token + count * length), slice(component, component + length), (count, length)
+        token += count * length
+        component += length
