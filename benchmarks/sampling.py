@@ -40,9 +40,9 @@ from timing import Spread, time_in_turn
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MLPNetConfig, MultiEnvPPOConfig
 from rllib_multienv.connectors.sample_actions import SampleActions
 from rllib_multienv.env_runners import MultiEnvRunner
-from rllib_multienv.envs import envpool_backend
 from rllib_multienv.envs.vector import EnvCopies, resolve_backend
 from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.gym_ids import envpool_is_installed
 
 ENVS = ("HalfCheetah-v4", "Ant-v4", "Hopper-v4", "CartPole-v1")
 GOAL = 0.15
@@ -213,7 +213,7 @@ def backend_row(env: str, backends: Sequence[str], options: argparse.Namespace) 
 
 
 def versions() -> str:
-    names = ["ray", "torch", "gymnasium", "mujoco", *(["envpool"] if envpool_backend.is_installed() else [])]
+    names = ["ray", "torch", "gymnasium", "mujoco", *(["envpool"] if envpool_is_installed() else [])]
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
@@ -236,7 +236,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.getLogger("ray").setLevel(logging.ERROR)
     gym.logger.min_level = gym.logger.ERROR  # "-v4 is out of date", for every copy
-    backends = ["sync", *(["envpool"] if envpool_backend.is_installed() else [])]
+    backends = ["sync", *(["envpool"] if envpool_is_installed() else [])]
     load = os.getloadavg()[0]
     tables = [
         "| environment | network | backend | env steps/s | " + " | ".join(PARTS) + " | rest | share | goal |",

@@ -22,14 +22,13 @@ from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 class MultiEnvAgent:
     """An agent from a checkpoint: the network, and each environment's spaces and observation statistics.
 
-    It acts in the environments that it was trained on and, if its network is an agnostic one, in any other environment
-    of a supported kind. There it has no statistics of observations, and takes them as they are. A network with
-    parameters of its own for each environment has none for others.
+    It acts in the environments that it was trained on and, if no parameter of its network belongs to an environment, in
+    any other environment of a supported kind; there it has no observation statistics and does not normalise.
 
     Attributes:
-        checkpoint: What was read.
-        env_specs: The environments that it was trained on and that it can make, by env id.
-        space_specs: Spaces of all environments known to it; grows with each new environment.
+        checkpoint: The checkpoint.
+        env_specs: Environments that it can make, by env id.
+        space_specs: Spaces of all known environments, by env id; grows with each new environment.
     """
 
     def __init__(self, checkpoint: AgentCheckpoint, *, device: str | torch.device = "cpu") -> None:
@@ -51,7 +50,7 @@ class MultiEnvAgent:
 
         Args:
             path: A checkpoint folder.
-            device: Where to compute.
+            device: Device of the network.
 
         Raises:
             FileNotFoundError: There is no such folder.
@@ -60,14 +59,15 @@ class MultiEnvAgent:
         return cls(read_checkpoint(path), device=device)
 
     def add_env(self, env: str | EnvSpec | Mapping[str, Any]) -> str:
-        """Make an environment known, if it is not already, and return its id.
+        """Make an environment known, if it is not known yet, and return its id.
 
-        A known id may come with another specification, which then says how to make it (with other ``kwargs``, or
-        because the checkpoint could not hold the function that makes it); its spaces must be the same.
+        A known id may come with another specification, which then makes the environment: with other ``kwargs``, or
+        because the checkpoint could not hold the function that makes it. Its spaces must be the same; the network keeps
+        the description that it was trained with.
 
         Raises:
-            ValueError: It does not exist, its spaces are not supported, or they are not those of this id; or it is a
-                new one, and the network has parameters of its own for each environment.
+            ValueError: It does not exist, its spaces are not supported, or they differ from those known by this id; or
+                it is new, and the network has parameters for each environment.
         """
         if isinstance(env, str) and env in self.space_specs:
             return env
@@ -84,8 +84,8 @@ class MultiEnvAgent:
         elif known.to_dict() != {**spaces.to_dict(), "description": known.description}:
             raise ValueError(
                 f"{spec.id!r} is the id of an environment with observations {known.observation_space} and actions "
-                f"{known.action_space}; this one has {spaces.observation_space} and {spaces.action_space}. Give it an "
-                "id of its own."
+                f"{known.action_space}; this one has {spaces.observation_space} and {spaces.action_space}. Give it "
+                "another id."
             )
         self.env_specs[spec.id] = spec
         return spec.id
@@ -94,8 +94,8 @@ class MultiEnvAgent:
         """Raise a ValueError if the network has parameters that belong to single environments."""
         if owning_environments(self._network.state_dict()):
             raise ValueError(
-                f"{env_id}: this agent's network (type {self.checkpoint.network.type!r}) has parameters of its own for "
-                f"each environment, and none for this one; it would act at random. It knows "
+                f"{env_id}: this agent's network (type {self.checkpoint.network.type!r}) has parameters for each "
+                f"environment, and none for this one; it would act at random. It knows "
                 f"{', '.join(self.checkpoint.space_specs)}. To train it on others: config.initialize_from(path)."
             )
 
@@ -111,7 +111,7 @@ class MultiEnvAgent:
         Args:
             env: An env id or specification; a new one is added.
             obs: One observation as the environment gives it, or a batch of B along a new first axis.
-            explore: Draw from the policy's distribution; otherwise take its mode.
+            explore: Draw from the policy's distribution instead of taking its mode.
             generator: Source of the draws; torch's global one by default.
 
         Returns:
@@ -159,11 +159,11 @@ class MultiEnvAgent:
 
         Args:
             env: An env id or specification; a new one is added.
-            episodes: How many.
+            episodes: Number of episodes.
             seed: Seed of the environment and of the draws; None for fresh entropy.
             explore: Draw actions instead of taking the mode.
-            max_steps: No episode may be longer: a deterministic policy can go round in circles for ever in an
-                environment without a time limit.
+            max_steps: Limit of an episode's length: in an environment without a time limit a deterministic policy may
+                never end an episode.
             video_dir: Also record an episode as a video in this folder (needs the ``video`` extra).
 
         Returns:
@@ -188,7 +188,7 @@ class MultiEnvAgent:
         else:
             generator.manual_seed(seed)
         num_envs = min(episodes, 10)
-        # Each copy plays a number of episodes fixed beforehand: taking those that end first would favour short ones.
+        # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
         left = [(episodes + b) // num_envs for b in range(num_envs)]
         copies = EnvCopies(self.env_specs[env_id], num_envs, seed=seed)
         results: list[tuple[float, int]] = []

@@ -15,7 +15,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from rllib_multienv.atomic_files import interrupted_writes
-from rllib_multienv.nets import NetConfig, net_config_from_dict, with_named_rows
+from rllib_multienv.nets import NetConfig, net_config_from_dict
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
@@ -36,18 +36,18 @@ _PACKAGES = ("rllib_multienv", "ray", "torch", "gymnasium", "mujoco", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class AgentCheckpoint:
-    """An agent as a checkpoint describes it.
+    """The agent of a checkpoint.
 
     Attributes:
         space_specs: Spaces of the environments that it was trained on, by env id.
-        env_specs: How to make them; without those whose factory could not be written down.
+        env_specs: Specifications of these environments, without those whose factory could not be written down.
         network: The network's configuration.
         obs_moments: Statistics of raw observations by env id; empty if observations were not normalised.
         reward_moments: Statistics of discounted returns by env id.
-        weights: The network's state dict; None if it was not asked for.
-        action_values: State dict of Q; None if it was not asked for, or the algorithm has none.
+        weights: The network's state dict; None if it was not read.
+        action_values: State dict of Q; None if it was not read, or the algorithm has none.
         versions: Versions of the packages that wrote it.
-        environments_changed: Whether the run was begun with other environments (``add_env``, ``remove_env``).
+        environments_changed: Whether the run started with other environments (``add_env``, ``remove_env``).
     """
 
     space_specs: Mapping[str, SpaceSpec]
@@ -69,11 +69,11 @@ class AgentCheckpoint:
         }
 
     def write(self, folder: Path, *, training: Mapping[str, float]) -> None:
-        """Write these files into a folder on this machine, which holds all other files of the checkpoint already.
+        """Write these files into a folder on this machine that already holds all other files of the checkpoint.
 
         Args:
-            folder: Where to.
-            training: How far the training is: ``training_iteration`` and ``time_total_s``, as in RLlib's results.
+            folder: The checkpoint's folder.
+            training: Progress of the training: ``training_iteration`` and ``time_total_s``, as in RLlib's results.
         """
         torch.save(dict(self.weights or {}), folder / NETWORK_FILE)
         if self.action_values is not None:
@@ -83,7 +83,7 @@ class AgentCheckpoint:
             try:
                 spec = self.env_specs[env_id].to_dict()
             except (KeyError, ValueError):
-                spec = None  # made by a function that has no importable name: it can be acted in, not made
+                spec = None  # its factory cannot be imported by name: the agent can act in it, not make it
             environments.append(
                 {
                     "id": env_id,
@@ -112,7 +112,7 @@ class AgentCheckpoint:
 def check_network_config(checkpoint: AgentCheckpoint, mine: NetConfig, path: str | Path) -> None:
     """Raise a ValueError that names the difference if the checkpoint's network has another configuration.
 
-    ``dropout`` may differ: it changes no parameter.
+    ``dropout`` may differ, because it has no parameters.
     """
     own, theirs = mine.to_dict(), checkpoint.network.to_dict()
     for name in sorted(own.keys() | theirs.keys(), key=lambda n: (n != "type", n)):
@@ -124,7 +124,7 @@ def check_network_config(checkpoint: AgentCheckpoint, mine: NetConfig, path: str
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the packages that results depend on, of those that are installed."""
+    """Versions of the installed packages that results depend on."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -159,7 +159,6 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         if has_action_values:
             _check_file(path, ACTION_VALUES_FILE, description, filesystem)
     environments = description["environments"]
-    env_ids = [environment["id"] for environment in environments]
     space_specs = {e["id"]: SpaceSpec.from_dict(e["spaces"]) for e in environments}
     return AgentCheckpoint(
         space_specs=space_specs,
@@ -171,15 +170,16 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         network=net_config_from_dict(description["network"]),
         obs_moments={e["id"]: Moments.from_dict(e["obs_moments"]) for e in environments if e["obs_moments"]},
         reward_moments={e["id"]: Moments.from_dict(e["reward_moments"]) for e in environments if e["reward_moments"]},
-        weights=_load_tensors(path, NETWORK_FILE, env_ids) if weights else None,
-        action_values=_load_tensors(path, ACTION_VALUES_FILE, env_ids) if weights and has_action_values else None,
+        weights=_load_tensors(path, NETWORK_FILE) if weights else None,
+        action_values=_load_tensors(path, ACTION_VALUES_FILE) if weights and has_action_values else None,
         versions=description["versions"],
         environments_changed=description.get("environments_changed", False),
     )
 
 
-def _load_tensors(path: str | Path, name: str, env_ids: Sequence[str]) -> dict[str, torch.Tensor]:
-    return with_named_rows(torch.load(Path(path) / name, map_location="cpu", weights_only=True), env_ids)
+def _load_tensors(path: str | Path, name: str) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = torch.load(Path(path) / name, map_location="cpu", weights_only=True)
+    return tensors
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -1,8 +1,8 @@
-"""Finding what an environment string means: a Gymnasium id, or something inside a Python module.
+"""Resolution of environment strings: a Gymnasium id, or a name inside a Python module.
 
-Two spellings with a colon exist in the wild and both are understood: Gymnasium's own
-``"module:EnvId-v0"`` (import the module, which registers the id) and the entry-point spelling
-``"package.module:ClassName"`` (import the module, take the class or factory function from it).
+Two spellings with a colon are in use and both are understood: Gymnasium's ``"module:EnvId-v0"`` (import the module,
+which registers the id) and the entry-point spelling ``"package.module:ClassName"`` (import the module, take the class
+or factory function from it).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
 
-# Packages whose environments exist only after their import. Looked at only when an id is unknown, so
-# nobody pays for an import that is not needed.
+# Packages whose environments exist only after their import. Imported only when an id is unknown.
 _NAMESPACE_PROVIDERS = {"ALE": "ale_py", "Meta-World": "metaworld"}
 _PLAIN_PROVIDERS = ("gymnasium_robotics",)
 
@@ -39,14 +39,10 @@ def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
 
 
 def nearest_env_ids(name: str, n: int = 5) -> list[str]:
-    """Registered Gymnasium ids that a mistyped `name` may have meant, best first.
+    """At most `n` registered Gymnasium ids that are similar to a mistyped `name`, best first.
 
-    Names without their version are compared first ("cartpole" is near "CartPole-v1" although a third of
-    the letters differ); of one environment's versions the newest comes first.
-
-    Args:
-        name: What was asked for.
-        n: How many to return at most.
+    Names are compared without their versions ("cartpole" is near "CartPole-v1" although a third of the letters
+    differ); of one environment's versions the newest comes first.
     """
     stem = _stem(name)
     versions: dict[str, list[tuple[int, str]]] = {}
@@ -110,7 +106,7 @@ def find_env(make: str) -> str | Callable[..., Any]:
 
 
 def _is_registered(env_id: str) -> bool:
-    """Whether `gym.make(env_id)` will find it; imports a known provider where that is what is missing."""
+    """Whether `gym.make(env_id)` will find it, after the import of its provider if that is known."""
     if env_id in gym.registry:
         return True
     if _is_unversioned_name(env_id):
@@ -127,7 +123,7 @@ def _is_registered(env_id: str) -> bool:
 
 
 def _is_unversioned_name(env_id: str) -> bool:
-    """Gymnasium takes ``"CartPole"`` to be its newest version."""
+    """Whether it is a name like ``"CartPole"``, for which Gymnasium takes the newest version."""
     return any(s.version is not None and env_id == s.id.removesuffix(f"-v{s.version}") for s in gym.registry.values())
 
 
@@ -144,3 +140,30 @@ def _unknown_id_message(env_id: str) -> str:
         f'{message} An environment of your own is named by "your_module:YourEnv", by EnvSpec("a-name", '
         "make=YourEnv), or by its id after gymnasium.register(...)."
     )
+
+
+def envpool_is_installed() -> bool:
+    """Whether the package envpool can be imported."""
+    return importlib.util.find_spec("envpool") is not None
+
+
+@cache
+def _envpool_ids() -> frozenset[str]:
+    import envpool
+
+    return frozenset(envpool.list_all_envs())
+
+
+def check_envpool_id(env_id: str, make: str) -> None:
+    """Check that EnvPool is installed and has the environment `make`; the error names `env_id`.
+
+    Raises:
+        ValueError: EnvPool is not installed, or does not have the environment (the nearest are named).
+    """
+    if not envpool_is_installed():
+        raise ValueError(
+            f"Environment {env_id!r} asks for backend='envpool', but EnvPool is not installed: "
+            "pip install 'rllib_multienv[envpool]', or use backend='sync'."
+        )
+    if make not in _envpool_ids():
+        raise ValueError(f"Environment {env_id!r}: EnvPool has no {make!r}.{did_you_mean(make, _envpool_ids())}")

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import cloudpickle
 import gymnasium as gym
 
-from rllib_multienv.gym_ids import did_you_mean, find_env
+from rllib_multienv.gym_ids import check_envpool_id, did_you_mean, find_env
 from rllib_multienv.space_spec import SpaceSpec, UnsupportedSpaceError
 
 __all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "environment_keys", "resolve_env_specs"]
@@ -43,7 +43,7 @@ class EnvSpec:
             returns a `gymnasium.Env`. Defaults to `id`.
         kwargs: Keyword arguments for the environment's constructor. Not to be changed afterwards.
         num_envs: Number of copies to step together; None for the run's `num_envs_per_env_runner`.
-        backend: How the copies are stepped: ``"sync"`` one after another in this process, ``"async"`` in one
+        backend: Way of stepping the copies: ``"sync"`` one after another in this process, ``"async"`` in one
             process each, ``"envpool"`` by EnvPool's threads, ``"auto"`` by the one that is known to be best.
         max_episode_steps: Time limit that replaces the registered one; None keeps the registered one.
         tags: Words to select environments by.
@@ -285,9 +285,7 @@ def resolve_env_specs(envs: Any) -> tuple[EnvSpec, ...]:
         seen.add(spec.id)
         if isinstance(spec.make, str):
             if spec.backend == "envpool":
-                from rllib_multienv.envs.envpool_backend import check_available
-
-                check_available(spec)
+                check_envpool_id(spec.id, spec.make)
             else:
                 find_env(spec.make)
     return specs

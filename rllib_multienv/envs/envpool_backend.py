@@ -8,11 +8,9 @@ truncated, not as both.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rllib_multienv.envs.errors import EnvFailure
-from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.gym_ids import check_envpool_id
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 # What backend="auto" hands to EnvPool. The rule: the step is expensive enough to gain by threads, and
@@ -31,34 +29,6 @@ from rllib_multienv.spec import EnvSpec, SpaceSpec
 VERIFIED = frozenset({"HalfCheetah-v4", "Walker2d-v4", "Swimmer-v4"})
 # With 8 copies, one thread of EnvPool is slower than stepping in this process, and two are about as fast.
 CPUS_THAT_PAY = 4
-
-
-def is_installed() -> bool:
-    """Whether the package envpool is there."""
-    return importlib.util.find_spec("envpool") is not None
-
-
-@cache
-def _envpool_ids() -> frozenset[str]:
-    import envpool
-
-    return frozenset(envpool.list_all_envs())
-
-
-def check_available(spec: EnvSpec) -> None:
-    """Raise unless EnvPool is installed and has the environment.
-
-    Raises:
-        ValueError: It is not, or has not; the message says what to do, or names the nearest environments.
-    """
-    if not is_installed():
-        raise ValueError(
-            f"Environment {spec.id!r} asks for backend='envpool', but EnvPool is not installed: "
-            "pip install 'rllib_multienv[envpool]', or use backend='sync'."
-        )
-    if spec.make not in _envpool_ids():
-        hint = did_you_mean(str(spec.make), _envpool_ids())
-        raise ValueError(f"Environment {spec.id!r}: EnvPool has no {spec.make!r}.{hint}")
 
 
 def make_envpool(spec: EnvSpec, num_envs: int, seeds: Sequence[int]) -> Any:
@@ -73,8 +43,8 @@ def make_envpool(spec: EnvSpec, num_envs: int, seeds: Sequence[int]) -> Any:
         ValueError: EnvPool is not installed, or does not have the environment.
         EnvFailure: EnvPool refused.
     """
-    check_available(spec)
     assert isinstance(spec.make, str)  # EnvSpec refuses a callable here
+    check_envpool_id(spec.id, spec.make)
     import envpool
 
     options: dict[str, Any] = dict(spec.kwargs)

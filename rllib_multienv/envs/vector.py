@@ -23,6 +23,7 @@ from rllib_multienv.envs.errors import EnvFailure
 from rllib_multienv.envs.make import describe
 from rllib_multienv.envs.seeding import copy_seeds
 from rllib_multienv.envs.sync_backend import SyncCopiesEnv
+from rllib_multienv.gym_ids import envpool_is_installed
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 
@@ -263,7 +264,7 @@ def resolve_backend(spec: EnvSpec) -> str:
     if spec.backend != "auto":
         return spec.backend
     same = spec.make in envpool_backend.VERIFIED and not spec.kwargs
-    if same and envpool_backend.cpus() >= envpool_backend.CPUS_THAT_PAY and envpool_backend.is_installed():
+    if same and envpool_backend.cpus() >= envpool_backend.CPUS_THAT_PAY and envpool_is_installed():
         return "envpool"
     return "sync"
 

@@ -8,7 +8,6 @@ from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic, OneEnvironmentActorCritic, Outputs, Part
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
-from .context import with_named_rows
 from .heads import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
 from .interface import Interface
 from .memory import Memory, State
@@ -55,5 +54,4 @@ __all__ = [
     "net_config_from_dict",
     "owning_environments",
     "parameters_of_parts",
-    "with_named_rows",
 ]

@@ -8,11 +8,9 @@ environments with similar descriptions or spaces have similar contexts (docs/dev
 from __future__ import annotations
 
 import math
-import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import shake_128
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +28,6 @@ __all__ = [
     "position_codes",
     "position_features",
     "sinusoidal_encoding",
-    "with_named_rows",
 ]
 
 # Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can show to a few
@@ -130,18 +127,6 @@ def describe(interface: Interface) -> Tensor:
     return torch.cat([_name_features(interface.description), sizes, bounds]).float()
 
 
-def with_named_rows(state: Mapping[str, Tensor], env_ids: Sequence[str]) -> dict[str, Tensor]:
-    """Rename the rows of ``context="embedding"`` in a state dict of an earlier version.
-
-    There they are numbered in the order of ``env_ids``.
-    """
-
-    def named(name: str) -> str:
-        return re.sub(r"\bcontext\.rows\.(\d+)$", lambda m: f"context.rows.{env_key(env_ids[int(m[1])])}", name)
-
-    return {named(name): tensor for name, tensor in state.items()}
-
-
 class TaskContext(nn.Module):
     """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and sum it").
 
@@ -176,19 +161,6 @@ class TaskContext(nn.Module):
         self._descriptions.pop(env_id, None)
         if self.mode == "embedding":
             del self.rows[env_key(env_id)]
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
-        """Refuse numbered rows of earlier versions: RLlib would ignore them and leave the present rows random.
-
-        Raises:
-            ValueError: they are in ``state_dict``.
-        """
-        if f"{prefix}rows.0" in state_dict:
-            raise ValueError(
-                'These weights are of an earlier version, in which the rows of context="embedding" had no names. Such '
-                "a run cannot be resumed; start a new one from its checkpoint with config.initialize_from(path)."
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, rows: Tensor, order: tuple[str, ...], membership: Tensor) -> Tensor:
         """Add each row's context to ``rows [R, H]``; ``membership [R, E]`` is one-hot over ``order``."""

@@ -8,6 +8,7 @@ import pytest
 from rllib_multienv.envs import envpool_backend
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.envs.vector import EnvCopies, resolve_backend
+from rllib_multienv.gym_ids import envpool_is_installed
 from rllib_multienv.spec import EnvSpec
 
 
@@ -20,7 +21,7 @@ def test_auto_is_envpool_only_where_it_pays_and_nothing_is_changed(monkeypatch: 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # how Ray tells an actor of its CPUs
     assert resolve_backend(EnvSpec("HalfCheetah-v4")) == "sync"
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    expected = "envpool" if envpool_backend.is_installed() else "sync"
+    expected = "envpool" if envpool_is_installed() else "sync"
     assert resolve_backend(EnvSpec("HalfCheetah-v4")) == expected
     assert resolve_backend(EnvSpec("HalfCheetah-v4", kwargs={"ctrl_cost_weight": 0.0})) == "sync"
 

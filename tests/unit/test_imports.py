@@ -20,8 +20,6 @@ KNOWN = {
     ("checkpoints", "atomic_files"),
     ("learners.multi_env_learner", "evaluation"),
     ("learners.multi_env_learner", "evaluation.progress"),
-    ("spec", "envs"),
-    ("spec", "envs.envpool_backend"),
 }
 LEFT_OUT = {"carry_over", "discounting"}
 

@@ -19,7 +19,6 @@ from rllib_multienv.nets.context import (
     encoder_positions,
     position_codes,
     position_features,
-    with_named_rows,
 )
 
 
@@ -74,24 +73,6 @@ def test_embedding_rows_of_remaining_environments_stay() -> None:
     assert torch.equal(out[0], row)
     assert list(context.state_dict()) == ["rows.env:a", "rows.env:c"]
     assert context.rows["env:c"] is row
-
-
-def test_rows_of_earlier_versions_get_the_names_of_their_environments() -> None:
-    numbered = {f"actor.context.rows.{i}": torch.full((4,), float(i)) for i in range(11)}
-    numbered |= {"critic.context.rows.1": torch.ones(4), "actor.res_mlp.blocks.0": torch.zeros(4)}
-    named = with_named_rows(numbered, ["one", *(f"{i}.x" for i in range(1, 11))])
-    assert named["actor.context.rows.env:one"][0] == 0
-    assert named["actor.context.rows.env:10%2Ex"][0] == 10
-    assert named["critic.context.rows.env:1%2Ex"][0] == 1
-    assert "actor.res_mlp.blocks.0" in named and len(named) == len(numbered)
-    assert with_named_rows(named, []) == named
-
-
-def test_numbered_rows_are_refused_even_where_names_may_differ() -> None:
-    context = TaskContext("embedding", 4)
-    context.add_env("a", _interface("a"))
-    with pytest.raises(ValueError, match=r"earlier version.*initialize_from"):
-        context.load_state_dict({"rows.0": torch.zeros(4)}, strict=False)
 
 
 def test_codes_are_signs_and_the_same_in_every_process() -> None:
