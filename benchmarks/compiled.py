@@ -1,15 +1,15 @@
-"""Whether torch.compile pays for the agnostic network: how long it takes to compile, and when that is won back.
+"""Whether torch.compile pays for the agnostic network: time to compile, and calls until that is saved.
 
     python benchmarks/compiled.py [--threads N] [--repeats 7] [--d-model 32 64] [--backend inductor] [--short]
                                    [--output FILE]
 
-A training step is forward and backward of policy and value for 256 observations, inference the policy of 8 (what a
-runner with as many copies asks for), as in network.py: of an environment of HalfCheetah's sizes alone, and of four of
-unlike sizes at once. The network as it is and the compiled one run in turn; "plain/compiled" is the median (and range)
-over the rounds of the ratio within a round. "Until it runs" is the wall time of the first calls, compilation included,
-with a compiler cache that is empty in the beginning; "won back" is that time over what a call saves: so many
-calls, and the time that they take. Shapes stay the same here; other environments, or minibatches of another size, are
-compiled anew. PyTorch's inductor needs a C++ compiler.
+A training step is forward and backward of policy and value for 256 observations, inference the policy for 8 (as a
+runner with 8 copies), as in network.py: of one environment of HalfCheetah's sizes, and of four of different sizes at
+once. The plain and the compiled network run in turn; "plain/compiled" is the median (and range) over the rounds of the
+ratio within a round. "Until it runs" is the wall time of the first calls, compilation included, with a compiler cache
+that is empty at first; "won back" is that time over what a call saves: number of calls, and their time. Shapes stay the
+same here; other environments, or minibatches of another size, are compiled anew. PyTorch's inductor needs a C++
+compiler.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""How fast networks fit functions of the observations of several environments at once: learning without reinforcement.
+"""Supervised fitting of functions of several environments' observations: learning without reinforcement.
 
     python benchmarks/fitting.py [--steps 1000] [--rates 5e-4 1e-3] [--short] [--output FILE]
 
-Four environments with 3, 8, 11 and 11 observations; policy means (or logits) and values are to be fixed random
-functions of normal observations. Adam, batch 128 of each environment, gradients clipped at 0.5. The first table has the
-mean squared error over the variance of what is to be fitted, on other observations, as the mean over the environments:
-policy / value.
+Four environments with 3, 8, 11 and 11 observations; policy means (or logits) and values are trained to equal fixed
+random functions of normal observations. Adam, batch 128 of each environment, gradients clipped at 0.5. The first table
+has the mean squared error over the variance of the target on other observations, mean over the environments: policy /
+value.
 
-In the second the policies are to follow functions that move: every 40 steps, as many as an update of PPO has, 0.3 times
+In the second table the policies follow moving targets: every 40 steps, as many as an update of PPO has, 0.3 times
 another random function is added to each. It has the mean squared error at the end of the 40 steps over the mean square
-of what was added, after the first move, the fourth and the eighth, and for each environment as the mean from the third
-on. A network that cannot follow at all would have 1, 4 and 8.
+of the addition, after the first, the fourth and the eighth move, and for each environment the mean from the third on. A
+network that cannot follow at all would have 1, 4 and 8.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def random_function(seed: int, inputs: int, outputs: int) -> Callable[[Tensor], 
 
 
 class Fit:
-    """A network, what it is to fit, and the optimiser."""
+    """A network, its targets, and the optimiser."""
 
     def __init__(self, config: NetConfig, rate: float, seed: int) -> None:
         torch.manual_seed(seed)
@@ -85,11 +85,11 @@ class Fit:
         return {e: torch.randn(size, env.obs_size, generator=self.generator) for e, env in ENVS.items()}
 
     def pairs(self, policies: Mapping[str, Tensor], obs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """What each policy gives, and what it is to give."""
+        """Output and target of each policy."""
         found = []
         for k, (env_id, env) in enumerate(ENVS.items()):
             policy, wanted = policies[env_id][:, : env.action_size], self.policies[k](obs[env_id])
-            if env.discrete:  # what all logits have in common means nothing
+            if env.discrete:  # a constant added to all logits changes nothing
                 policy, wanted = (x - x.mean(1, keepdim=True) for x in (policy, wanted))
             found.append((policy, wanted))
         return found
@@ -112,7 +112,7 @@ class Fit:
         self.optimizer.step()
 
     def move(self, number: int) -> None:
-        """Add another random function to what each policy is to be; the first takes the place of what was there."""
+        """Add another random function to each policy's target; the first replaces it."""
         added = [random_function(1000 + 100 * number + k, *size) for k, size in enumerate(self.sizes)]
         old = self.policies
         self.policies = [
@@ -121,7 +121,7 @@ class Fit:
 
     @torch.no_grad()
     def distances(self) -> list[float]:
-        """How far each policy is from what it is to be, in units of one move."""
+        """Distance of each policy from its target, in units of one move."""
         policies = self.network.policy(self.test)
         return [float((p - wanted).square().mean()) / MOVE_SIZE**2 for p, wanted in self.pairs(policies, self.test)]
 

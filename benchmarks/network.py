@@ -1,34 +1,31 @@
-"""How near the agnostic network comes to what the processor can compute: training step and inference.
+"""Training step and inference of the agnostic network, as a share of what the processor can compute.
 
     python benchmarks/network.py [--threads N] [--repeats 7] [--precision float32|bf16] [--d-model 64 256] [--paper]
                                  [--sizes 17/6] [--profile] [--short] [--output FILE]
 
 A training step is the forward of policy and value for 256 observations and the backward of both, without an optimiser;
-inference is the policy alone, without gradients, of weights that do not change meanwhile. The network is
-`AgnosticNetConfig` with the given d_model, or the paper's (`--paper`); observations and actions have the sizes of
-CartPole, HalfCheetah, Ant with contact forces, and Humanoid.
+inference is the policy alone, without gradients, with constant weights. The network is `AgnosticNetConfig` with the
+given d_model, or the paper's (`--paper`); observations and actions have the sizes of CartPole, HalfCheetah, Ant with
+contact forces, and Humanoid.
 
-**What is counted** is the arithmetic that the network's definition asks for, a multiply-add as two operations, so the
-count stays what it is however a part is computed:
+**Operations** are those of the network's definition, a multiply-add as two, however a part is computed:
 
-- linear layers, and the matrix products in the S4 kernels (these in double precision, once per training step, 2% of all
-  at most; not in inference, which keeps kernels): as PyTorch's `FlopCounterMode` finds them in forward and backward;
-- attention of a sequence of L > 1 tokens and width H: 4 L^2 H forward, 8 L^2 H backward (no recomputation);
-- a causal convolution: L (L + 1) H forward, twice that backward (gradients of tokens and kernel), which is the
-  definition and neither a Fourier transform nor a filter whose upper half is multiplied by zeros.
+- linear layers, and the matrix products in the S4 kernels (in double precision, once per training step, at most 2%; not
+  in inference, which keeps kernels): as PyTorch's `FlopCounterMode` counts them in forward and backward;
+- attention over L > 1 tokens of width H: 4 L^2 H forward, 8 L^2 H backward (no recomputation);
+- a causal convolution: L (L + 1) H forward, twice that backward (gradients of tokens and kernel).
 
-Attention and convolution are replaced by stand-ins while counting, as the counter does not see the one on CPUs and
-counts the other as it happens to be computed. Normalisation, activations, dropout, sums and copies count as nothing:
-their time is what is lost.
+Attention and convolution are replaced by stand-ins while counting, because the counter does not see the first on CPUs
+and counts the second by its implementation. Normalisation, activations, dropout, sums and copies count as nothing.
 
 **The ceiling** is the fastest of three large square matrix products with the same number of threads, in float32 and in
-bfloat16, run in every round in turn with the measurements. "Of ceiling" is the median over the rounds of the
-achieved rate over the ceiling of the same round and precision; "by CPU time" is the same with CPU time in the place of
-wall time on both sides, which other programs disturb less (with several threads it takes their waiting for each other
-for work). bf16 is `torch.autocast`. Freed memory is kept, as by learners (`rllib_multienv/process.py`).
+bfloat16, run in turn with the measurements. "Of ceiling" is the median over the rounds of the achieved rate over the
+ceiling of the same round and precision; "by CPU time" is the same with CPU instead of wall time, which other programs
+disturb less (with several threads it includes their waiting for each other). bf16 is `torch.autocast`. Freed memory is
+kept, as by learners (`rllib_multienv/process.py`).
 
-`--profile` prints, in the place of that table, the operators that a training step spends its time in, and the nodes of
-its graph with the time of all they call: wall time, median over the repetitions for each.
+`--profile` prints instead the operators of a training step and the nodes of its graph by their wall time, median over
+the repetitions.
 """
 
 from __future__ import annotations

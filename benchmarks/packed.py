@@ -1,20 +1,19 @@
-"""Many environments at once: one packed forward against a loop over the environments, with the same network.
+"""One packed forward of many environments against a loop over the environments, with the same network.
 
     python benchmarks/packed.py [--threads N] [--repeats 7] [--d-model 64] [--paper] [--short] [--output FILE]
     python benchmarks/packed.py --without Humanoid-v4 HumanoidStandup-v4 --no-synthetic
 
-The first two lines are the paper's sixteen environments (sizes only, no simulators): inference is the policy of 8
-observations of each, without gradients; a training step is forward and backward of policy and value of 128 rows of each
-(8 copies x 128 steps in 8 minibatches), without an optimiser. The loop calls the same network with one environment
-after the other, and in training goes backward after each, so that gradients add up. Both run in turn; "loop/packed" is
+The first two lines are the paper's sixteen environments (sizes only, no simulators): inference is the policy for 8
+observations of each, without gradients; a training step is forward and backward of policy and value for 128 rows of
+each (8 copies x 128 steps in 8 minibatches), without an optimiser. The loop calls the same network with one environment
+after the other, in training with a backward after each, so that gradients add up. Both run in turn; "loop/packed" is
 the median (and range) over the rounds of the ratio within a round.
 
-The lines below are 1, 4, 16 and 64 synthetic environments (observations of 3 to 48, actions of 1 to 8 components or
+The other lines are 1, 4, 16 and 64 synthetic environments (observations of 3 to 48, actions of 1 to 8 components or
 kinds): 64 are drawn with a fixed seed and ordered by their tokens (observation and action components), and the smaller
-sets are spread evenly over that order, so that all sets have about the same tokens per row. Once every environment has
-the same rows whatever their number (an agent that is given more environments), and once all have the same rows in
-total, shared evenly (the stricter comparison: what is equal work costs in smaller pieces). "Parameters" are the
-network's. CPU times are of all threads, and are what other programs on the machine disturb least.
+sets are spread evenly over that order, so that all sets have about the same tokens per row. They are measured with the
+same rows of every environment, and with the same rows in total. CPU times are of all threads; other programs on the
+machine disturb them least.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ from rllib_multienv import AgnosticNetConfig
 from rllib_multienv.experiments.machine import describe_machine
 from rllib_multienv.nets.actor_critic import ActorCritic
 
-# The environments of tune_configs/sixteen.yaml. Humanoid's contact forces and the like are part of its observation in
-# v4; those of Ant are not.
+# The environments of tune_configs/sixteen.yaml. In v4 observations include contact forces in Humanoid, not in Ant.
 SIXTEEN = (
     Sizes("Acrobot-v1", 6, 3, True),
     Sizes("BipedalWalker-v3", 24, 4, False),
@@ -61,7 +59,7 @@ TRAINING, INFERENCE = "training step", "inference"
 
 
 def synthetic(count: int) -> list[Sizes]:
-    """So many environments, alike in their mean size whatever ``count`` is."""
+    """``count`` environments; their mean size does not depend on ``count``."""
     draw = random.Random(0)
     pool = []
     for number in range(max(SYNTHETIC_COUNTS)):
@@ -73,7 +71,7 @@ def synthetic(count: int) -> list[Sizes]:
 
 
 def packed(what: str, model: ActorCritic, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All environments in one call; the policy's outputs where it is inference."""
+    """All environments in one call; returns the policy's outputs of inference."""
     if what == INFERENCE:
         return inference(model, obs)
     training_step(model, obs)
@@ -91,7 +89,7 @@ def looped(what: str, model: ActorCritic, obs: dict[str, Tensor]) -> dict[str, T
 
 
 def parameters(model: ActorCritic) -> int:
-    """How many numbers the network learns."""
+    """Number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -111,12 +109,12 @@ def line(what: str, environments: Sequence[Sizes], model: ActorCritic, rows: int
 
 
 def timed(tasks: Mapping[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, Timing]:
-    """In turn, as the options say."""
+    """Time the tasks in turn."""
     return time_in_turn(tasks, repeats=options.repeats, min_seconds=options.min_seconds)
 
 
 def measure_sixteen(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
-    """The lines of the paper's environments, but those that are to be left out."""
+    """The lines of the paper's environments, except those that are left out."""
     environments = [env for env in SIXTEEN if env.env_id not in options.without]
     model = build(config, environments)
     for what, rows in ((INFERENCE, options.copies), (TRAINING, options.rows)):

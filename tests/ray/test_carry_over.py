@@ -105,7 +105,7 @@ def test_an_agent_does_not_act_at_random(trained: dict[str, Any]) -> None:
     agent = MultiEnvAgent.from_checkpoint(trained["path"])
     assert agent.act("CartPole-v1", np.zeros(4, np.float32)) in (0, 1)
     for call in (agent.add_env, lambda env: agent.act(env, np.zeros(2, np.float32)), agent.evaluate):
-        with pytest.raises(ValueError, match=r"MountainCar-v0: .*parameters of its own.*act at random.*CartPole-v1"):
+        with pytest.raises(ValueError, match=r"MountainCar-v0: .*parameters for each.*act at random.*CartPole-v1"):
             call("MountainCar-v0")
     assert "MountainCar-v0" not in agent.space_specs
 
