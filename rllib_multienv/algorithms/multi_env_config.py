@@ -1,19 +1,28 @@
-"""What the configurations of all algorithms share: environments, network, workers, reports."""
+"""Configuration that all algorithms share: environments, network, workers, evaluation, reports."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.policy.policy import PolicySpec
-from ray.rllib.utils.from_config import _NotProvided
 
 from rllib_multienv.algorithms.connector_pipelines import ConnectorPipelinesMixin
 from rllib_multienv.algorithms.initial_agent import InitialAgentMixin
-from rllib_multienv.algorithms.search_space import is_search_space
-from rllib_multienv.algorithms.setting_checks import SettingChecksMixin
+from rllib_multienv.algorithms.settings import (
+    Converted,
+    Count,
+    CountOrZero,
+    Fraction,
+    LearningRate,
+    NonNegative,
+    PerEnvironment,
+    Positive,
+    SettingsMixin,
+    settings,
+)
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
@@ -41,50 +50,133 @@ def network_config(value: Any) -> NetConfig:
     )
 
 
-class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingChecksMixin):
-    """Methods and checks that every multi-environment algorithm's configuration has, before RLlib's own."""
+def _model_config(value: Any) -> Any:
+    network_config(value)
+    return value
 
-    #: The module that owns the parameters.
+
+def _environments(value: Any) -> Any:
+    return resolve_env_specs(value) if value or not isinstance(value, list | tuple) else ()
+
+
+def _gradient_combiner(value: Any) -> Any:
+    if value != "weighted_sum":
+        importlib.import_module("rllib_multienv.learners.combine").make_combiner(value)
+    return value
+
+
+_ENVIRONMENT = 'Environments are described by EnvSpec: environment(envs=[EnvSpec("CartPole-v1", ...)]).'
+_FRAGMENTS = "Set env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)."
+_OLD_STACK = "It belongs to RLlib's old API stack."
+
+
+class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMixin):
+    """Methods and checks of every algorithm's configuration; it comes before RLlib's class.
+
+    Attributes:
+        shared_module_class: The module that owns the parameters.
+        space_specs: Spaces of the environments, by env id; :meth:`validate` fills it.
+    """
+
+    NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "environment": {
+            "*": _ENVIRONMENT,
+            "env": 'Write environment(envs=["CartPole-v1", ...]).',
+            "env_config": "Give arguments to one environment: EnvSpec(..., kwargs={...}).",
+            "clip_rewards": "Rewards are normalised by training(normalize_rewards=...).",
+            "normalize_actions": "Actions are always converted to the environments' action spaces.",
+            "clip_actions": "Actions are always converted to the environments' action spaces.",
+        },
+        "env_runners": {
+            "add_default_connectors_to_env_to_module_pipeline": "This package's connectors are always added.",
+            "add_default_connectors_to_module_to_env_pipeline": "This package's connectors are always added.",
+            "batch_mode": f"A fragment has a fixed number of time steps. {_FRAGMENTS}",
+            "compress_observations": "Fragments are arrays in Ray's object store.",
+            "create_local_env_runner": "The local runner is always there: it keeps the merged statistics.",
+            "enable_tf1_exec_eagerly": _OLD_STACK,
+            "env_runner_state_server_max_concurrency": "States are sent by the driver.",
+            "episode_lookback_horizon": "Fragments have all that is needed of the time before them.",
+            "episodes_to_numpy": "Fragments are always arrays.",
+            "exploration_config": _OLD_STACK,
+            "gym_env_vectorize_mode": 'Choose for each environment: EnvSpec(..., backend="sync" or "async").',
+            "observation_filter": "Set training(normalize_obs=...).",
+            "preprocessor_pref": _OLD_STACK,
+            "remote_env_batch_wait_ms": _OLD_STACK,
+            "remote_worker_envs": _OLD_STACK,
+            "sample_collector": _OLD_STACK,
+            "sampler_perf_stats_ema_coef": _OLD_STACK,
+            "update_worker_filter_stats": _OLD_STACK,
+            "use_env_runner_state_server": "States are sent by the driver.",
+            "use_worker_filter_stats": _OLD_STACK,
+        },
+        "evaluation": {
+            "off_policy_estimation_methods": "Policies are evaluated in environments: environment(envs=[...]).",
+            "ope_split_batch_by_episode": "Policies are evaluated in environments: environment(envs=[...]).",
+        },
+        "framework": {
+            "torch_ddp_kwargs": "Gradients are summed without DistributedDataParallel.",
+            "torch_skip_nan_gradients": "Steps whose gradient is not finite are always skipped and counted.",
+        },
+        "learners": {
+            "add_default_connectors_to_learner_pipeline": "This package's connectors are always added.",
+            "max_requests_in_flight_per_aggregator_actor": "There are no aggregator actors.",
+            "max_requests_in_flight_per_learner": "Learners get one update at a time.",
+            "num_aggregator_actors_per_learner": "There are no aggregator actors.",
+        },
+        "multi_agent": {
+            "*": "Every environment is a module already, with its env id: environment(envs=[...]). Settings of one "
+            "environment: rl_module(algorithm_config_overrides_per_module={env_id: {...}}).",
+        },
+        "offline_data": {"*": "This algorithm samples from environments; MultiEnvIQL trains on data sets."},
+        "reporting": {
+            "keep_per_episode_custom_metrics": _OLD_STACK,
+            "log_gradients": "Set reporting(gradient_cosine_interval=...); the gradient's norm is always reported.",
+            "metrics_episode_collection_timeout_s": _OLD_STACK,
+        },
+        "resources": {
+            "_fake_gpus": _OLD_STACK,
+            "num_gpus": "Set learners(num_gpus_per_learner=...) or env_runners(num_gpus_per_env_runner=...).",
+        },
+        "rl_module": {
+            "rl_module_spec": "The module is always MultiEnvModule, which holds one network for all environments; "
+            "choose the network: rl_module(model_config=...)."
+        },
+        "training": {
+            "add_default_connectors_to_learner_pipeline": "This package's connectors are always added.",
+            "minibatch_size": "Set training(num_minibatches=...).",
+            "model": "Choose the network: rl_module(model_config=...).",
+            "optimizer": "Set training(lr=..., adam_epsilon=..., grad_clip=...).",
+            "shuffle_batch_per_epoch": "Rows are always shuffled.",
+            "train_batch_size": _FRAGMENTS,
+            "train_batch_size_per_learner": _FRAGMENTS,
+        },
+    }
+
     shared_module_class: type[SharedModule] = SharedModule
 
     def _set_multi_env_defaults(self) -> None:
         """Called by constructors after RLlib's."""
+        self.set_defaults()
         self._set_initial_agent_defaults()
-        self.envs: Any = ()
         self.space_specs: dict[str, SpaceSpec] = {}
         self._read_from: Any = None
         self._probed: tuple[EnvSpec, ...] = ()
-        self.on_nonfinite = "raise"
-        self.normalize_obs = True
-        self.normalize_rewards = True
         self.env_runner_cls = MultiEnvRunner
-        self.num_env_runners = 0
-        self.learner_timeout_s = 1800.0
-        self.worker_startup_timeout_s = 120.0
-        self.sample_timeout_s = 300.0
-        self.gradient_cosine_interval: int | None = None
-        self.precision = "float32"
-        self.grad_clip_by = "global_norm"
-        self.env_loss_weights: dict[str, float] = {}
-        self.num_envs_per_env_runner = 8
-        self.rollout_fragment_length = 128
-        # RLlib drops weights and statistics on their way to a runner that has so many messages unanswered; with its
-        # default of 1, the second of two that are sent one after the other is lost.
-        self.max_requests_in_flight_per_env_runner = 8
         self._dont_auto_sync_env_runner_states = True  # see OnlineSampling.share_statistics
         # Ours are appended instead of RLlib's, which expect episodes.
         self.add_default_connectors_to_env_to_module_pipeline = False
         self.add_default_connectors_to_module_to_env_pipeline = False
         self.add_default_connectors_to_learner_pipeline = False
 
-    # Methods that users call
+    # Settings
 
+    @settings
     def environment(
         self,
-        envs: Any = NotProvided,
+        envs: Annotated[Any, Converted(_environments)] = (),
         *,
-        on_nonfinite: str | _NotProvided = NotProvided,
-        **kwargs: Any,
+        on_nonfinite: Literal["raise", "drop"] = "raise",
+        **rllib: Any,
     ) -> Self:
         """Set the environments.
 
@@ -92,114 +184,207 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingChe
             envs: A list of Gymnasium ids, :class:`~rllib_multienv.spec.EnvSpec` objects, or mappings of their fields.
             on_nonfinite: What to do with a NaN or infinite observation or reward: ``"raise"``, or ``"drop"`` the
                 environment's fragment of that iteration, count it, and make the environment anew.
-            kwargs: See ``AlgorithmConfig.environment``.
-
-        Raises:
-            ValueError: An id is unknown (the nearest are named), two are the same, or there is none.
         """
-        if "env" in kwargs:
-            raise ValueError(
-                f"environment(env={kwargs['env']!r}): this algorithm trains on a list of environments; write "
-                f"environment(envs=[{kwargs['env']!r}])."
-            )
-        super().environment(**kwargs)
-        if envs is not NotProvided:
-            self.envs = envs if is_search_space(envs) else resolve_env_specs(envs)
-        if on_nonfinite is not NotProvided:
-            self.on_nonfinite = on_nonfinite
-        return self
+        return super().environment(**rllib)
 
-    def rl_module(self, *, model_config: Any = NotProvided, **kwargs: Any) -> Self:
+    @settings
+    def rl_module(self, *, model_config: Annotated[Any, Converted(_model_config)] = None, **rllib: Any) -> Self:
         """Set the network.
 
         Args:
-            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig`, for several environments also a
-                :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a
+            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig` (the default), for several environments
+                also a :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a
                 :class:`~rllib_multienv.nets.SingleNetConfig` or :class:`~rllib_multienv.nets.MLPNetConfig`; or a
-                mapping of their fields with ``type`` ``"agnostic"`` (the default), ``"specific"``, ``"single"`` or
-                ``"mlp"``.
-            kwargs: See ``AlgorithmConfig.rl_module``.
+                mapping of their fields with ``type`` ``"agnostic"``, ``"specific"``, ``"single"`` or ``"mlp"``.
         """
-        if "rl_module_spec" in kwargs:
-            raise ValueError(
-                "rl_module(rl_module_spec=...): the module is always MultiEnvModule, which holds one network for all "
-                "environments; choose that with rl_module(model_config=...)."
-            )
-        super().rl_module(**kwargs)
-        if model_config is not NotProvided:
-            if not is_search_space(model_config):
-                network_config(model_config)
-            self._model_config = model_config
-        return self
+        return super().rl_module(**rllib)
 
-    def learners(self, *, learner_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
-        """Set the learners.
-
-        Args:
-            learner_timeout_s: Longest time that an update may take, and that a learner waits for the others in it,
-                before the run fails with an error that names the learner.
-            kwargs: See ``AlgorithmConfig.learners``.
-        """
-        super().learners(**kwargs)
-        if learner_timeout_s is not NotProvided:
-            self.learner_timeout_s = learner_timeout_s
-        return self
-
+    @settings
     def training(
         self,
         *,
-        adam_epsilon: Any = NotProvided,
-        env_loss_weights: Any = NotProvided,
-        normalize_obs: Any = NotProvided,
-        precision: Any = NotProvided,
-        **kwargs: Any,
+        lr: LearningRate | None = None,
+        gamma: PerEnvironment[Fraction] = 0.99,
+        grad_clip: Positive | None = None,
+        grad_clip_by: Literal["global_norm"] = "global_norm",
+        adam_epsilon: Positive = 1e-8,
+        gradient_combiner: Annotated[Any, Converted(_gradient_combiner)] = "weighted_sum",
+        env_loss_weights: dict[str, NonNegative] = {},  # noqa: B006 (copied for each configuration)
+        normalize_obs: bool = True,
+        precision: Literal["float32", "bf16"] = "float32",
+        **rllib: Any,
     ) -> Self:
         """Set how to train.
 
         Args:
+            lr: Learning rate of all parts that have none of their own: a number, or a schedule ``[[step, rate], ...]``.
+            gamma: Discount factor.
+            grad_clip: Largest global norm of the gradient; None: any.
+            grad_clip_by: The norm that is clipped.
             adam_epsilon: Adam's epsilon.
-            env_loss_weights: Factor of an environment's loss in the sum, by env id; one where not given.
+            gradient_combiner: How the gradients of environments become one: ``"weighted_sum"``, ``"pcgrad"``, or an
+                object or class of `rllib_multienv.learners.combine`.
+            env_loss_weights: Factor of an environment's loss, by env id; one where not given.
             normalize_obs: Whether observations are normalised: online by running statistics, offline by those of
                 their data set.
-            precision: ``"float32"``, or ``"bf16"``: learners compute matrix products in bfloat16 (``torch.autocast``),
-                parameters, losses and optimiser stay in float32. Faster where the network is large and the processor
-                or GPU has bfloat16 arithmetic (docs/performance.md).
-            kwargs: See ``AlgorithmConfig.training``.
+            precision: ``"bf16"``: learners compute matrix products in bfloat16 (``torch.autocast``), parameters, losses
+                and optimiser stay in float32. Faster where the network is large and the processor or GPU has
+                bfloat16 arithmetic (docs/performance.md).
         """
-        super().training(**kwargs)
-        self._set_given(
-            adam_epsilon=adam_epsilon,
-            env_loss_weights=env_loss_weights,
-            normalize_obs=normalize_obs,
-            precision=precision,
-        )
-        return self
+        return super().training(**rllib)
 
-    def resources(self, *, worker_startup_timeout_s: float | _NotProvided = NotProvided, **kwargs: Any) -> Self:
+    @settings
+    def env_runners(
+        self,
+        *,
+        num_env_runners: CountOrZero = 0,
+        num_envs_per_env_runner: Count = 8,
+        rollout_fragment_length: Count | Literal["auto"] = 128,
+        sample_timeout_s: Positive = 300.0,
+        explore: bool = True,
+        num_cpus_per_env_runner: NonNegative = 1,
+        num_gpus_per_env_runner: NonNegative = 0,
+        max_requests_in_flight_per_env_runner: Count = 8,
+        **rllib: Any,
+    ) -> Self:
+        """Set how to sample.
+
+        Args:
+            num_env_runners: Number of remote runners; 0: this process samples.
+            num_envs_per_env_runner: Copies of each environment on each runner that owns it.
+            rollout_fragment_length: Time steps of a fragment; ``"auto"``: 128.
+            sample_timeout_s: Time after which an iteration goes on without a runner's fragments.
+            explore: Whether actions are drawn, or the most likely ones.
+            num_cpus_per_env_runner: CPUs of each remote runner.
+            num_gpus_per_env_runner: GPUs of each remote runner.
+            max_requests_in_flight_per_env_runner: Messages that a runner may have unanswered. With 1, RLlib loses the
+                second of two that are sent one after the other (weights and statistics).
+        """
+        return super().env_runners(**rllib)
+
+    @settings
+    def learners(
+        self,
+        *,
+        num_learners: CountOrZero = 0,
+        num_cpus_per_learner: NonNegative | Literal["auto"] = "auto",
+        num_gpus_per_learner: NonNegative = 0,
+        learner_timeout_s: Positive = 1800.0,
+        **rllib: Any,
+    ) -> Self:
+        """Set the learners.
+
+        Args:
+            num_learners: Number of remote learners; 0: this process learns.
+            num_cpus_per_learner: CPUs of each remote learner.
+            num_gpus_per_learner: GPUs of each learner.
+            learner_timeout_s: Longest time that an update may take, and that a learner waits for the others in it,
+                before the run fails with an error that names the learner.
+        """
+        return super().learners(**rllib)
+
+    @settings
+    def evaluation(
+        self,
+        *,
+        evaluation_interval: CountOrZero | None = None,
+        evaluation_duration: Count | Literal["auto"] = 10,
+        evaluation_duration_unit: Literal["episodes", "timesteps"] = "episodes",
+        evaluation_num_env_runners: CountOrZero = 0,
+        evaluation_parallel_to_training: bool = False,
+        evaluation_sample_timeout_s: Positive = 120.0,
+        **rllib: Any,
+    ) -> Self:
+        """Set how to evaluate during training.
+
+        Args:
+            evaluation_interval: Evaluate every so many iterations; None: never.
+            evaluation_duration: Episodes (or time steps) of each environment.
+            evaluation_duration_unit: What `evaluation_duration` counts.
+            evaluation_num_env_runners: Number of remote runners for evaluation; 0: this process evaluates.
+            evaluation_parallel_to_training: Whether training goes on meanwhile; needs remote runners.
+            evaluation_sample_timeout_s: Longest time that an evaluation may take.
+        """
+        return super().evaluation(**rllib)
+
+    @settings
+    def resources(self, *, worker_startup_timeout_s: Positive = 120.0, **rllib: Any) -> Self:
         """Set resources.
 
         Args:
             worker_startup_timeout_s: How long a run outside of Tune waits for the cluster to have room for its workers,
                 before it fails with an error that says what is missing.
-            kwargs: See ``AlgorithmConfig.resources``.
         """
-        super().resources(**kwargs)
-        if worker_startup_timeout_s is not NotProvided:
-            self.worker_startup_timeout_s = worker_startup_timeout_s
-        return self
+        return super().resources(**rllib)
 
-    def reporting(self, *, gradient_cosine_interval: int | _NotProvided | None = NotProvided, **kwargs: Any) -> Self:
+    @settings
+    def reporting(
+        self,
+        *,
+        gradient_cosine_interval: Count | None = None,
+        metrics_num_episodes_for_smoothing: Count = 100,
+        **rllib: Any,
+    ) -> Self:
         """Set what is reported.
 
         Args:
             gradient_cosine_interval: Every so many updates, report the cosines between the environments' gradients as
                 ``result["learners"][env_a]["gradient_cosine"][env_b]``. They show interference, and cost one more
                 backward for each environment in the update's first step. None: never.
-            kwargs: See ``AlgorithmConfig.reporting``.
+            metrics_num_episodes_for_smoothing: Episodes that mean returns are taken over.
         """
-        super().reporting(**kwargs)
-        self._set_given(gradient_cosine_interval=gradient_cosine_interval)
-        return self
+        return super().reporting(**rllib)
+
+    @settings
+    def debugging(self, *, seed: CountOrZero | None = None, **rllib: Any) -> Self:
+        """Set seed and logging.
+
+        Args:
+            seed: Seed of networks, environments, actions and shuffles; None: a new one for each run.
+        """
+        return super().debugging(**rllib)
+
+    @settings
+    def fault_tolerance(
+        self,
+        *,
+        restart_failed_env_runners: bool = True,
+        ignore_env_runner_failures: bool = False,
+        max_num_env_runner_restarts: CountOrZero = 1000,
+        delay_between_env_runner_restarts_s: NonNegative = 60.0,
+        restart_failed_sub_environments: bool = False,
+        env_runner_health_probe_timeout_s: Positive = 30.0,
+        env_runner_restore_timeout_s: Positive = 1800.0,
+        **rllib: Any,
+    ) -> Self:
+        """Set what happens when environments or workers fail.
+
+        Args:
+            restart_failed_env_runners: Whether a runner that died is replaced.
+            ignore_env_runner_failures: Whether training goes on without a runner that died or raised.
+            max_num_env_runner_restarts: After so many restarts a runner is not replaced any more.
+            delay_between_env_runner_restarts_s: Pause before a restart.
+            restart_failed_sub_environments: Whether an environment that raised is made anew and its fragment dropped.
+            env_runner_health_probe_timeout_s: How long to wait for a sign of life when no runner is left.
+            env_runner_restore_timeout_s: How long to wait for a runner to take over weights and statistics.
+        """
+        return super().fault_tolerance(**rllib)
+
+    @settings
+    def api_stack(
+        self,
+        *,
+        enable_rl_module_and_learner: Literal[True] = True,
+        enable_env_runner_and_connector_v2: Literal[True] = True,
+        **rllib: Any,
+    ) -> Self:
+        """There is only RLlib's new API stack.
+
+        Args:
+            enable_rl_module_and_learner: Always.
+            enable_env_runner_and_connector_v2: Always.
+        """
+        return super().api_stack(enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True)
 
     # What RLlib and this package read
 
@@ -290,7 +475,15 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingChe
     # Checks
 
     def validate(self) -> None:
-        """Check all settings; makes each environment once to learn its spaces."""
+        """Check all settings; makes each environment once to learn its spaces.
+
+        Raises:
+            ValueError: Names the setting, its value, and what would be right.
+        """
+        self._per_module_overrides: dict[str, Any] = {}  # RLlib keeps copies of this configuration as it was before
+        self.validate_settings()
+        if self.evaluation_config:
+            self.get_evaluation_config_object().validate_settings()
         specs = self.env_specs
         if self._read_from != self._space_sources():
             self._read_space_specs(specs)
@@ -298,24 +491,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingChe
         self.envs = specs
         self.policies = {env_id: PolicySpec() for env_id in self.space_specs}
         super().validate()
+        self.validate_overrides(self.space_specs)
+        self.validate_env_ids("env_loss_weights", self.env_loss_weights, self.space_specs)
         self._validate_network()
-        if not self.create_local_env_runner:
-            self._value_error("create_local_env_runner=False: the local runner keeps the merged statistics.")
-        self._validate_choice("on_nonfinite", ("raise", "drop"))
-        self._validate_choice("precision", ("float32", "bf16"))
-        self._validate_env_keys("env_loss_weights", self.env_loss_weights)
-        if self.grad_clip_by != "global_norm":
-            self._value_error(f"grad_clip_by={self.grad_clip_by!r}: only 'global_norm' is supported.")
-        for name in ("learner_timeout_s", "worker_startup_timeout_s", "sample_timeout_s"):
-            self._validate_seconds(name)
-        self._validate_count("gradient_cosine_interval", optional=True)
-        for name in ("env_to_module", "module_to_env", "learner"):
-            if getattr(self, f"add_default_connectors_to_{name}_pipeline"):
-                self._value_error(
-                    f"add_default_connectors_to_{name}_pipeline=True: RLlib's default connectors expect episodes of "
-                    "one environment; this package's own are always added."
-                )
-        self._validate_overrides()
 
     def _space_sources(self) -> Any:
         """What `space_specs` are read from; they are read again when it changes."""

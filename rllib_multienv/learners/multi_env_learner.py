@@ -30,7 +30,6 @@ from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETI
 from rllib_multienv.evaluation.progress import GRADIENT_COSINE
 from rllib_multienv.learners.gradient_cosines import cosines, environment_gradients
 from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first, clip_by_global_norm
-from rllib_multienv.learners.learning_rates import learning_rate_schedule
 from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
 from rllib_multienv.learners.training_data import MultiEnvTrainingData
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
@@ -105,9 +104,9 @@ class MultiEnvLearner(TorchLearner):
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Name, parameters and learning rate (a number or a schedule) of each group of the optimiser."""
-        steps = {"warmup_steps": self.config.lr_warmup_steps, "anneal_steps": self.config.lr_anneal_steps}
-        yield "actor", self.network.actor_parameters(), learning_rate_schedule(self.config.actor_lr, **steps)
-        yield "critic", self.network.critic_parameters(), learning_rate_schedule(self.config.critic_lr, **steps)
+        rates = self.config.learning_rates()
+        yield "actor", self.network.actor_parameters(), rates["actor"]
+        yield "critic", self.network.critic_parameters(), rates["critic"]
 
     def configure_optimizers(self) -> None:
         """Register one optimiser for the shared parameters, without those that are frozen."""

@@ -31,7 +31,6 @@ def overrides(settings: dict[str, Any]) -> Callable[[MultiEnvPPOConfig], Any]:
     [
         (["CartPole-v1", "CartPol-v1"], r"CartPol-v1.*CartPole-v1"),
         (["CartPole-v1", "CartPole-v1"], r"[Tt]wo environments have the id 'CartPole-v1'"),
-        ([], "No environment"),
         ([{"id": "CartPole-v1", "num_env": 3}], r"unknown key 'num_env'.*num_envs"),
     ],
 )
@@ -41,26 +40,14 @@ def test_environments(envs: list[Any], message: str) -> None:
 
 
 def test_rllibs_single_environment() -> None:
-    with pytest.raises(ValueError, match=r"write environment\(envs=\['CartPole-v1'\]\)"):
+    with pytest.raises(ValueError, match=r"Write environment\(envs=\["):
         MultiEnvPPOConfig().environment(env="CartPole-v1")
 
 
 def test_no_environment_at_all() -> None:
-    with pytest.raises(ValueError, match="No environment was given"):
-        MultiEnvPPOConfig().validate()
-
-
-@pytest.mark.parametrize(
-    "name, instead",
-    [
-        ("minibatch_size", "num_minibatches"),
-        ("train_batch_size", "rollout_fragment_length"),
-        ("train_batch_size_per_learner", "rollout_fragment_length"),
-    ],
-)
-def test_settings_of_stock_ppo_that_have_no_meaning(name: str, instead: str) -> None:
-    with pytest.raises(ValueError, match=rf"training\({name}=.*{instead}"):
-        MultiEnvPPOConfig().training(**{name: 128})
+    for config in (MultiEnvPPOConfig(), MultiEnvPPOConfig().environment(envs=[])):
+        with pytest.raises(ValueError, match="No environment was given"):
+            config.validate()
 
 
 @pytest.mark.parametrize(
@@ -71,16 +58,12 @@ def test_settings_of_stock_ppo_that_have_no_meaning(name: str, instead: str) -> 
         (overrides({"CartPole-v1": {"actor_lr": 0.9}}), r"'actor_lr' cannot differ"),
         (lambda c: c.training(env_loss_weights={"Pendulum-v1": 1.0}), r"env_loss_weights.*'Pendulum-v1'"),
         (lambda c: c.training(num_minibatches=33), r"'CartPole-v1' gives 32 steps.*num_minibatches=33"),
-        (lambda c: c.training(num_minibatches=0), r"num_minibatches=0"),
-        (lambda c: c.training(kl_coeff=-0.1), "'CartPole-v1': kl_coeff=-0.1"),
-        (overrides({"InvertedPendulum-v4": {"kl_target": 0.0}}), "'InvertedPendulum-v4': kl_target=0.0"),
-        (lambda c: c.training(grad_clip_by="value"), "global_norm"),
+        (
+            overrides({"InvertedPendulum-v4": {"kl_target": 0.0}}),
+            r"'InvertedPendulum-v4'\]: kl_target=0.0: must be .*above 0",
+        ),
         (lambda c: c.training(actor_lr=[[0, 1e-3], [100, 0.0]], lr_anneal_steps=100), r"actor_lr.*lr_anneal_steps"),
-        (lambda c: c.training(lr_anneal_steps=0), "lr_anneal_steps=0"),
-        (lambda c: c.learners(learner_timeout_s=0), "learner_timeout_s=0"),
-        (lambda c: c.environment(on_nonfinite="ignore"), "'raise', 'drop'"),
         (lambda c: c.rl_module(model_config=MLPNetConfig()), "exactly one environment"),
-        (lambda c: c.env_runners(create_local_env_runner=False), "create_local_env_runner"),
     ],
 )
 def test_settings(change: Callable[[MultiEnvPPOConfig], Any], message: str) -> None:

@@ -29,7 +29,7 @@ def overrides(**settings: Any) -> Any:
         (lambda c: c.training(beta=-1.0), r"beta=-1.0"),
         (lambda c: c.training(tau=0.0), r"tau=0.0"),
         (lambda c: c.training(batch_size=0), r"batch_size=0"),
-        (lambda c: c.training(batch_size=2).learners(num_learners=3), r"batch_size=2.*each learner"),
+        (lambda c: c.training(batch_size=2).learners(num_learners=3), r"batch_size=2.*each of 3 learners"),
         (lambda c: c.training(num_updates_per_iteration=0), r"num_updates_per_iteration=0"),
         (lambda c: c.training(reward_normalization="std"), r"reward_normalization='std'.*'standardize'"),
         (overrides(expectile=0.0), r"'CartPole-v1'.*expectile=0.0"),
@@ -42,8 +42,8 @@ def overrides(**settings: Any) -> Any:
 )
 def test_validate_names_the_setting(change: Any, message: str) -> None:
     config = iql_config(CART)
-    change(config)
     with pytest.raises(ValueError, match=message):
+        change(config)
         config.validate()
         config.network_config.build(config.space_specs)
 
@@ -52,8 +52,7 @@ def test_validate_names_the_setting(change: Any, message: str) -> None:
     ("change", "message"),
     [
         (lambda c: c.offline_data(input_="file.json"), r"input_.*datasets"),
-        (lambda c: c.offline_data(dataset={}), r"dataset=.*'datasets'"),
-        (lambda c: c.offline_data(datasets={}), r"datasets=\{\}"),
+        (lambda c: c.offline_data(datasets=["a.hdf5"]), r"datasets=\['a.hdf5'\]: must be a mapping"),
         (lambda c: c.training(train_batch_size=5), r"train_batch_size.*batch_size"),
         (lambda c: c.training(num_epochs=5), r"num_epochs.*batch_size"),
     ],
@@ -61,6 +60,11 @@ def test_validate_names_the_setting(change: Any, message: str) -> None:
 def test_methods_refuse_what_has_no_meaning(change: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         change(MultiEnvIQLConfig())
+
+
+def test_a_misspelt_setting_is_named() -> None:
+    with pytest.raises(TypeError, match=r"dataset=.*'datasets'"):
+        MultiEnvIQLConfig().offline_data(dataset={})
 
 
 def test_there_must_be_a_data_set() -> None:
@@ -84,7 +88,7 @@ def test_spaces_come_from_the_data_where_there_is_no_environment() -> None:
 
 
 def test_the_cosine_falls_to_zero() -> None:
-    schedule = iql_config(CART, actor_lr=1e-3, actor_lr_cosine_updates=1000).actor_schedule
+    schedule = iql_config(CART, actor_lr=1e-3, actor_lr_cosine_updates=1000).learning_rates()["actor"]
     updates, rates = np.array(schedule).T
     np.testing.assert_allclose(rates, 0.5e-3 * (1 + np.cos(np.pi * np.arange(65) / 64)), atol=1e-9)
     assert updates[0] == 0 and updates[-1] == 1000 and (np.diff(updates) > 0).all()

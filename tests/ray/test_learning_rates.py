@@ -1,27 +1,45 @@
-"""Learning rates are warmed up and annealed."""
+"""Learning rates: which parts have which, warm-up and annealing."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
+from iql_runs import iql_config, noise
 from tiny_runs import running, tiny_config
 
-from rllib_multienv.learners.learning_rates import learning_rate_schedule
+SCHEDULE = [[0, 1.0], [5, 0.1]]
 
 
 @pytest.mark.parametrize(
-    ("steps", "expected"),
+    ("training", "actor", "critic"),
     [
-        ({}, 0.5),
-        ({"anneal_steps": 100}, [[0, 0.5], [100, 0.0]]),
-        ({"warmup_steps": 10}, [[0, 0.05], [10, 0.5]]),
-        ({"warmup_steps": 10, "anneal_steps": 100}, [[0, 0.05], [10, 0.5], [100, 0.0]]),
+        ({}, 3e-4, 5e-4),
+        ({"lr": 1e-3}, 1e-3, 1e-3),
+        ({"lr": 1e-3, "critic_lr": 2e-3}, 1e-3, 2e-3),
+        ({"actor_lr": SCHEDULE}, SCHEDULE, 5e-4),
+        ({"lr": 0.5, "lr_anneal_steps": 100}, [[0, 0.5], [100, 0.0]], [[0, 0.5], [100, 0.0]]),
+        ({"lr": 0.5, "lr_warmup_steps": 10}, [[0, 0.05], [10, 0.5]], [[0, 0.05], [10, 0.5]]),
+        ({"lr": 0.5, "lr_warmup_steps": 10, "lr_anneal_steps": 100}, *2 * [[[0, 0.05], [10, 0.5], [100, 0.0]]]),
     ],
 )
-def test_schedules(steps: dict[str, int], expected: object) -> None:
-    assert learning_rate_schedule(0.5, **steps) == expected
+def test_rates_of_ppo(training: dict[str, Any], actor: Any, critic: Any) -> None:
+    assert tiny_config(**training).learning_rates() == {"actor": actor, "critic": critic}
 
 
-def test_a_schedule_of_its_own_stays() -> None:
-    own = [[0, 1.0], [5, 0.1]]
-    assert learning_rate_schedule(own, warmup_steps=3) is own
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ({}, (3e-4, 3e-4, 3e-4)),
+        ({"lr": 1e-3}, (1e-3, 1e-3, 1e-3)),
+        ({"lr": 1e-3, "value_lr": 1e-4}, (1e-3, 1e-3, 1e-4)),
+    ],
+)
+def test_rates_of_iql(training: dict[str, Any], expected: tuple[float, ...]) -> None:
+    config = iql_config({"CartPole-v1": noise(4, 2, discrete=True)})
+    config.actor_lr = config.critic_lr = config.value_lr = None
+    rates = config.training(**training).learning_rates()
+    assert (rates["actor"], rates["critic"], rates["value"]) == expected
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -39,9 +57,9 @@ def test_rates_of_a_run_rise_and_then_fall() -> None:
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"lr_warmup_steps": 0}, "lr_warmup_steps=0: must be a positive number"),
+        ({"lr_warmup_steps": 0}, "lr_warmup_steps=0: must be a whole number of at least 1"),
         ({"lr_warmup_steps": 10, "lr_anneal_steps": 10}, "lr_warmup_steps=10: must be less than lr_anneal_steps=10"),
-        ({"lr_warmup_steps": 10, "actor_lr": [[0, 1e-3], [5, 0.0]]}, "actor_lr is a schedule of its own"),
+        ({"lr_warmup_steps": 10, "actor_lr": [[0, 1e-3], [5, 0.0]]}, "actor_lr is a schedule; lr_warmup_steps"),
     ],
 )
 def test_bad_settings_are_refused(training: dict[str, object], message: str) -> None:

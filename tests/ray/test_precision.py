@@ -69,5 +69,5 @@ def test_iql_reaches_all_that_is_trained() -> None:
 
 
 def test_another_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"precision='fp16': must be one of 'float32', 'bf16'"):
+    with pytest.raises(ValueError, match=r"precision='fp16': must be 'float32' or 'bf16'"):
         tiny_config(precision="fp16").validate()

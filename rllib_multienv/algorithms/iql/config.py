@@ -1,25 +1,62 @@
-"""IQL's configuration."""
+"""IQL's settings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.utils.schedules.scheduler import Scheduler
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_multienv.algorithms.iql.module import IQLSharedModule
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
-from rllib_multienv.algorithms.search_space import is_search_space
+from rllib_multienv.algorithms.settings import (
+    Converted,
+    Count,
+    LearningRate,
+    NonNegative,
+    OpenFraction,
+    PerEnvironment,
+    PositiveFraction,
+    Schedule,
+    is_schedule,
+    is_search_space,
+    settings,
+)
 from rllib_multienv.gym_ids import did_you_mean
-from rllib_multienv.offline.loading import REWARD_NORMALIZATIONS
+from rllib_multienv.offline.loading import RewardNormalizationName
 from rllib_multienv.offline.sources import absolute, check_source, peek_spaces
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
 #: Straight pieces that a cosine is drawn with.
 _COSINE_PIECES = 64
+
+_BATCHES = "Every update draws training(batch_size=...) transitions of each data set."
+_ONE_DATA_SET = "It belongs to RLlib's own data path, which has one data set; set offline_data(datasets=...)."
+
+
+def _datasets(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"datasets={value!r}: must be a mapping from env ids to data sets.")
+    return dict(value)
+
+
+def _absolute(value: str | Path | None) -> str | None:
+    return None if value is None else str(Path(value).expanduser().absolute())
+
+
+def _reference_scores(value: Any) -> dict[str, tuple[float, float]]:
+    try:
+        scores = {env_id: (float(low), float(high)) for env_id, (low, high) in dict(value).items()}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"reference_scores={value!r}: must be a mapping from env ids to (random return, expert return)."
+        ) from None
+    for env_id, (low, high) in scores.items():
+        if not high > low:
+            raise ValueError(f"reference_scores[{env_id!r}]={low, high}: the expert's must be above the random.")
+    return scores
 
 
 class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
@@ -30,9 +67,25 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
     Q, "value" is V); defaults are the paper's (Table 2c).
     """
 
-    PER_ENVIRONMENT = ("gamma", "expectile", "beta", "batch_size", "reward_normalization")
+    NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        **MultiEnvConfigMixin.NO_EFFECT,
+        "learners": {
+            **MultiEnvConfigMixin.NO_EFFECT["learners"],
+            "learner_connector": "Data sets reach the learners without episodes or connectors.",
+        },
+        "offline_data": {"*": _ONE_DATA_SET},
+        "training": {
+            **MultiEnvConfigMixin.NO_EFFECT["training"],
+            "learner_connector": "Data sets reach the learners without episodes or connectors.",
+            "minibatch_size": _BATCHES,
+            "num_epochs": _BATCHES,
+            "train_batch_size": _BATCHES,
+            "train_batch_size_per_learner": _BATCHES,
+        },
+    }
 
     shared_module_class = IQLSharedModule
+    datasets: dict[str, Any]
 
     def __init__(self, algo_class: type | None = None) -> None:
         if algo_class is None:
@@ -42,48 +95,18 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         super().__init__(algo_class=algo_class)
         self._set_multi_env_defaults()
         self.normalize_rewards = False
-        self.datasets: dict[str, Any] = {}
-        self.data_dir: str | None = None
-        self.memory_map_dir: str | None = None
-        self.reference_scores: dict[str, tuple[float, float]] = {}
-        self.num_updates_per_iteration = 1000
-        self.batch_size = 256
-        self.gamma = 0.99
-        self.expectile = 0.7
-        self.beta = 3.0
-        self.tau = 0.005
-        self.actor_lr: Any = 3e-4
-        self.critic_lr: Any = 3e-4
-        self.value_lr: Any = 3e-4
-        self.actor_lr_cosine_updates: int | None = None
-        self.adam_epsilon = 1e-8
-        self.grad_clip = None
-        self.reward_normalization = "return_range"
-        self.scale_values = True
-        self.normalize_policy_weights = True
-        self.evaluation_duration = 10
 
-    # Methods that users call
+    # Settings
 
-    def environment(self, envs: Any = NotProvided, **kwargs: Any) -> Self:
-        """Set the environments to evaluate on; there may be none.
-
-        Args:
-            envs: See :meth:`MultiEnvConfigMixin.environment`.
-            kwargs: See there.
-        """
-        if isinstance(envs, list | tuple) and not envs:
-            self.envs, envs = (), NotProvided
-        return super().environment(envs, **kwargs)
-
+    @settings
     def offline_data(
         self,
         *,
-        datasets: Any = NotProvided,
-        data_dir: str | Path | None = NotProvided,
-        memory_map_dir: str | Path | None = NotProvided,
-        reference_scores: Any = NotProvided,
-        **kwargs: Any,
+        datasets: Annotated[Any, Converted(_datasets)] = {},  # noqa: B006 (copied for each configuration)
+        data_dir: Annotated[str | Path | None, Converted(_absolute)] = None,
+        memory_map_dir: Annotated[str | Path | None, Converted(_absolute)] = None,
+        reference_scores: Annotated[Any, Converted(_reference_scores)] = {},  # noqa: B006
+        **rllib: Any,
     ) -> Self:
         """Set the data sets.
 
@@ -92,101 +115,73 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
                 in Parquet, a folder of any of these, ``"d4rl:NAME"``, a callable that returns arrays (or its
                 ``"module:function"``), or a mapping with ``record``
                 (see :mod:`rllib_multienv.offline.formats.recorded`).
-            data_dir: Where files of ``"d4rl:NAME"`` are; D4RL's cache folder where not given.
+            data_dir: Where files of ``"d4rl:NAME"`` are; None: D4RL's cache folder.
             memory_map_dir: A folder on a local disk where arrays are laid out and mapped into memory, for data sets
-                that are larger than it. None to hold them in memory.
+                that are larger than it. None: arrays are held in memory.
             reference_scores: ``{env_id: (random return, expert return)}`` for normalised scores, where the data set
                 does not say or others are wanted.
-            kwargs: None of RLlib's: they are about its own data path.
-
-        Raises:
-            ValueError: A setting of RLlib's own offline data.
         """
-        if kwargs:
-            known = ("datasets", "data_dir", "memory_map_dir", "reference_scores")
-            name = next(iter(kwargs))
-            raise ValueError(
-                f"offline_data({name}=...) belongs to RLlib's own data path, which has one data set; here there are "
-                f"{', '.join(known)}.{did_you_mean(name, known)}"
-            )
-        if datasets is not NotProvided:
-            if not is_search_space(datasets) and not (isinstance(datasets, Mapping) and datasets):
-                raise ValueError(f"datasets={datasets!r}: must be a mapping of env ids to sources, with one at least.")
-            self.datasets = datasets if is_search_space(datasets) else dict(datasets)
-        if reference_scores is not NotProvided:
-            self.reference_scores = {key: (float(low), float(high)) for key, (low, high) in reference_scores.items()}
-        for name, value in (("data_dir", data_dir), ("memory_map_dir", memory_map_dir)):
-            if value is not NotProvided:
-                setattr(self, name, None if value is None else str(Path(value).expanduser().absolute()))
         if not is_search_space(self.datasets):
             self.datasets = {key: absolute(source, data_dir=self.data_dir) for key, source in self.datasets.items()}
         return self
 
+    @settings
     def training(
         self,
         *,
-        num_updates_per_iteration: Any = NotProvided,
-        batch_size: Any = NotProvided,
-        expectile: Any = NotProvided,
-        beta: Any = NotProvided,
-        tau: Any = NotProvided,
-        actor_lr: Any = NotProvided,
-        critic_lr: Any = NotProvided,
-        value_lr: Any = NotProvided,
-        lr: Any = NotProvided,
-        actor_lr_cosine_updates: Any = NotProvided,
-        reward_normalization: Any = NotProvided,
-        scale_values: Any = NotProvided,
-        normalize_policy_weights: Any = NotProvided,
-        **kwargs: Any,
+        num_updates_per_iteration: Count = 1000,
+        batch_size: PerEnvironment[Count] = 256,
+        expectile: PerEnvironment[OpenFraction] = 0.7,
+        beta: PerEnvironment[NonNegative] = 3.0,
+        tau: PositiveFraction = 0.005,
+        actor_lr: LearningRate | None = None,
+        critic_lr: LearningRate | None = None,
+        value_lr: LearningRate | None = None,
+        actor_lr_cosine_updates: Count | None = None,
+        reward_normalization: PerEnvironment[RewardNormalizationName] = "return_range",
+        scale_values: bool = True,
+        normalize_policy_weights: bool = True,
+        **rllib: Any,
     ) -> Self:
         """Set how to train.
 
         Args:
             num_updates_per_iteration: Optimiser steps between two results.
             batch_size: Transitions of each data set in a step.
-            expectile: Which expectile of Q over the data's actions V is to be, in (0, 1).
+            expectile: Expectile of Q over the data's actions that V estimates.
             beta: Inverse temperature: the policy's weights are ``exp(beta * advantage)``, at most 100, with advantages
                 in units of normalised rewards. Larger is greedier.
             tau: Share by which the target networks move in each step.
-            actor_lr: Learning rate of the policy; a number, or a schedule ``[[update, rate], ...]``.
-            critic_lr: Of Q.
-            value_lr: Of V.
-            lr: Sets all three.
-            actor_lr_cosine_updates: Let the policy's learning rate fall to zero over so many updates, along a cosine.
-            reward_normalization: ``"none"``, ``"standardize"``, ``"return_range"`` (returns of the data set's episodes
-                span 1000: D4RL's locomotion) or ``"minus_one"`` (AntMaze); may differ between environments.
+            actor_lr: Learning rate of the policy; None: ``lr``, and 3e-4 where that is None too. Schedules
+                ``[[update, rate], ...]`` are over updates.
+            critic_lr: Learning rate of Q; None: as for ``actor_lr``.
+            value_lr: Learning rate of V; None: as for ``actor_lr``.
+            actor_lr_cosine_updates: The policy's learning rate falls to zero over so many updates, along a cosine.
+            reward_normalization: ``"return_range"``: returns of the data set's episodes span 1000 (D4RL's locomotion);
+                ``"minus_one"``: one is subtracted (AntMaze); ``"standardize"``; ``"none"``.
             scale_values: Whether V and Q are learned in units of the deviation of their data set's discounted return,
                 so that the losses of all environments have one scale (docs/deviations.md, 15). ``beta`` keeps its
                 meaning.
             normalize_policy_weights: Whether the policy's weights are divided by their mean over the minibatch of their
                 data set, so that the policy losses of all environments have one scale too (docs/deviations.md, 22).
-            kwargs: See :meth:`MultiEnvConfigMixin.training`.
         """
-        for name in ("train_batch_size", "train_batch_size_per_learner", "minibatch_size", "num_epochs"):
-            if name in kwargs:
-                raise ValueError(
-                    f"training({name}=...) has no meaning here: every update draws training(batch_size=...) "
-                    "transitions of each data set."
-                )
-        super().training(**kwargs)
-        if lr is not NotProvided:
-            self.actor_lr = self.critic_lr = self.value_lr = self.lr = lr
-        self._set_given(
-            num_updates_per_iteration=num_updates_per_iteration,
-            batch_size=batch_size,
-            expectile=expectile,
-            beta=beta,
-            tau=tau,
-            actor_lr=actor_lr,
-            critic_lr=critic_lr,
-            value_lr=value_lr,
-            actor_lr_cosine_updates=actor_lr_cosine_updates,
-            reward_normalization=reward_normalization,
-            scale_values=scale_values,
-            normalize_policy_weights=normalize_policy_weights,
-        )
-        return self
+        return super().training(**rllib)
+
+    def learning_rates(self) -> dict[str, float | Schedule]:
+        """Rate (or schedule over updates) of each group of parameters: ``actor``, ``critic`` (Q) and ``value``."""
+        rates: dict[str, Any] = {}
+        for name in ("actor", "critic", "value"):
+            own = getattr(self, f"{name}_lr")
+            rates[name] = next(rate for rate in (own, self.lr, 3e-4) if rate is not None)
+        if self.actor_lr_cosine_updates is not None:
+            rates["actor"] = [
+                [
+                    self.actor_lr_cosine_updates * piece // _COSINE_PIECES,
+                    0.5 * rates["actor"] * (1.0 + math.cos(math.pi * piece / _COSINE_PIECES)),
+                ]
+                for piece in range(_COSINE_PIECES + 1)
+            ]
+        return rates
 
     # What RLlib and this package read
 
@@ -199,19 +194,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
     def samples_online(self) -> bool:
         """Only evaluation does."""
         return bool(self.in_evaluation)
-
-    @property
-    def actor_schedule(self) -> Any:
-        """The policy's learning rate, or its schedule over updates."""
-        if self.actor_lr_cosine_updates is None:
-            return self.actor_lr
-        return [
-            [
-                self.actor_lr_cosine_updates * piece // _COSINE_PIECES,
-                0.5 * self.actor_lr * (1.0 + math.cos(math.pi * piece / _COSINE_PIECES)),
-            ]
-            for piece in range(_COSINE_PIECES + 1)
-        ]
 
     def get_default_learner_class(self) -> type:
         """IQL's learner of this package."""
@@ -243,7 +225,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         """Check all settings, and that the data sets are there; their contents are checked when they are loaded.
 
         Raises:
-            ValueError: Names the setting and what would be right.
+            ValueError: Names the setting, its value, and what would be right.
             FileNotFoundError: A data set is not there.
         """
         if not self.datasets:
@@ -255,13 +237,18 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             for source in self.datasets.values():
                 check_source(source, data_dir=self.data_dir)
         super().validate()
-        self._validate_env_keys("reference_scores", self.reference_scores)
-        for env_id, (low, high) in self.reference_scores.items():
-            if not high > low:
-                self._value_error(f"reference_scores[{env_id!r}]={low, high}: the expert's must be above the random.")
-        self._validate_numbers()
+        self.validate_env_ids("reference_scores", self.reference_scores, self.space_specs)
         for env_id in self.space_specs:
-            self._validate_per_environment(env_id)
+            size = self.get_config_for_module(env_id).batch_size
+            if size < self.num_learners:
+                self._value_error(
+                    f"Environment {env_id!r}: batch_size={size}: must be at least one for each of {self.num_learners} "
+                    "learners."
+                )
+        if self.actor_lr_cosine_updates is not None:
+            for name in ("lr", "actor_lr"):
+                if is_schedule(getattr(self, name)):
+                    self._value_error(f"{name} is a schedule; actor_lr_cosine_updates is for fixed rates.")
         if self.num_env_runners and not self.in_evaluation:
             self._value_error(
                 f"num_env_runners={self.num_env_runners}: nothing is sampled in training; for evaluation set "
@@ -269,36 +256,3 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             )
         if self.evaluation_interval and not self.env_specs:
             self._value_error("evaluation needs environments: environment(envs=[...]), with the ids of the data sets.")
-        if self._learner_connector is not None:
-            self._value_error("learner_connector: data sets reach the learners without episodes or connectors.")
-
-    def _validate_numbers(self) -> None:
-        self._validate_count("num_updates_per_iteration")
-        self._validate_count("actor_lr_cosine_updates", optional=True)
-        if not 0.0 < self.tau <= 1.0:
-            self._value_error(f"tau={self.tau!r}: must be in (0, 1].")
-        for name in ("actor_lr", "critic_lr", "value_lr"):
-            Scheduler.validate(
-                fixed_value_or_schedule=getattr(self, name), setting_name=name, description="learning rate"
-            )
-        if self.actor_lr_cosine_updates is not None and not isinstance(self.actor_lr, int | float):
-            self._value_error("actor_lr is a schedule of its own; actor_lr_cosine_updates is for fixed rates.")
-
-    def _validate_per_environment(self, env_id: str) -> None:
-        own = self.get_config_for_module(env_id)
-        where = f"environment {env_id!r}: "
-        if not 0.0 < own.expectile < 1.0:
-            self._value_error(f"{where}expectile={own.expectile!r}: must be in (0, 1).")
-        if not own.beta >= 0.0:
-            self._value_error(f"{where}beta={own.beta!r}: must not be negative.")
-        if not 0.0 <= own.gamma <= 1.0:
-            self._value_error(f"{where}gamma={own.gamma!r}: must be in [0, 1].")
-        if not (isinstance(own.batch_size, int) and own.batch_size >= max(1, self.num_learners)):
-            self._value_error(
-                f"{where}batch_size={own.batch_size!r}: must be a whole number, at least one for each learner."
-            )
-        if own.reward_normalization not in REWARD_NORMALIZATIONS:
-            self._value_error(
-                f"{where}reward_normalization={own.reward_normalization!r}: must be one of "
-                f"{', '.join(map(repr, REWARD_NORMALIZATIONS))}."
-            )

@@ -52,9 +52,10 @@ class MultiEnvIQLLearner(MultiEnvLearner):
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Policy, V and Q, each with a learning rate of its own."""
-        yield "actor", self.network.actor_parameters(), self.config.actor_schedule
-        yield "value", self.network.critic_parameters(), self.config.value_lr
-        yield "critic", self._shared.action_value_parameters(), self.config.critic_lr
+        rates = self.config.learning_rates()
+        yield "actor", self.network.actor_parameters(), rates["actor"]
+        yield "value", self.network.critic_parameters(), rates["value"]
+        yield "critic", self._shared.action_value_parameters(), rates["critic"]
 
     def passes(
         self, training_data: OfflineTrainingData, *, num_updates: int = 1, **kwargs: Any

@@ -1,37 +1,47 @@
-"""PPO's configuration."""
+"""PPO's settings."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
-from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo.ppo import PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.utils.schedules.scheduler import Scheduler
 
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
+from rllib_multienv.algorithms.settings import (
+    Count,
+    Fraction,
+    LearningRate,
+    NonNegative,
+    PerEnvironment,
+    Positive,
+    Schedule,
+    is_schedule,
+    settings,
+)
 from rllib_multienv.connectors import EpisodesToBatch, GeneralizedAdvantages, ProximalPolicy
 
 
 class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
     """Configuration of :class:`~rllib_multienv.algorithms.ppo.ppo.MultiEnvPPO`.
 
-    An RLlib configuration: its methods are RLlib's, with the additions below. Each iteration, every runner that owns an
+    An RLlib configuration: its methods are RLlib's, with the settings below. Each iteration, every runner that owns an
     environment contributes ``rollout_fragment_length`` time steps of ``num_envs_per_env_runner`` copies of it; there is
     no train batch size to set. Defaults are the paper's (Table 2a), but 8 copies instead of 32
     (docs/deviations.md, 11).
     """
 
-    PER_ENVIRONMENT = (
-        "gamma",
-        "lambda_",
-        "clip_param",
-        "vf_clip_param",
-        "vf_loss_coeff",
-        "entropy_coeff",
-        "kl_coeff",
-        "kl_target",
-    )
+    NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        **MultiEnvConfigMixin.NO_EFFECT,
+        "training": {
+            **MultiEnvConfigMixin.NO_EFFECT["training"],
+            "entropy_coeff_schedule": "training(entropy_coeff=...) takes a number.",
+            "lr_schedule": "Set training(lr=[[0, rate], [step, rate], ...]).",
+            "use_critic": "There is always a critic.",
+            "use_gae": "Advantages are always generalised advantage estimates; see training(lambda_=...).",
+        },
+    }
 
     def __init__(self, algo_class: type | None = None) -> None:
         if algo_class is None:
@@ -40,96 +50,68 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             algo_class = MultiEnvPPO
         super().__init__(algo_class=algo_class)
         self._set_multi_env_defaults()
-        self.gamma = 0.99
-        self.lambda_ = 0.95
-        self.clip_param = 0.2
-        self.vf_clip_param: float | None = 0.2
-        self.vf_loss_coeff = 0.5
-        self.entropy_coeff = 0.0
-        self.grad_clip = 0.5
-        self.num_epochs = 10
-        self.num_minibatches = 8
         self.minibatch_size = None
-        self.actor_lr: Any = 3e-4
-        self.critic_lr: Any = 5e-4
-        self.lr_anneal_steps: int | None = None
-        self.lr_warmup_steps: int | None = None
-        self.value_normalization = "none"
-        self.value_loss_scaling = "none"
-        self.adam_epsilon = 1e-5
-        self.min_advantage_std = 0.05
-        self.use_kl_loss = False
-        self.sample_ahead = False
 
+    @settings
     def training(
         self,
         *,
-        actor_lr: Any = NotProvided,
-        critic_lr: Any = NotProvided,
-        lr: Any = NotProvided,
-        lr_anneal_steps: Any = NotProvided,
-        lr_warmup_steps: Any = NotProvided,
-        num_minibatches: Any = NotProvided,
-        min_advantage_std: Any = NotProvided,
-        value_normalization: Any = NotProvided,
-        value_loss_scaling: Any = NotProvided,
-        normalize_rewards: Any = NotProvided,
-        **kwargs: Any,
+        actor_lr: LearningRate | None = None,
+        critic_lr: LearningRate | None = None,
+        lr_anneal_steps: Count | None = None,
+        lr_warmup_steps: Count | None = None,
+        num_epochs: Count = 10,
+        num_minibatches: Count = 8,
+        lambda_: PerEnvironment[Fraction] = 0.95,
+        clip_param: PerEnvironment[Positive] = 0.2,
+        vf_clip_param: PerEnvironment[Positive | None] = 0.2,
+        vf_loss_coeff: PerEnvironment[NonNegative] = 0.5,
+        entropy_coeff: PerEnvironment[NonNegative] = 0.0,
+        use_kl_loss: bool = False,
+        kl_coeff: PerEnvironment[NonNegative] = 0.2,
+        kl_target: PerEnvironment[Positive] = 0.01,
+        grad_clip: Positive | None = 0.5,
+        adam_epsilon: Positive = 1e-5,
+        normalize_rewards: bool = True,
+        min_advantage_std: NonNegative = 0.05,
+        value_normalization: Literal["none", "running"] = "none",
+        value_loss_scaling: Literal["none", "running"] = "none",
+        **rllib: Any,
     ) -> Self:
         """Set how to train.
 
         Args:
-            actor_lr: Learning rate of the policy; a number, or a schedule ``[[step, rate], ...]`` over the environment
-                steps of all environments together.
-            critic_lr: Learning rate of the value function.
-            lr: Sets both.
-            lr_anneal_steps: Let both fall linearly to zero over so many environment steps (of all environments).
-            lr_warmup_steps: Let both rise linearly, from a tenth of themselves, over so many environment steps.
-            num_minibatches: Number M of parts that each environment's data is cut into, each epoch.
+            actor_lr: Learning rate of the policy; None: ``lr``, and 3e-4 where that is None too. Schedules
+                ``[[step, rate], ...]`` are over the environment steps of all environments together.
+            critic_lr: Learning rate of the value function; None: ``lr``, and 5e-4 where that is None too.
+            lr_anneal_steps: Both rates fall linearly to zero over so many environment steps (of all environments).
+            lr_warmup_steps: Both rates rise linearly, from a tenth of themselves, over so many environment steps.
+            num_epochs: Passes over the data in each update.
+            num_minibatches: Parts that each environment's data is cut into, each epoch (M in the paper).
+            lambda_: Lambda of generalised advantage estimation.
+            clip_param: Epsilon of the clipped objective.
+            vf_clip_param: Largest distance of new value predictions from the old ones, as in the original
+                implementation of PPO; None: no bound.
+            vf_loss_coeff: Factor of the value loss.
+            entropy_coeff: Factor of the entropy bonus.
+            use_kl_loss: Add to each environment's loss its KL divergence from the policy that sampled, with a
+                coefficient that is adapted to ``kl_target``. It holds a policy where the steps of other environments
+                would move it, which clipping does not (docs/deviations.md, 24).
+            kl_coeff: Initial coefficient of the divergence.
+            kl_target: Divergence that the coefficient is adapted to.
+            normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
             min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
                 with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
-                what is left of its advantages is noise; blown up to unit size it would undo what was learned.
-            value_normalization: ``"none"``, or ``"running"``: V is learned in units of the running mean and deviation
-                of each environment's value targets (the normalisation of PopArt; docs/deviations.md, 18).
-            value_loss_scaling: ``"none"``, or ``"running"``: each environment's value loss is divided by its running
-                mean, so that all weigh alike in the shared network however well they are known already.
-            normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
-            kwargs: See :meth:`MultiEnvConfigMixin.training` and ``PPOConfig.training``; ``vf_clip_param`` here bounds
-                the distance of new value predictions from the old ones (None for no bound), as in the original
-                implementation of PPO. ``use_kl_loss=True`` adds to each environment's loss its KL divergence from the
-                policy that sampled, with a coefficient that is adapted to ``kl_target``: it holds a policy where
-                the steps of other environments would carry it away, which clipping does not (docs/deviations.md, 24).
-
-        Raises:
-            ValueError: A setting of RLlib's PPO that has no meaning here.
+                what is left of its advantages is noise; scaled to unit size it would undo what was learned.
+            value_normalization: ``"running"``: V is learned in units of the running mean and deviation of each
+                environment's value targets (the normalisation of PopArt; docs/deviations.md, 18).
+            value_loss_scaling: ``"running"``: each environment's value loss is divided by its running mean, so that
+                all weigh alike in the shared network however well they are known already.
         """
-        for name, instead in (
-            ("train_batch_size", "env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)"),
-            (
-                "train_batch_size_per_learner",
-                "env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)",
-            ),
-            ("minibatch_size", "training(num_minibatches=...)"),
-        ):
-            if name in kwargs:
-                raise ValueError(f"training({name}=...) has no meaning with several environments; set {instead}.")
-        super().training(**kwargs)
-        if lr is not NotProvided:
-            self.actor_lr = self.critic_lr = self.lr = lr
-        self._set_given(
-            actor_lr=actor_lr,
-            critic_lr=critic_lr,
-            lr_anneal_steps=lr_anneal_steps,
-            lr_warmup_steps=lr_warmup_steps,
-            num_minibatches=num_minibatches,
-            min_advantage_std=min_advantage_std,
-            value_normalization=value_normalization,
-            value_loss_scaling=value_loss_scaling,
-            normalize_rewards=normalize_rewards,
-        )
-        return self
+        return super().training(**rllib)
 
-    def env_runners(self, *, sample_ahead: Any = NotProvided, **kwargs: Any) -> Self:
+    @settings
+    def env_runners(self, *, sample_ahead: bool = False, **rllib: Any) -> Self:
         """Set how to sample.
 
         Args:
@@ -137,11 +119,21 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
                 this one's. The policy that samples is then one update older than it would be, for which
                 :class:`~rllib_multienv.connectors.ProximalPolicy` corrects. It pays where runners and learners have
                 CPUs (or a GPU) of their own and neither takes most of the time.
-            kwargs: See ``AlgorithmConfig.env_runners``.
         """
-        super().env_runners(**kwargs)
-        self._set_given(sample_ahead=sample_ahead)
-        return self
+        return super().env_runners(**rllib)
+
+    def learning_rates(self) -> dict[str, float | Schedule]:
+        """Rate (or schedule over environment steps) of each group of parameters: ``actor`` and ``critic``."""
+        return {
+            "actor": self._warmed_and_annealed(_first(self.actor_lr, self.lr, 3e-4)),
+            "critic": self._warmed_and_annealed(_first(self.critic_lr, self.lr, 5e-4)),
+        }
+
+    def _warmed_and_annealed(self, rate: Any) -> float | Schedule:
+        if is_schedule(rate) or not (self.lr_warmup_steps or self.lr_anneal_steps):
+            return rate
+        points = [[0, 0.1 * rate], [self.lr_warmup_steps, rate]] if self.lr_warmup_steps else [[0, rate]]
+        return [*points, [self.lr_anneal_steps, 0.0]] if self.lr_anneal_steps else points
 
     def get_default_learner_class(self) -> type:
         """PPO's learner of this package."""
@@ -167,50 +159,21 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         """Check all settings.
 
         Raises:
-            ValueError: Names the setting and what would be right.
+            ValueError: Names the setting, its value, and what would be right.
         """
         super().validate()
-        for name in ("actor_lr", "critic_lr"):
-            Scheduler.validate(
-                fixed_value_or_schedule=getattr(self, name), setting_name=name, description="learning rate"
-            )
-        self._validate_learning_rate_steps()
-        for name in ("value_normalization", "value_loss_scaling"):
-            self._validate_choice(name, ("none", "running"))
-        for env_id in self.space_specs:
-            self._validate_kl(env_id)
-        if not self.in_evaluation:
-            self._validate_minibatches()
-            if self.sample_ahead and not self.num_env_runners:
-                self._value_error(
-                    "sample_ahead=True: the local runner cannot sample while this process learns; set "
-                    "env_runners(num_env_runners=...) to at least 1, or leave sample_ahead out."
-                )
-
-    def _validate_kl(self, env_id: str) -> None:
-        own = self.get_config_for_module(env_id)
-        if not own.kl_coeff >= 0.0:
-            self._value_error(f"environment {env_id!r}: kl_coeff={own.kl_coeff!r}: must not be negative.")
-        if not own.kl_target > 0.0:
-            self._value_error(f"environment {env_id!r}: kl_target={own.kl_target!r}: must be positive.")
-
-    def _validate_learning_rate_steps(self) -> None:
         for setting in ("lr_anneal_steps", "lr_warmup_steps"):
-            steps = getattr(self, setting)
-            if steps is None:
-                continue
-            if not steps > 0:
-                self._value_error(f"{setting}={steps!r}: must be a positive number or None.")
-            for name in ("actor_lr", "critic_lr"):
-                if not isinstance(getattr(self, name), int | float):
-                    self._value_error(f"{name} is a schedule of its own; {setting} is for fixed rates.")
+            for name in ("lr", "actor_lr", "critic_lr"):
+                if getattr(self, setting) is not None and is_schedule(getattr(self, name)):
+                    self._value_error(f"{name} is a schedule; {setting} is for fixed rates.")
         if self.lr_anneal_steps and self.lr_warmup_steps and self.lr_warmup_steps >= self.lr_anneal_steps:
             self._value_error(
                 f"lr_warmup_steps={self.lr_warmup_steps!r}: must be less than lr_anneal_steps={self.lr_anneal_steps!r}."
             )
+        if not self.in_evaluation:
+            self._validate_fragments()
 
-    def _validate_minibatches(self) -> None:
-        self._validate_count("num_minibatches")
+    def _validate_fragments(self) -> None:
         length = self.get_rollout_fragment_length()
         for spec in self.env_specs:
             rows = length * self.num_copies(spec)
@@ -219,3 +182,12 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
                     f"Environment {spec.id!r} gives {rows} steps per fragment ({length} time steps of "
                     f"{self.num_copies(spec)} copies), fewer than num_minibatches={self.num_minibatches}."
                 )
+        if self.sample_ahead and not self.num_env_runners:
+            self._value_error(
+                "sample_ahead=True: the local runner cannot sample while this process learns; set "
+                "env_runners(num_env_runners=...) to at least 1, or leave sample_ahead out."
+            )
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
