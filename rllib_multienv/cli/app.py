@@ -76,8 +76,8 @@ def train(
             if any(option is not None for option in (seed, name, env_runners, data_dir)) or settings:
                 raise ValueError("a run is resumed as it was; only --stop-steps and --stop-time can be changed")
             folder = RunFolder.existing(resume)
-            config = resumed(folder, stop_steps=stop_steps, stop_time=stop_time)
-            run_training(config, results=folder.path.parent, resume=folder, episodes=episodes)
+            earlier = resumed(folder, stop_steps=stop_steps, stop_time=stop_time, episodes=episodes)
+            run_training(earlier.file, resume=earlier, episodes=episodes)
             return
         assert file is not None
         config = with_options(
@@ -90,7 +90,7 @@ def train(
             data_dir=data_dir,
             settings=settings,
         )
-        run_training(config, results=results, resume=None, episodes=episodes)
+        run_training(config, results=results, episodes=episodes)
 
 
 @app.command()
@@ -168,7 +168,7 @@ def transfer(
             env_runners=env_runners,
             settings=settings,
         )
-        run_training(config, results=results, resume=None, episodes=episodes)
+        run_training(config, results=results, episodes=episodes)
 
 
 app.command("experiment")(experiment.experiment)

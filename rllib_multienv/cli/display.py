@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,7 +19,8 @@ from rich.text import Text
 
 from rllib_multienv.cli.terminal import duration, make_table, number
 from rllib_multienv.config_files.stopping import StopCriteria
-from rllib_multienv.evaluation.progress import ONLINE, ResultKeys, keys_of
+from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, ResultKeys, keys_of, read_progress
+from rllib_multienv.runs.search import Metric, Ranges, merged, return_ranges
 
 
 @dataclass
@@ -28,6 +31,7 @@ class EnvStatus:
     steps: int = 0
     last: float | None = None
     best: float | None = None
+    evaluated: float | None = None
     policy_loss: float | None = None
     vf_loss: float | None = None
     entropy: float | None = None
@@ -41,11 +45,15 @@ class TrialStatus:
     Args:
         name: The trial's name.
         stop: Its stop criteria, for the time that is left.
+        params: The values that a search has drawn for it, by their place in the file.
+        ranges: The lowest and the highest of `returns` so far.
         keys: The keys of its results; `steps` counts `keys.unit`.
     """
 
     name: str
     stop: StopCriteria
+    params: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
     iteration: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -74,16 +82,39 @@ class TrialStatus:
         self._recent.append(row)
         self._received = None if replayed else time.monotonic()
         self.steps_per_second = self._rate(keys.total)
+        was_evaluated = self.evaluated
         for env_id in keys.env_ids(row):
             status = self.envs.setdefault(env_id, EnvStatus(env_id))
             status.steps = int(row.get(keys.steps(env_id), status.steps))
             status.last = row.get(keys.episode_return("mean", env_id), status.last)
             if status.last is not None:
                 status.best = status.last if status.best is None else max(status.best, status.last)
+            status.evaluated = row.get(OFFLINE.episode_return("mean", env_id), status.evaluated)
             status.policy_loss = row.get(f"learners/{env_id}/policy_loss", status.policy_loss)
             status.vf_loss = row.get(f"learners/{env_id}/vf_loss", status.vf_loss)
             status.entropy = row.get(f"learners/{env_id}/entropy", status.entropy)
             status.steps_per_second = self._rate(keys.steps(env_id))
+        if self.evaluated and not was_evaluated:
+            self.ranges = {}  # returns of training and of evaluation are not compared
+        self.ranges = merged([self.ranges, return_ranges([self.returns])])
+
+    def replay(self, progress: Path, before: float = math.inf) -> None:
+        """Take in the rows of a `progress.csv` up to, and without, the iteration ``before``."""
+        for row in read_progress(progress) if progress.is_file() else []:
+            if row.get("training_iteration", 0) >= before:
+                break
+            self.update(row, replayed=True)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the agent was evaluated during training."""
+        return any(env.evaluated is not None for env in self.envs.values())
+
+    @property
+    def returns(self) -> dict[str, float]:
+        """The return per environment: of the latest evaluation if there was one, else during training."""
+        known = {env.env_id: env.evaluated if self.evaluated else env.last for env in self.envs.values()}
+        return {env_id: value for env_id, value in known.items() if value is not None}
 
     def seconds_left(self) -> float | None:
         """About how long the training still takes; None where the stop criteria do not say."""
@@ -112,13 +143,15 @@ class Display:
         console: Where to show them. On a terminal a table is updated in place; otherwise a line per trial is printed,
             at most every `line_interval` seconds.
         title: Name of the run.
-        several: Whether the run has several trials; they report one after the other.
+        search: The metric by which several trials are compared; None for a run with one trial.
         line_interval: Seconds between the lines of one trial.
     """
 
-    def __init__(self, console: Console, *, title: str, several: bool = False, line_interval: float = 10.0) -> None:
+    def __init__(
+        self, console: Console, *, title: str, search: Metric | None = None, line_interval: float = 10.0
+    ) -> None:
         self.console = console
-        self._title, self._several, self._line_interval = title, several, line_interval
+        self._title, self._search, self._line_interval = title, search, line_interval
         self._message = "starting"
         self._trials: Mapping[str, TrialStatus] = {}
         self._printed: dict[str, float] = {}
@@ -175,10 +208,10 @@ class Display:
         """The content of the terminal at this moment."""
         parts: list[RenderableType] = []
         trials = list(self._trials.values())
-        if len(trials) == 1 and not self._several:
+        if trials and self._search is None:
             parts.append(environment_table(trials[0], wide=self.console.width >= 100))
-        elif trials:
-            parts.append(trial_table(trials))
+        elif trials and self._search is not None:
+            parts.append(trial_table(trials, self._search))
         self._spinner.update(text=self._status_line())
         parts.append(self._status_line() if self._finished else self._spinner)
         return Group(*parts)
@@ -190,7 +223,7 @@ class Display:
     def _status_line(self) -> Text:
         parts = [self._title, self._message]
         trials = list(self._trials.values())
-        if len(trials) == 1 and not self._several:
+        if trials and self._search is None:
             parts += _counts(trials[0])
             parts.append(f"trained {duration(trials[0].seconds)}")
             if not self._finished and (left := trials[0].seconds_left()) is not None:
@@ -201,7 +234,7 @@ class Display:
 
     def _print_line(self, trial: TrialStatus) -> None:
         self._pending.discard(trial.name)
-        head = [*([trial.name] if self._several else []), duration(trial.seconds), *_counts(trial)]
+        head = [*([trial.name] if self._search else []), duration(trial.seconds), *_counts(trial)]
         if (left := trial.seconds_left()) is not None:
             head.append(f"{duration(left)} left")
         returns = [f"{env.env_id} {number(env.last)}" for env in trial.envs.values()]
@@ -218,20 +251,61 @@ def _counts(trial: TrialStatus) -> list[str]:
 def environment_table(trial: TrialStatus, *, wide: bool = True) -> Table:
     """One row per environment of a trial; `wide` adds columns for which 80 characters are too few."""
     unit = trial.keys.env_unit
+    # Offline the return is that of the evaluation.
+    evaluated = trial.evaluated and trial.keys is not OFFLINE
     losses = ("policy loss", "value loss", "entropy") if wide else ("pi loss", "vf loss")
-    table = make_table("environment", unit, "return", "best", *losses, f"{unit}/s")
+    table = make_table(
+        "environment", unit, "return", "best", *(["evaluated"] if evaluated else []), *losses, f"{unit}/s"
+    )
     for env in trial.envs.values():
-        values = (env.last, env.best, env.policy_loss, env.vf_loss, env.entropy)
+        values = [env.last, env.best, *([env.evaluated] if evaluated else [])]
+        values += [env.policy_loss, env.vf_loss, env.entropy][: len(losses)]
         speed = "-" if env.steps_per_second is None else f"{env.steps_per_second:,.0f}"
-        table.add_row(env.env_id, f"{env.steps:,}", *map(number, values[: 2 + len(losses)]), speed)
+        table.add_row(env.env_id, f"{env.steps:,}", *map(number, values), speed)
     return table
 
 
-def trial_table(trials: list[TrialStatus]) -> Table:
-    """One row per trial, one column per environment."""
-    env_ids = list(dict.fromkeys(env_id for trial in trials for env_id in trial.envs))
-    table = make_table("trial", "iteration", "steps", *env_ids)
+def best_trial(trials: Iterable[TrialStatus], metric: Metric) -> tuple[TrialStatus | None, dict[str, float | None]]:
+    """The best trial, or the first one where none has a value yet; and the metric of each trial by name."""
+    trials = sorted(trials, key=lambda trial: trial.name)
+    ranges = merged(trial.ranges for trial in trials)
+    values = {trial.name: metric.value(trial.latest, trial.returns, ranges) for trial in trials}
+    best = next(iter(trials), None)
     for trial in trials:
-        returns = [number(trial.envs[env_id].last) if env_id in trial.envs else "" for env_id in env_ids]
-        table.add_row(trial.name, str(trial.iteration), f"{trial.steps:,}", *returns)
+        if (value := values[trial.name]) is not None and best is not None and metric.better(value, values[best.name]):
+            best = trial
+    return best, values
+
+
+def trial_table(trials: Iterable[TrialStatus], metric: Metric) -> Table:
+    """One row per trial: its drawn values, the metric, and the return of every environment; the best one is marked."""
+    trials = sorted(trials, key=lambda trial: trial.name)
+    env_ids = list(dict.fromkeys(env_id for trial in trials for env_id in trial.envs))
+    places = list(dict.fromkeys(place for trial in trials for place in trial.params))
+    best, values = best_trial(trials, metric)
+    table = make_table("trial", "iteration", *map(_heading(places), places), metric.name, *env_ids)
+    for trial in trials:
+        drawn = [_drawn(trial.params[place]) if place in trial.params else "" for place in places]
+        returns = [number(trial.returns.get(env_id)) for env_id in env_ids]
+        is_best = trial is best and values[trial.name] is not None
+        table.add_row(
+            f"{trial.name} *" if is_best else trial.name,
+            str(trial.iteration),
+            *drawn,
+            number(values[trial.name]),
+            *returns,
+            style="bold" if is_best else None,
+        )
+    table.caption = f"* best by {metric}"
+    table.caption_justify = "left"
     return table
+
+
+def _heading(places: Sequence[str]) -> Callable[[str], str]:
+    """The last part of a place such as ``training.actor_lr``, or all of it where two would look the same."""
+    short = Counter(place.rpartition(".")[2] for place in places)
+    return lambda place: last if short[last := place.rpartition(".")[2]] == 1 else place
+
+
+def _drawn(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray import tune
@@ -25,24 +25,35 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from tensorboardX import SummaryWriter
 
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
+from rllib_multienv.atomic_files import write_json
 from rllib_multienv.checkpoints import training_progress
 from rllib_multienv.cli.display import Display, TrialStatus
 from rllib_multienv.cli.terminal import failure_reason
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
 from rllib_multienv.config_files.build import algorithm_class
-from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, read_progress
+from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order
 from rllib_multienv.runs.folder import RunFolder
 from rllib_multienv.runs.resume import TuneState, own_staging_folder, recover, resumable_trials
+from rllib_multienv.runs.search import Metric, drawn_values, merged, return_ranges
 
 logger = logging.getLogger(__name__)
 
 # Tune pickles its callbacks and stop criteria and restores them when a run is resumed. Objects of this process (the
-# screen, open files, criteria changed on the command line) are therefore kept here.
+# screen, open files, criteria changed on the command line) must not go with them: both stand for the session that is
+# active in the process.
 _active: Session | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
+def _active_session() -> tune.Callback:
+    return _active or tune.Callback()
+
+
+def session_stop(trial_id: str, result: dict[str, Any]) -> bool:
+    """Tune's stop function: the criteria of the active session."""
+    return _active is not None and _active.file.stop(trial_id, result)
+
+
+class Outcome(NamedTuple):
     """The end of a run.
 
     Args:
@@ -56,9 +67,9 @@ class Outcome:
     interrupted: bool
 
 
-@dataclass
-class Session:
-    """The run as the driver sees it.
+@dataclass(eq=False)
+class Session(tune.Callback):
+    """The run as the driver sees it, from the events that Tune calls it with.
 
     Args:
         file: The configuration.
@@ -81,47 +92,66 @@ class Session:
     _leaving: bool = False
     _begun: bool = False
     _incomplete: dict[str, list[Path]] = field(default_factory=dict)
-    _tune_state: TuneState = field(init=False)
 
     def __post_init__(self) -> None:
         self._tune_state = TuneState(self.folder.path)
+        self._metric = Metric.of(self.file)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _active_session, ()
 
     @property
     def single(self) -> bool:
         """Whether the file asks for one trial; its metrics are then in the run's folder itself."""
         return self.file.single
 
-    def metrics_folder(self, trial: str) -> Path:
-        """The folder for a trial's metrics."""
-        return self.folder.path if self.single else self.folder.path / trial
-
-    def on_result(self, trial: Any, result: dict[str, Any]) -> None:
-        """Take in a result; after an interrupt, ask Tune for a checkpoint."""
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
+        """A trial reported a result; after an interrupt, ask Tune for a checkpoint."""
         row = in_order(flatten_result(result), self.env_ids)
         name = str(trial)
-        status = self._status(name, before=row.get("training_iteration", math.inf))
+        status = self.status(name, trial.config, before=row.get("training_iteration", math.inf))
         status.update(row)
         progress, board = self._writers_of(name)
         progress.write(row)
         for key, value in row.items():
-            board.add_scalar(key, value, global_step=status.steps)
+            if math.isfinite(value):  # the mean over no episodes is NaN
+                board.add_scalar(key, value, global_step=status.steps)
         board.flush()
         self.display.update(self.trials, name)
         if self.interrupted:
             result[SHOULD_CHECKPOINT] = True
             self.display.message("saving a checkpoint")
 
-    def on_checkpoint(self, trial: Any, path: str) -> None:
-        """Note the latest checkpoint of a trial."""
-        self._status(str(trial)).checkpoint = path
+    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
+        """A trial saved a checkpoint."""
+        status = self.status(str(trial), trial.config)
+        status.checkpoint = checkpoint.path
         if self.single:
-            self.folder.link_checkpoint(Path(path))
+            self.folder.link_checkpoint(Path(checkpoint.path))
+        self._keep_if_best(status)
         for folder in self._incomplete.pop(trial.trial_id, []):
             shutil.rmtree(folder, ignore_errors=True)
         if self.interrupted:
             self._saved.add(trial.trial_id)
 
-    def on_step_begin(self, trials: list[Any]) -> None:
+    def _keep_if_best(self, status: TrialStatus) -> None:
+        best = self.folder.best()
+        if self._metric.key is None and best.get("evaluated") != status.evaluated:
+            best = {}  # returns of training and of evaluation are not compared
+        before = best.get("returns", {})
+        ranges = merged([return_ranges([before]), *(trial.ranges for trial in self.trials.values())])
+        value = self._metric.value(status.latest, status.returns, ranges)
+        old = best.get("metric") if self._metric.key else self._metric.value({}, before, ranges)
+        if value is None or not self._metric.better(value, old) or not Path(status.checkpoint or "").is_dir():
+            return
+        note = {"trial": status.name, "iteration": status.iteration, "metric": value, "returns": status.returns}
+        note["evaluated"] = status.evaluated
+        try:
+            self.folder.keep_best(Path(str(status.checkpoint)), note)
+        except OSError as error:
+            logger.warning("The best checkpoint was not kept: %s", error)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Before Tune starts the trials of a resumed run, make them resume from their newest complete checkpoints.
 
         Raises:
@@ -148,13 +178,13 @@ class Session:
             self.display.message(f"{trial} has no complete checkpoint: it starts anew", lasting=True)
             return
         iteration = training_progress(recovered.newest).get("training_iteration", math.inf)
-        self._status(str(trial), before=iteration + 1).checkpoint = str(recovered.newest)
+        self.status(str(trial), trial.config, before=iteration + 1).checkpoint = str(recovered.newest)
         if self.single:
             self.folder.link_checkpoint(recovered.newest)
         if recovered.incomplete or recovered.unknown:
             self.display.message(f"{trial} resumes from {recovered.newest.name}, iteration {iteration}", lasting=True)
 
-    def on_step_end(self, trials: list[Any]) -> None:
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End Tune's loop after an interrupt, once every running trial has saved a checkpoint.
 
         On the signal below Tune leaves the loop and keeps the trials as unfinished, so that they can be resumed; a stop
@@ -183,54 +213,32 @@ class Session:
         for _, board in self._writers.values():
             board.close()
 
-    def _status(self, name: str, before: float = math.inf) -> TrialStatus:
-        """The status of a trial, with the rows of an earlier run up to, and without, the iteration ``before``."""
+    def status(self, name: str, config: Mapping[str, Any], before: float = math.inf) -> TrialStatus:
+        """The status of a trial, with the rows of an earlier run up to, and without, the iteration ``before``.
+
+        Args:
+            name: The trial's name.
+            config: Its configuration.
+            before: An iteration.
+        """
         if name not in self.trials:
-            status = self.trials[name] = TrialStatus(name, self.file.stop)
-            earlier = self.metrics_folder(name) / "progress.csv"
-            if earlier.exists():
-                for row in read_progress(earlier):
-                    if row.get("training_iteration", 0) >= before:
-                        break
-                    status.update(row, replayed=True)
-        return self.trials[name]
+            self.trials[name] = TrialStatus(name, self.file.stop)
+            self.trials[name].replay(self.folder.metrics(name, single=self.single), before)
+        status = self.trials[name]
+        params = drawn_values(self.file, config)
+        if params != status.params:  # new, or changed by population-based training
+            status.params = params
+            self.folder.params(name).parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder.params(name), params)
+        return status
 
     def _writers_of(self, name: str) -> tuple[ProgressWriter, SummaryWriter]:
         if name not in self._writers:
-            folder = self.metrics_folder(name)
-            folder.mkdir(parents=True, exist_ok=True)
-            board = SummaryWriter(logdir=str(folder), purge_step=self.trials[name].steps)
-            self._writers[name] = ProgressWriter(folder / "progress.csv"), board
+            file = self.folder.metrics(name, single=self.single)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            board = SummaryWriter(logdir=str(file.parent), purge_step=self.trials[name].steps)
+            self._writers[name] = ProgressWriter(file), board
         return self._writers[name]
-
-
-class SessionCallback(tune.Callback):
-    """Forwards Tune's events to the session of this process."""
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
-        """A trial reported a result."""
-        if _active is not None:
-            _active.on_result(trial, result)
-
-    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
-        """A trial saved a checkpoint."""
-        if _active is not None:
-            _active.on_checkpoint(trial, checkpoint.path)
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune begins a pass through its loop."""
-        if _active is not None:
-            _active.on_step_begin(trials)
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune has ended a pass through its loop."""
-        if _active is not None:
-            _active.on_step_end(trials)
-
-
-def session_stop(trial_id: str, result: dict[str, Any]) -> bool:
-    """Tune's stop function: the criteria of the session of this process."""
-    return _active is not None and _active.file.stop(trial_id, result)
 
 
 def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume: bool) -> Outcome:
@@ -272,15 +280,23 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
                     file,
                     name=folder.path.name,
                     storage_path=folder.path.parent,
-                    callbacks=[SessionCallback()],
+                    callbacks=[session],
                     stop=session_stop,
                 )
             grid = tuner.fit()
         finally:
             _active = None
             session.close()
-    errors = {Path(result.path).name: failure_reason(result.error) for result in grid if result.error is not None}
-    return Outcome(trials=session.trials, errors=errors, interrupted=session.interrupted)
+    errors = {}
+    for result in grid:
+        name = Path(result.path).name
+        # Trials that had ended before the run was resumed reported nothing.
+        status = session.status(name, result.config or {})
+        if status.checkpoint is None and result.checkpoint is not None:
+            status.checkpoint = result.checkpoint.path
+        if result.error is not None:
+            errors[name] = failure_reason(result.error)
+    return Outcome(session.trials, errors, session.interrupted)
 
 
 def _env_ids(file: ConfigFile) -> list[str]:

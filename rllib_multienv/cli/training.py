@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from rllib_multienv.cli.display import Display, TrialStatus, environment_table, trial_table
+from rllib_multienv.atomic_files import write_text
+from rllib_multienv.checkpoints import newest_complete
+from rllib_multienv.cli.display import Display, TrialStatus, best_trial, environment_table, trial_table
 from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table
 from rllib_multienv.cli.terminal import QuietOutput, make_console, quiet_output, shown
 from rllib_multienv.config_files.errors import ConfigFileError
@@ -20,6 +24,7 @@ from rllib_multienv.config_files.yaml_text import parse_scalar
 from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, read_progress
 from rllib_multienv.evaluation.table import write_evaluation
 from rllib_multienv.runs.folder import RunFolder
+from rllib_multienv.runs.search import Metric, with_values
 
 INTERRUPTED = 130  # Exit status after Ctrl-C.
 
@@ -59,35 +64,60 @@ def with_options(
     return file
 
 
-def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | None) -> ConfigFile:
-    """The configuration of an earlier run, with later stop criteria if they are given.
+@dataclass(frozen=True)
+class Resumed:
+    """An earlier run.
+
+    Args:
+        folder: Its folder.
+        file: Its configuration, with later stop criteria if they are given.
+        trained: Whether its training has ended, so that only the evaluation is missing.
+    """
+
+    folder: RunFolder
+    file: ConfigFile
+    trained: bool
+
+
+def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | None, episodes: int) -> Resumed:
+    """What is left to do of an earlier run.
+
+    Args:
+        folder: Its folder.
+        stop_steps, stop_time: Later stop criteria.
+        episodes: Episodes per environment in the evaluation; 0 leaves it out.
 
     Raises:
-        ConfigFileError: It has reached its stop criteria already.
+        ConfigFileError: Nothing is left.
     """
     from rllib_multienv.runs.resume import TuneState, newest_saved_iteration
 
     file = with_options(load_config_file(folder.config), stop_steps=stop_steps, stop_time=stop_time)
     rows = read_progress(folder.progress) if folder.progress.exists() else []
-    if not TuneState(folder.path).finished():
+    finished = TuneState(folder.path).finished()
+    if not finished:
         # The run was killed: iterations after the newest complete checkpoint are lost.
         saved = newest_saved_iteration(folder.path)
         rows = [row for row in rows if row.get("training_iteration", 0) <= saved]
-    reached = file.stop.reached(rows[-1]) if rows else None
-    if reached:
-        raise ConfigFileError(
-            f"the run in {shown(folder.path)} is done: {reached}; give a later --stop-steps or --stop-time"
-        )
-    return file
+    if file.single:
+        reached = file.stop.reached(rows[-1]) if rows else None
+    else:
+        reached = "all trials have ended" if finished else None
+    if reached and (folder.evaluation.exists() or not episodes):
+        advice = "; give a later --stop-steps or --stop-time" if file.single else ""
+        raise ConfigFileError(f"the run in {shown(folder.path)} is done: {reached}{advice}")
+    return Resumed(folder, file, trained=reached is not None)
 
 
-def run_training(file: ConfigFile, *, results: Path, resume: RunFolder | None, episodes: int) -> None:
+def run_training(
+    file: ConfigFile, *, results: Path = Path("results"), resume: Resumed | None = None, episodes: int
+) -> None:
     """Train, draw the learning curves, evaluate, and print the table and the paths.
 
     Args:
         file: The configuration.
         results: Folder in which a new run gets its own folder.
-        resume: Folder of the run to resume, None for a new one.
+        resume: The run to resume, None for a new one.
         episodes: Episodes per environment in the final evaluation; 0 leaves it out.
 
     Raises:
@@ -104,45 +134,65 @@ def run_training(file: ConfigFile, *, results: Path, resume: RunFolder | None, e
         raise typer.Exit(status)
 
 
-def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: RunFolder | None, episodes: int) -> int:
+def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: Resumed | None, episodes: int) -> int:
     console = make_console(output.screen)
-    with Display(console, title=file.name, several=not file.single) as display:
-        display.message("loading RLlib")
-        # These imports are slow, and print warnings.
-        from rllib_multienv.cli.session import check_gpus, run_session
-        from rllib_multienv.config_files.build import check_config_file
+    metric = Metric.of(file)
+    errors: dict[str, str] = {}
+    interrupted = False
+    with Display(console, title=file.name, search=None if file.single else metric) as display:
+        if resume is not None and resume.trained:
+            folder = resume.folder
+            output.move_log(folder.log)
+            trials = _read_trials(file, folder)
+            display.message(f"the training in {shown(folder.path)} has ended; its evaluation is missing", lasting=True)
+        else:
+            display.message("loading RLlib")
+            # These imports are slow, and print warnings.
+            from rllib_multienv.cli.session import check_gpus, run_session
+            from rllib_multienv.config_files import check_config_file
 
-        check_gpus(check_config_file(file))
-        folder = resume or RunFolder.create(results, file.name)
-        output.move_log(folder.log)
-        folder.write_config(file.dump())
-        display.message(f"writing to {shown(folder.path)}", lasting=True)
-        display.message("starting Ray")
-        try:
-            outcome = run_session(file, folder, display, resume=resume is not None)
-        except KeyboardInterrupt:
-            console.print(Text(f"Stopped at once. {_resume_hint(folder)}"), soft_wrap=True)
-            return INTERRUPTED
-        display.message("failed" if outcome.errors else "interrupted" if outcome.interrupted else "done")
-    if not console.is_terminal and outcome.trials:
-        trials = list(outcome.trials.values())
-        console.print(environment_table(trials[0]) if file.single else trial_table(trials))
-    curves = _draw(folder, outcome.trials)
-    best = _best(outcome.trials)
-    for name, reason in outcome.errors.items():
+            check_gpus(check_config_file(file))
+            folder = RunFolder.create(results, file.name) if resume is None else resume.folder
+            output.move_log(folder.log)
+            folder.write_config(file.dump())
+            folder.evaluation.unlink(missing_ok=True)  # of an earlier end of the run
+            display.message(f"writing to {shown(folder.path)}", lasting=True)
+            display.message("starting Ray")
+            try:
+                trials, errors, interrupted = run_session(file, folder, display, resume=resume is not None)
+            except KeyboardInterrupt:
+                console.print(Text(f"Stopped at once. {_resume_hint(folder)}"), soft_wrap=True)
+                return INTERRUPTED
+            display.message("failed" if errors else "interrupted" if interrupted else "done")
+    best, _ = best_trial(trials.values(), metric)
+    if not console.is_terminal and best is not None:
+        console.print(environment_table(best) if file.single else trial_table(trials.values(), metric))
+    for name, reason in errors.items():
         console.print(Text.assemble((f"Error in {name}: ", "bold red"), reason), soft_wrap=True)
-    if outcome.errors:
-        _paths(console, folder, curves, best)
-        return 1
-    if outcome.interrupted:
+    if interrupted:
         console.print(Text(f"Interrupted. {_resume_hint(folder)}"), soft_wrap=True)
-        _paths(console, folder, curves, best)
-        return INTERRUPTED
     evaluated = True
-    if episodes and best is not None and best.checkpoint is not None:
-        evaluated = _evaluate(console, folder, Path(best.checkpoint), episodes)
-    _paths(console, folder, curves, best)
-    return 0 if evaluated else 1
+    if best is not None and best.checkpoint is not None:
+        if not file.single:
+            folder.link_checkpoint(Path(best.checkpoint))
+            write_text(folder.best_config, with_values(file, best.params).dump())
+        if episodes and not errors and not interrupted:
+            evaluated = _evaluate(console, folder, Path(best.checkpoint), episodes)
+    _paths(console, folder, _draw(folder, trials), best, search=not file.single)
+    return 1 if errors or not evaluated else INTERRUPTED if interrupted else 0
+
+
+def _read_trials(file: ConfigFile, folder: RunFolder) -> dict[str, TrialStatus]:
+    """The trials of a run that has ended, from its files."""
+    trials = {}
+    for path in sorted(path for path in folder.path.glob("trial_*") if path.is_dir()):
+        status = trials[path.name] = TrialStatus(path.name, file.stop)
+        status.replay(folder.metrics(path.name, single=file.single))
+        if (params := folder.params(path.name)).is_file():
+            status.params = json.loads(params.read_text(encoding="utf-8"))
+        newest = newest_complete(path)
+        status.checkpoint = None if newest is None else str(newest)
+    return trials
 
 
 def _evaluate(console: Console, folder: RunFolder, checkpoint: Path, episodes: int) -> bool:
@@ -178,19 +228,11 @@ def _draw(folder: RunFolder, trials: dict[str, TrialStatus]) -> Path | None:
         return None  # no episode has ended yet
 
 
-def _best(trials: dict[str, TrialStatus]) -> TrialStatus | None:
-    """The trial with the largest return averaged over its environments; with one trial, that one."""
-
-    def score(trial: TrialStatus) -> float:
-        returns = [env.last for env in trial.envs.values() if env.last is not None]
-        return sum(returns) / len(returns) if returns else float("-inf")
-
-    return max(trials.values(), key=score) if trials else None
-
-
-def _paths(console: Console, folder: RunFolder, curves: Path | None, best: TrialStatus | None) -> None:
+def _paths(console: Console, folder: RunFolder, curves: Path | None, best: TrialStatus | None, *, search: bool) -> None:
     lines = {
         "checkpoint": None if best is None or best.checkpoint is None else Path(best.checkpoint),
+        "best checkpoint": folder.best_checkpoint if folder.best_checkpoint.is_dir() else None,
+        "best settings": folder.best_config if search and folder.best_config.is_file() else None,
         "learning curves": curves,
         "metrics": folder.progress if folder.progress.exists() else folder.path,
         "log": folder.log,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rllib_multienv.atomic_files import write_text
+from rllib_multienv.atomic_files import atomic_folder, write_json, write_text
+
+_BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,19 @@ class RunFolder:
         """The metrics of a run with one trial, one row per training iteration. TensorBoard's files are beside it."""
         return self.path / "progress.csv"
 
+    def metrics(self, trial: str, *, single: bool) -> Path:
+        """The `progress.csv` of a trial: in the run's folder if there is a single one, else in the trial's folder."""
+        return self.progress if single else self.path / trial / self.progress.name
+
+    def params(self, trial: str) -> Path:
+        """The values that were drawn for a trial of a search."""
+        return self.path / trial / "params.json"
+
+    @property
+    def best_config(self) -> Path:
+        """The configuration with the best values of a search."""
+        return self.path / "best.yaml"
+
     @property
     def plot(self) -> Path:
         """The learning curves."""
@@ -90,7 +108,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """A link to the latest checkpoint, which is in the trial's folder."""
+        """A link to the latest checkpoint, which is in the trial's folder; of a search, that of the best trial."""
         return self.path / "checkpoint"
 
     def link_checkpoint(self, target: Path) -> None:
@@ -100,3 +118,29 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(os.path.relpath(target, self.path), target_is_directory=True)
             temporary.replace(self.checkpoint)
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """A copy of the best checkpoint so far."""
+        return self.path / "best_checkpoint"
+
+    def best(self) -> dict[str, Any]:
+        """The trial, iteration and returns of the best checkpoint; empty if there is none."""
+        try:
+            return json.loads((self.best_checkpoint / _BEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def keep_best(self, checkpoint: Path, note: dict[str, Any]) -> None:
+        """Make `checkpoint` the best one. Its files are hard links, which take no space, where these are possible."""
+        old = [str(file.relative_to(self.best_checkpoint)) for file in self.best_checkpoint.rglob("*")]
+        with atomic_folder(self.best_checkpoint, seal=_BEST, known=old) as folder:
+            shutil.copytree(checkpoint, folder, copy_function=_link, dirs_exist_ok=True)
+            write_json(folder / _BEST, note)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

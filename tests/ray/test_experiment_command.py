@@ -74,6 +74,15 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
         "multienv experiment tiny.yaml --only transfer --only alone/single/CartPole-v1",
     ]
 
+    # A run whose training had ended when it failed is evaluated, and is done.
+    run = root / "runs/transfer/agnostic/seed0"
+    (run / "evaluation.csv").unlink()
+    run.with_name("seed0.failure").write_text("the run is done")
+    later = run_cli("experiment", "tiny.yaml", *selection[:2], cwd=tmp_path)
+    assert later.returncode == 0, later.stdout + later.stderr
+    assert (run / "evaluation.csv").is_file() and not run.with_name("seed0.failure").exists()
+    times = {path: path.stat().st_mtime_ns for path in times}
+
     # Other settings are not mixed with what is there.
     written(tmp_path, text.replace("num_epochs: 1", "num_epochs: 2"))
     changed = run_cli("experiment", "tiny.yaml", *selection, cwd=tmp_path)

@@ -25,7 +25,7 @@ from rllib_multienv.checkpoints import (
     training_progress,
 )
 from rllib_multienv.cli.session import Session
-from rllib_multienv.cli.training import resumed
+from rllib_multienv.cli.training import Resumed, resumed
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import load_config_file
 from rllib_multienv.runs import resume
@@ -155,14 +155,43 @@ def test_a_run_is_done_once_its_end_is_saved(tmp_path: Path) -> None:
         RunFolder.existing(tmp_path / "trial_00000")
     folder.progress.write_text("training_iteration\r\n1\r\n2\r\n3\r\n4\r\n", newline="")
     make_checkpoint(tmp_path / "trial_00000" / "checkpoint_000000", 3)
-    resumed(folder, stop_steps=None, stop_time=None)
+    assert not left(folder).trained
     last = make_checkpoint(tmp_path / "trial_00000" / "checkpoint_000001", 4)
     with pytest.raises(ConfigFileError, match="is done: training_iteration"):
-        resumed(folder, stop_steps=None, stop_time=None)
+        left(folder)
     shutil.rmtree(last)
     write_record(tmp_path, "2000", "TERMINATED")  # a run that saves nothing at its end
     with pytest.raises(ConfigFileError, match="is done: training_iteration"):
-        resumed(folder, stop_steps=None, stop_time=None)
+        left(folder)
+
+
+def left(folder: RunFolder, *, episodes: int = 0) -> Resumed:
+    return resumed(folder, stop_steps=None, stop_time=None, episodes=episodes)
+
+
+def test_the_evaluation_is_left_where_a_run_ended_before_it(tmp_path: Path) -> None:
+    """For instance by a signal that came with the last iteration: Tune then keeps the trial as unfinished."""
+    folder = RunFolder(tmp_path)
+    folder.write_config(TINY)
+    folder.progress.write_text("training_iteration\r\n4\r\n", newline="")
+    make_checkpoint(tmp_path / "trial_00000" / "checkpoint_000000", 4)
+    write_record(tmp_path, "2000", "PAUSED")
+    assert left(folder, episodes=20).trained
+    folder.evaluation.touch()
+    with pytest.raises(ConfigFileError, match="is done: training_iteration >= 4; give a later --stop-steps"):
+        left(folder, episodes=20)
+
+
+def test_a_search_is_done_once_all_trials_have_ended(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(TINY.replace("num_epochs: 1", "num_epochs: !choice [1, 2]"))
+    write_record(tmp_path, "2000", "RUNNING")
+    assert not left(folder, episodes=20).trained
+    write_record(tmp_path, "2000", "TERMINATED")
+    assert left(folder, episodes=20).trained
+    folder.evaluation.touch()
+    with pytest.raises(ConfigFileError, match="is done: all trials have ended"):
+        left(folder, episodes=20)
 
 
 @pytest.fixture
@@ -241,7 +270,7 @@ def test_a_run_that_tune_has_not_resumed_does_not_begin_anew(tmp_path: Path) -> 
     folder.write_config(TINY)
     session = Session(load_config_file(folder.config), folder, display=None, resumed=TRIALS)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Tune could not resume the run"):
-        session.on_step_begin([])
+        session.on_step_begin(0, [])
 
 
 def test_nothing_complete_is_given_to_a_new_trial(tmp_path: Path) -> None:

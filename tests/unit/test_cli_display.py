@@ -10,6 +10,7 @@ from rich.console import Console
 from rllib_multienv.cli.display import Display, TrialStatus, environment_table
 from rllib_multienv.cli.terminal import duration, number
 from rllib_multienv.config_files.stopping import StopCriteria
+from rllib_multienv.runs.search import Metric
 
 
 def row(iteration: int, value: float) -> dict[str, float]:
@@ -69,12 +70,12 @@ def test_without_a_terminal_plain_lines_are_printed_now_and_then(trial: TrialSta
 
 def test_the_first_of_several_trials_is_named_too(trial: TrialStatus) -> None:
     stream = io.StringIO()
-    with Display(Console(file=stream, width=200), title="run", several=True) as display:
+    with Display(Console(file=stream, width=200), title="run", search=Metric()) as display:
         display.update({"trial": trial}, "trial")
         display.console.print(display.render())
     line, *table = stream.getvalue().splitlines()
     assert line.startswith("trial ")
-    assert any(row.split()[:3] == ["trial", "iteration", "steps"] for row in table)
+    assert any(row.split()[:3] == ["trial", "iteration", "score"] for row in table)
 
 
 @pytest.mark.parametrize(
