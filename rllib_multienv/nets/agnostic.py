@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -133,6 +134,17 @@ class AgnosticNetConfig(NetConfig):
         """``[length, P]``: input of the encoder beside each component of an observation."""
         return encoder_positions(description, length, features=self.position_features, codes=self.position_codes)
 
+    def layouts(self, positions_of: Callable[[str], Tensor]) -> LayoutCache:
+        """The layouts of a network of these sizes."""
+        return LayoutCache(
+            partial(
+                build_layout,
+                d_model=self.d_model,
+                positions_of=positions_of,
+                with_readouts=self.position_codes > 0,
+            )
+        )
+
     def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
         """Build the network for these environments; others can be added later."""
         return AgnosticActorCritic(self, interfaces)
@@ -221,7 +233,7 @@ class AgnosticActorCritic(ActorCritic):
             self.value_bins = ValueBins(config.value_head, config.num_value_bins, config.value_limit)
         bins = None if self.value_bins is None else config.num_value_bins
         self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder, bins=bins)
-        self._layouts = LayoutCache()
+        self._layouts = config.layouts(self._positions)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -275,19 +287,7 @@ class AgnosticActorCritic(ActorCritic):
 
     def _layout(self, counts: Mapping[str, int]) -> Layout:
         assert self.actor.encoder is not None
-        like = self.actor.encoder.lift.weight
-        return self._layouts.get(
-            counts,
-            like,
-            lambda: build_layout(
-                counts,
-                self.interfaces,
-                d_model=self.config.d_model,
-                positions_of=self._positions,
-                with_readouts=self.config.position_codes > 0,
-                like=like.detach(),
-            ),
-        )
+        return self._layouts.get(counts, self.interfaces, self.actor.encoder.lift.weight)
 
     def _positions(self, env_id: str) -> Tensor:
         """``[I, P]``."""
@@ -309,7 +309,7 @@ class AgnosticActionValues(ActionValues):
             Tower(self.config, ("value", "logits"), position_size=2 * config.position_size)
             for _ in range(num_estimates)
         )
-        self._layouts = LayoutCache()
+        self._layouts = config.layouts(self._positions)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -331,7 +331,10 @@ class AgnosticActionValues(ActionValues):
 
     def all_values(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `ActionValues.all_values`."""
-        layout = self._layout({e: len(inputs[e]) for e in sorted(inputs, key=lambda e: self.inputs[e].obs_size)})
+        counts = {e: len(inputs[e]) for e in sorted(inputs, key=lambda e: self.inputs[e].obs_size)}
+        # A continuous environment's only output comes from the decoder "value", in the layout "gaussian".
+        seen = {e: replace(self.inputs[e], discrete=self.interfaces[e].discrete) for e in counts}
+        layout = self._layouts.get(counts, seen, next(self.parameters()))
         scalars = layout.pack(inputs)
         estimates = [self._estimate(tower, scalars, layout) for tower in self._all_towers()]
         return {env_id: torch.stack([estimate[env_id] for estimate in estimates]) for env_id in inputs}
@@ -344,22 +347,6 @@ class AgnosticActionValues(ActionValues):
             if of_decoder is not None:
                 values |= of_decoder.split(tower.decode(name, rows, of_decoder))
         return values
-
-    def _layout(self, counts: Mapping[str, int]) -> Layout:
-        like = next(self.parameters())
-        return self._layouts.get(
-            counts,
-            like,
-            lambda: build_layout(
-                counts,
-                # A continuous environment's only output comes from the decoder "value", in the layout "gaussian".
-                {e: replace(self.inputs[e], discrete=self.interfaces[e].discrete) for e in counts},
-                d_model=self.config.d_model,
-                positions_of=self._positions,
-                with_readouts=self.config.position_codes > 0,
-                like=like.detach(),
-            ),
-        )
 
     def _positions(self, env_id: str) -> Tensor:
         """``[I, 2P]``; before a continuous action ``[I + A, 2P]``, its positions in the second half."""

@@ -83,17 +83,22 @@ class Layout:
 
 
 class LayoutCache:
-    """The layouts of the most recent batch sizes: runners and learners use the same few again and again."""
+    """The layouts of the most recent batch sizes: runners and learners use the same few again and again.
 
-    def __init__(self) -> None:
+    Args:
+        build: `build_layout` with all arguments that do not depend on the batch.
+    """
+
+    def __init__(self, build: Callable[..., Layout]) -> None:
+        self._build = build
         self._kept: OrderedDict[Any, Layout] = OrderedDict()
 
-    def get(self, counts: Mapping[str, int], like: Tensor, build: Callable[[], Layout]) -> Layout:
-        """The layout of ``counts`` with dtype and device of ``like``, made by ``build`` if it is not there."""
+    def get(self, counts: Mapping[str, int], interfaces: Mapping[str, Interface], like: Tensor) -> Layout:
+        """The layout of ``counts`` with dtype and device of ``like``, built if it is not there."""
         key = (like.dtype, like.device, tuple(counts.items()))
         layout = self._kept.get(key)
         if layout is None:
-            layout = self._kept[key] = build()
+            layout = self._kept[key] = self._build(counts, interfaces, like=like.detach())
             if len(self._kept) > _KEPT_LAYOUTS:
                 self._kept.popitem(last=False)
         else:
@@ -106,7 +111,7 @@ class LayoutCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles are empty."""
-        return {"_kept": OrderedDict()}
+        return {"_build": self._build, "_kept": OrderedDict()}
 
 
 @contextmanager

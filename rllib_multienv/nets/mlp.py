@@ -9,14 +9,13 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from .action_values import ActionValues
 from .actor_critic import OneEnvironmentActorCritic, Part
 from .config import NetConfig, require, require_choice
 from .heads import gaussian_inputs
 from .interface import Interface
 from .layers import ACTIVATIONS, mlp
 
-__all__ = ["MLPActionValues", "MLPActorCritic", "MLPNetConfig"]
+__all__ = ["MLPActorCritic", "MLPNetConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +48,6 @@ class MLPNetConfig(NetConfig):
             ValueError: there is no environment, or there are several.
         """
         return MLPActorCritic(self, interfaces)
-
-    def build_critic(self, interfaces: Mapping[str, Interface], *, num_estimates: int = 2) -> MLPActionValues:
-        """Build action values for the only environment."""
-        return MLPActionValues(self, interfaces, num_estimates=num_estimates)
 
 
 class MLPActorCritic(OneEnvironmentActorCritic):
@@ -92,28 +87,3 @@ class MLPActorCritic(OneEnvironmentActorCritic):
     def actor_parameters(self) -> list[nn.Parameter]:
         """See `ActorCritic.actor_parameters`."""
         return [*self.actor.parameters(), *([] if self.log_std is None else [self.log_std])]
-
-
-class MLPActionValues(ActionValues):
-    """Q of one environment by plain MLPs of the same sizes, so that each of their layers is one batched product."""
-
-    def __init__(self, config: MLPNetConfig, interfaces: Mapping[str, Interface], *, num_estimates: int) -> None:
-        super().__init__(interfaces)
-        ((self.env_id, inputs),) = self.inputs.items()
-        sizes = [inputs.obs_size, *config.hidden, inputs.action_size]
-        nets = [mlp(sizes, ACTIVATIONS[config.activation], 1.0) for _ in range(num_estimates)]
-        linears = [[layer for layer in net if isinstance(layer, nn.Linear)] for net in nets]
-        self.activation = ACTIVATIONS[config.activation]()
-        self.weights = nn.ParameterList(
-            torch.stack([layer.weight.detach().T for layer in layers]) for layers in zip(*linears, strict=True)
-        )  # each [num_estimates, fan_in, fan_out]
-        self.biases = nn.ParameterList(
-            torch.stack([layer.bias.detach()[None] for layer in layers]) for layers in zip(*linears, strict=True)
-        )  # each [num_estimates, 1, fan_out]
-
-    def all_values(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `ActionValues.all_values`."""
-        hidden = inputs[self.env_id].expand(len(self.weights[0]), -1, -1)  # [num_estimates, B, I]
-        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(bias, hidden if number == 0 else self.activation(hidden), weight)
-        return {self.env_id: hidden}  # [num_estimates, B, n]

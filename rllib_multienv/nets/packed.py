@@ -40,23 +40,13 @@ class Group:
     start: int
     row: int
 
-    @property
-    def stop(self) -> int:
-        """One past the last token of the group."""
-        return self.start + self.length * self.count
-
-    @property
-    def row_stop(self) -> int:
-        """One past the last row of the group."""
-        return self.row + self.count
-
     def tokens(self, flat: Tensor) -> Tensor:
         """View the group's tokens of ``flat [num_tokens, H]`` as ``[count, length, H]``."""
-        return flat[self.start : self.stop].view(self.count, self.length, -1)
+        return flat[self.start : self.start + self.length * self.count].view(self.count, self.length, -1)
 
     def rows(self, flat: Tensor) -> Tensor:
         """View the group's rows of ``flat [num_rows, H]`` as ``[count, H]``."""
-        return flat[self.row : self.row_stop]
+        return flat[self.row : self.row + self.count]
 
 
 @dataclass(frozen=True)
@@ -86,12 +76,12 @@ class Segments:
     @cached_property
     def num_tokens(self) -> int:
         """Tokens of all groups."""
-        return self.groups[-1].stop if self.groups else 0
+        return sum(self.token_counts)
 
     @cached_property
     def num_rows(self) -> int:
         """Sequences of all groups."""
-        return self.groups[-1].row_stop if self.groups else 0
+        return sum(group.count for group in self.groups)
 
     @cached_property
     def max_length(self) -> int:

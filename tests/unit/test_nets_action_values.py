@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from interfaces import described, interface
-from torch import nn
 
 from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, NetConfig, SingleNetConfig, SpecificNetConfig
 
@@ -96,16 +95,13 @@ def test_discrete_values_are_those_of_the_actions_taken() -> None:
     torch.testing.assert_close(again, every.flip(1))
 
 
-def test_mlp_estimates_are_plain_mlps() -> None:
+def test_estimates_are_policy_networks_of_observation_and_action() -> None:
     torch.manual_seed(0)
     values = MLPNetConfig(hidden=(16, 8), activation="relu").build_critic({"reacher": INTERFACES["reacher"]})
     obs, actions = batch(torch.Generator().manual_seed(1), "reacher", 7)
     found = values({"reacher": obs}, {"reacher": actions})["reacher"]
-    for estimate in range(2):
-        hidden = torch.cat([obs, actions], 1)
-        for number, (weight, bias) in enumerate(zip(values.weights, values.biases, strict=True)):
-            hidden = (hidden if number == 0 else nn.functional.relu(hidden)) @ weight[estimate] + bias[estimate]
-        torch.testing.assert_close(found[estimate], hidden[:, 0])
+    for estimate, network in zip(found, values.estimates, strict=True):
+        torch.testing.assert_close(estimate, network.actor(torch.cat([obs, actions], 1))[:, 0])
 
 
 @pytest.mark.parametrize("config", [SingleNetConfig(width=8, dropout=0.5), SpecificNetConfig(width=8, dropout=0.5)])
