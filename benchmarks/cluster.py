@@ -38,7 +38,7 @@ from timing import Spread
 from rllib_multienv import AgnosticNetConfig, MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners import MultiEnvRunner
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 
 ENVS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "HalfCheetah-v4")
 NODES, RUNNERS, LEARNERS = 2, 4, 2

@@ -30,7 +30,7 @@ from timing import Timing, ratio, time_in_turn
 from torch import Tensor
 
 from rllib_multienv import AgnosticNetConfig
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 from rllib_multienv.nets.actor_critic import ActorCritic
 
 #: Calls after which everything is compiled.

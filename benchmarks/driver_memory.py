@@ -29,7 +29,7 @@ from packed import synthetic
 from publish import publish
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 
 import psutil  # isort: skip  # the copy that Ray brings along, which is found once Ray is imported
 

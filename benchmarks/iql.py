@@ -31,7 +31,7 @@ from publish import publish
 sys.path.insert(0, str(Path(__file__).parent / "offline"))
 from turns import Competitor, serve
 
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 
 HERE = Path(__file__).parent
 OBS_SIZE, ACTION_SIZE, EPISODE = 17, 6, 500

@@ -47,7 +47,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_multienv import AgnosticNetConfig
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 from rllib_multienv.nets.actor_critic import ActorCritic
 from rllib_multienv.nets.packed import Segments
 from rllib_multienv.process import keep_freed_memory

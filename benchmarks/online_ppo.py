@@ -35,7 +35,7 @@ from settings import SETTINGS, SHORT, Setting
 from timing import Spread, Timing, ratio, time_in_turn
 from turns import Competitor
 
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 
 HERE = Path(__file__).parent
 OURS, PLAIN, SB3, RLLIB, FLOOR = "rllib_multienv", "plain loop", "Stable-Baselines3", "RLlib", "floor"

@@ -28,7 +28,7 @@ from publish import publish
 from timing import Timing, ratio, time_in_turn
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvPPO, MultiEnvPPOConfig
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 
 ENVS = ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4", "Reacher-v4")
 IN_TURN, AHEAD = "in turn", "ahead"

@@ -41,7 +41,7 @@ from rllib_multienv import AgnosticNetConfig, EnvSpec, MLPNetConfig, MultiEnvPPO
 from rllib_multienv.connectors.sample_actions import SampleActions
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.vector import EnvCopies, resolve_backend
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 from rllib_multienv.gym_ids import envpool_is_installed
 
 ENVS = ("HalfCheetah-v4", "Ant-v4", "Hopper-v4", "CartPole-v1")

@@ -28,7 +28,7 @@ from scaling_cases import CASES, SHORT, Case
 from scaling_learner import ALL_REDUCE, WAITING
 from scaling_measurements import Bench, say
 
-from rllib_multienv.experiments.machine import describe_machine
+from rllib_multienv.experiments.invocation import describe_machine
 
 
 def measure(case: Case) -> str:

@@ -18,36 +18,34 @@ INTERRUPTED = 130
 
 def experiment(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The experiment.")],
-    results: Annotated[Path, typer.Option(help="Folder in which the experiment gets a folder of its own.")] = Path(
-        "results"
-    ),
+    results: Annotated[Path, typer.Option(help="Folder that gets the experiment's folder.")] = Path("results"),
     name: Annotated[str | None, typer.Option(help="Name of that folder; default: the file's name.")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PHASE[/VARIANT[/...]]",
-            help="Run only these, and what they start from; * stands for any. Repeatable.",
+            help="Run only these, and the runs that they start from; * matches any. Repeatable.",
         ),
     ] = None,
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; default: one for each CPU.", show_default=False)
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Show how far the runs are, and end.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show the state of the runs, and exit.")] = False,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
 ) -> None:
-    """Run variants x seeds x phases, each run in a folder of its own, and write the report.
+    """Run variants x seeds x phases, each run in its own folder, and write the report.
 
-    The same command again goes on: what is done stays, what was interrupted resumes, what has failed is tried again.
+    The same command resumes: finished runs are kept, interrupted ones are resumed, failed ones are tried again.
     """
     with user_errors():
         from rllib_multienv.cli.experiment_display import ExperimentDisplay
-        from rllib_multienv.experiments.execution import Execution
         from rllib_multienv.experiments.file import load_experiment_file
         from rllib_multienv.experiments.plan import check_runs, plan, selected
+        from rllib_multienv.experiments.run import Execution
 
         wanted = load_experiment_file(file)
         runs = selected(plan(wanted), only or [])
-        root = (results / (name or wanted.name)).resolve()
+        root = (results / (name or wanted.info.name)).resolve()
         with ExperimentDisplay(root, runs, live=not status) as display:
             if status:
                 return
@@ -61,7 +59,7 @@ def experiment(
                 on_change=display.changed,
             )
             execution.check()
-            _write_description(root, file, wanted.name)
+            _write_description(root, file, wanted.info.name)
             before = {number: signal.signal(number, lambda *_: execution.interrupt()) for number in _SIGNALS}
             try:
                 done = execution.run()
@@ -69,7 +67,7 @@ def experiment(
                 for number, handler in before.items():
                     signal.signal(number, handler)
         if execution.interrupted:
-            typer.echo("Interrupted. The same command goes on.")
+            typer.echo("Interrupted. The same command resumes.")
             raise typer.Exit(INTERRUPTED)
         if report:
             _report(root)
@@ -81,16 +79,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _write_description(root: Path, file: Path, name: str) -> None:
-    """Keep the experiment's file, and how it was run, with its results."""
+    """Keeps the experiment's file, and how it was run, with its results."""
     from rllib_multienv.experiments.invocation import record_invocation
-    from rllib_multienv.experiments.machine import describe_machine
-    from rllib_multienv.experiments.places import EXPERIMENT_FILE
+    from rllib_multienv.experiments.run import EXPERIMENT_FILE
 
     root.mkdir(parents=True, exist_ok=True)
     if file.resolve() != root / EXPERIMENT_FILE:
         (root / EXPERIMENT_FILE).write_bytes(file.read_bytes())
     command = shlex.join(["multienv", "experiment", *sys.argv[2:]])
-    record_invocation(root, name=name, command=command, machine=describe_machine())
+    record_invocation(root, name=name, command=command)
 
 
 def _report(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shows how far the runs of an experiment are."""
+"""Table of the states of an experiment's runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_multienv.cli.terminal import make_console
-from rllib_multienv.experiments.places import Place, State
 from rllib_multienv.experiments.plan import Run
+from rllib_multienv.experiments.run import Place, State
 
 _STYLES = {State.DONE: "green", State.FAILED: "bold red", State.RUNNING: "cyan"}
 
@@ -23,8 +23,7 @@ _STYLES = {State.DONE: "green", State.FAILED: "bold red", State.RUNNING: "cyan"}
 class ExperimentDisplay:
     """One table, a row for each variant of a phase and a column for each seed; a context manager.
 
-    On a terminal it is kept up to date in its place; elsewhere a line is printed for every run that starts or ends, and
-    the table at the end.
+    On a terminal it is live; elsewhere a line is printed for every run that starts or ends, and the table at the end.
 
     Args:
         root: The experiment's folder.
@@ -52,7 +51,7 @@ class ExperimentDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leaves the last state on the screen."""
+        """Leaves the last table on the screen."""
         self._message = ""
         if self._live is not None:
             self._live.stop()
@@ -60,13 +59,13 @@ class ExperimentDisplay:
             self.console.print(self.render())
 
     def message(self, text: str) -> None:
-        """Says what happens now."""
+        """Shows what is happening now."""
         self._message = text
         if self._live is None:
             self.console.print(Text(text), soft_wrap=True)
 
     def changed(self, run: Run, state: State) -> None:
-        """A run has begun or ended."""
+        """Shows that a run has started or ended."""
         self._message = ""
         if state is State.RUNNING:
             self._running[run.name] = time.monotonic()
@@ -75,7 +74,7 @@ class ExperimentDisplay:
             seconds = time.monotonic() - self._running.pop(run.name, time.monotonic())
             line = f"{state:<9} {run.name} after {seconds:.0f} s"
             if state is State.FAILED:
-                line += f": {self._places[run.name].failure.read_text(encoding='utf-8').strip()}"
+                line += f": {self._places[run.name].beside('.failure').read_text(encoding='utf-8').strip()}"
         if self._live is None:
             self.console.print(Text(line), soft_wrap=True)
 

@@ -16,7 +16,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="DIR...",
-            help="Folder of an experiment, or folders of its parts, each with some of its runs.",
+            help="Folder of an experiment, or several folders, each with some of its runs.",
             show_default=False,
         ),
     ],
@@ -24,8 +24,8 @@ def report(
         Path | None,
         typer.Option(
             metavar="FILE.html",
-            help="The page, figures and tables beside it; default: report.html in DIR. Needed for several DIR: the raw "
-            "metrics of all go beside it too.",
+            help="The page; figures and tables are written beside it. Default: report.html in DIR. Required for "
+            "several DIR, whose merged raw metrics are written beside it too.",
             show_default=False,
         ),
     ] = None,
@@ -38,17 +38,19 @@ def report(
         source = folders[0]
         if len(folders) > 1:
             if output is None:
-                raise ValueError("--output says where the report of several folders goes")
+                raise ValueError("the report of several folders needs --output FILE.html")
             source = page_path(source, output).parent
             if (source / "runs").is_dir():
-                raise ValueError(f"{source} holds runs, whose raw metrics are its own; --output wants another folder")
+                raise ValueError(
+                    f"{source} contains runs with their own raw metrics; choose another folder for --output"
+                )
         with console.status("collecting") as status:
             for folder in folders:
                 collect_runs(folder)
                 if not (folder / METRICS_FOLDER).is_dir():
                     raise FileNotFoundError(
-                        f"{folder} has no folder {METRICS_FOLDER}, which holds an experiment's raw metrics; "
-                        "multienv experiment makes it"
+                        f"{folder} has no folder {METRICS_FOLDER} with the raw metrics of an experiment; "
+                        "multienv experiment writes it"
                     )
             if len(folders) > 1:
                 merge_parts(folders, source)
@@ -58,9 +60,8 @@ def report(
 
 
 def merge_parts(folders: list[Path], target: Path) -> None:
-    """Write the raw metrics of all parts of an experiment as those of one."""
-    from rllib_multienv.evaluation.merge_metrics import merge_raw_metrics
-    from rllib_multienv.evaluation.raw_metrics import read_raw_metrics, write_raw_metrics
+    """Writes the merged raw metrics of all parts of an experiment."""
+    from rllib_multienv.evaluation.raw_metrics import merge_raw_metrics, read_raw_metrics, write_raw_metrics
     from rllib_multienv.evaluation.report import METRICS_FOLDER
 
     parts = {str(folder): read_raw_metrics(folder / METRICS_FOLDER) for folder in folders}
@@ -68,7 +69,7 @@ def merge_parts(folders: list[Path], target: Path) -> None:
 
 
 def collect_runs(folder: Path) -> None:
-    """Brings the raw metrics up to date with an experiment's runs, where these are here."""
+    """Updates the raw metrics from an experiment's runs, where the folder has these."""
     if (folder / "experiment.yaml").is_file() and (folder / "runs").is_dir():
         from rllib_multienv.experiments.collect import collect
 

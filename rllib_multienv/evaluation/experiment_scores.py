@@ -1,172 +1,161 @@
-"""An experiment's raw metrics, looked up by phase, variant and environment."""
+"""Returns, normalised scores and learning curves of an experiment, from its raw metrics."""
 
 from __future__ import annotations
 
-import statistics
-from collections import defaultdict
-from collections.abc import Mapping
+from typing import Any
 
-from rllib_multienv.evaluation.curve_bands import Curve
-from rllib_multienv.evaluation.raw_metrics import (
-    CurvePoint,
-    EvaluationPoint,
-    PhaseInfo,
-    RawMetrics,
-    RunRow,
-    VariantInfo,
-)
-from rllib_multienv.evaluation.reference_scores import Reference, best_reference
+import numpy as np
+import pandas as pd
+
+from rllib_multienv.evaluation.raw_metrics import PhaseInfo, RawMetrics, VariantInfo
+from rllib_multienv.evaluation.scores import SEEDS_FOR_INTERVAL, normalized_score, student_half_width
+
+_KEY = ["phase", "variant", "seed", "env_id"]
+_RUN = ["phase", "variant", "seed", "env"]
 
 
 class ExperimentScores:
-    """Returns, normalised scores and learning curves of an experiment, as far as it has run.
-
-    Only runs that are done count: the evaluation of a run that stands in `runs.csv` as failed or unfinished is no
-    final one. A run that does not stand there counts as done.
+    """What tables and figures of a report are made from. Final results count only where the run is done.
 
     Args:
         metrics: The raw metrics.
+
+    Attributes:
+        metrics: The raw metrics.
+        experiment: What the experiment consists of.
+        labels: Titles of the variants that have run, by name.
+        references: Index env_id. Columns: random; best (mean over seeds of the best variant in "reference" phases),
+            best_variant, seeds; problem (why there is no normalised score, else empty); usable (best without problem).
+        results: Columns phase, variant, seed, env_id; final (mean return of the final evaluation), learning (mean of
+            the training return over all steps); final_score and learning_score, the same as normalised scores.
+        curves: The raw curves, without those of failed runs; with a column done.
     """
 
     def __init__(self, metrics: RawMetrics) -> None:
-        self.metrics = metrics
-        rows: list[RunRow | EvaluationPoint | CurvePoint] = [*metrics.runs, *metrics.evaluations, *metrics.curves]
-        self.experiment = metrics.experiment.restricted_to({row.phase for row in rows}, {row.variant for row in rows})
-        self._runs = {(run.phase, run.variant, run.seed, run.env): run for run in metrics.runs}
-        self._returns: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
-        for row in metrics.evaluations:
-            if self._status(row.phase, row.variant, row.seed, row.env_id) == "done":
-                self._returns[row.phase, row.variant, row.env_id][row.seed] = row.mean
-        self._curves: dict[tuple[str, str, str], dict[int, list[tuple[int, float]]]] = defaultdict(dict)
-        self._unfinished: dict[tuple[str, str, str], dict[int, list[tuple[int, float]]]] = defaultdict(dict)
-        for point in metrics.curves:
-            status = self._status(point.phase, point.variant, point.seed, point.env_id)
-            if status != "failed":
-                curves = self._curves if status == "done" else self._unfinished
-                by_seed = curves[point.phase, point.variant, point.env_id]
-                by_seed.setdefault(point.seed, []).append((point.steps, point.return_mean))
-        self.references = {env_id: self._reference(env_id) for env_id in self._env_ids()}
+        self.metrics, self.experiment = metrics, metrics.experiment
+        there = pd.concat([metrics.runs, metrics.evaluations, metrics.curves])[["phase", "variant"]]
+        self._there = set(there.itertuples(index=False, name=None))
+        ran = {variant for _, variant in self._there}
+        self.labels = {v.name: v.title or v.name for v in self.experiment.variants if v.name in ran}
+        curves = self._with_status(metrics.curves)
+        self.curves = curves[curves["status"] != "failed"].assign(done=curves["status"] == "done")
+        evaluations = self._with_status(metrics.evaluations)
+        final = evaluations[evaluations["status"] == "done"].rename(columns={"mean": "final"})[[*_KEY, "final"]]
+        areas = [(*key, _mean_over_steps(curve)) for key, curve in self.curves[self.curves["done"]].groupby(_KEY)]
+        learning = pd.DataFrame(areas, columns=[*_KEY, "learning"]).astype(final[_KEY].dtypes)
+        self.results = self.experiment.in_order(final.merge(learning, how="outer", on=_KEY))
+        self.references = self._references()
+        for column in ("final", "learning"):
+            self.results[f"{column}_score"] = self.normalized(self.results["env_id"], self.results[column])
+
+    def normalized(self, env_id: Any, value: Any) -> Any:
+        """The normalised score of returns, NaN where the environment has none; both may be series."""
+        low, high = self.references["random"], self.references["usable"]
+        if isinstance(env_id, pd.Series):
+            return normalized_score(value, (env_id.map(low).astype(float), env_id.map(high).astype(float)))
+        return normalized_score(value, (low[env_id], high[env_id]))
+
+    def _with_status(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows with the status of their runs; a run that is not in the table of runs counts as done."""
+        frame = frame.assign(env=self.metrics.run_envs(frame))
+        return frame.merge(self.metrics.runs[[*_RUN, "status"]], how="left", on=_RUN).fillna({"status": "done"})
+
+    def _references(self) -> pd.DataFrame:
+        phases = self.phases("reference") + self.phases()
+        alone = self.results[self.results["phase"].isin([phase.name for phase in self.phases("reference")])]
+        means = alone.dropna(subset="final").groupby(["env_id", "variant"], sort=False)["final"].agg(["mean", "count"])
+        best = means.reset_index().sort_values("mean", ascending=False, kind="stable").drop_duplicates("env_id")
+        env_ids = list(dict.fromkeys(env_id for phase in phases for env_id in phase.envs))
+        frame = pd.DataFrame(index=pd.Index(env_ids, dtype=str, name="env_id"))
+        frame["random"] = self.metrics.random_scores.set_index("env_id")["mean"]
+        frame[["best", "best_variant", "seeds"]] = best.set_index("env_id")[["mean", "variant", "count"]]
+        frame["problem"] = np.select(
+            [frame["random"].isna(), frame["best"].isna(), frame["best"] <= frame["random"]],
+            ["random score missing", "no reference", "reference not above random"],
+            "",
+        )
+        return frame.assign(usable=frame["best"].where(frame["problem"] == ""))
 
     def phases(self, *kinds: str) -> list[PhaseInfo]:
-        """The phases of these kinds, in the experiment's order."""
-        return [phase for phase in self.experiment.phases if phase.kind in kinds]
+        """The phases of these kinds in which something has run; without kinds all but "reference" phases."""
+        return [
+            phase
+            for phase in self.experiment.phases
+            if (phase.kind in kinds if kinds else phase.kind != "reference") and self.variants(phase)
+        ]
 
     def variants(self, phase: PhaseInfo) -> list[VariantInfo]:
-        """The variants with a run or an evaluation in a phase, in the experiment's order."""
-        there = {
-            row.variant
-            for rows in (self.metrics.runs, self.metrics.evaluations, self.metrics.curves)
-            for row in rows
-            if row.phase == phase.name
-        }
-        return [variant for variant in self.experiment.variants if variant.name in there]
+        """The variants that have run in a phase."""
+        return [variant for variant in self.experiment.variants if (phase.name, variant.name) in self._there]
 
-    def runs(self, phase: str, variant: str) -> list[RunRow]:
-        """All runs of a variant in a phase, also failed ones."""
-        return [run for run in self.metrics.runs if (run.phase, run.variant) == (phase, variant)]
+    def by_environment(self, phase: str, variant: str, column: str = "final_score") -> dict[str, list[float]]:
+        """Values of a column of `results` by environment, one per seed; environments without a value are left out."""
+        rows = self.results[(self.results["phase"] == phase) & (self.results["variant"] == variant)]
+        groups = rows.dropna(subset=column).groupby("env_id", sort=False)[column]
+        return {str(env_id): list(values) for env_id, values in groups}
 
-    def returns(self, phase: str, variant: str, env_id: str) -> dict[int, float]:
-        """Final mean return by seed."""
-        return dict(sorted(self._returns.get((phase, variant, env_id), {}).items()))
+    def curve(self, phase: str, variant: str, env_id: str) -> pd.DataFrame:
+        """Curves of all seeds: of the runs that are done or, where none is, of those that are unfinished."""
+        curves = self.curves
+        wanted = (curves["phase"] == phase) & (curves["variant"] == variant) & (curves["env_id"] == env_id)
+        found = curves[wanted]
+        return found[found["done"]] if found["done"].any() else found
 
-    def scores(self, phase: PhaseInfo, variant: str) -> dict[str, dict[int, float]]:
-        """Normalised scores by environment and seed; an environment without a reference has none, nor is it there."""
-        return self._normalized({env_id: self.returns(phase.name, variant, env_id) for env_id in phase.envs})
-
-    def learning_scores(self, phase: PhaseInfo, variant: str) -> dict[str, dict[int, float]]:
-        """The same of the return during training, in the mean over its steps; exploration is included."""
-        return self._normalized(
-            {
-                env_id: {
-                    seed: _curve(points).mean
-                    for seed, points in sorted(self._curves.get((phase.name, variant, env_id), {}).items())
-                }
-                for env_id in phase.envs
-            }
-        )
-
-    def _normalized(self, returns: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
-        matrix = {}
-        for env_id, values in returns.items():
-            reference = self.references[env_id]
-            by_seed = {seed: score for seed, value in values.items() if (score := reference.score(value)) is not None}
-            if by_seed:
-                matrix[env_id] = by_seed
-        return matrix
-
-    def has_score(self, env_id: str) -> bool:
-        """Whether an environment has a normalised score; otherwise its returns are shown as they are."""
-        return not self.references[env_id].problem
-
-    def shown(self, env_id: str, value: float) -> float:
-        """A return as a normalised score, or as it is where the environment has none."""
-        score = self.references[env_id].score(value)
-        return value if score is None else score
-
-    def shown_returns(self, phase: str, variant: str, env_id: str) -> list[float]:
-        """Final mean returns, one per seed, as `shown` gives them."""
-        return [self.shown(env_id, value) for value in self.returns(phase, variant, env_id).values()]
-
-    def curves(self, phase: str, variant: str, env_id: str) -> list[Curve]:
-        """Learning curves of runs that are done, one per seed that has one."""
-        return _curves(self._curves.get((phase, variant, env_id), {}))
-
-    def unfinished_curves(self, phase: str, variant: str, env_id: str) -> list[Curve]:
-        """Learning curves of runs that are not finished, as far as they have come."""
-        return _curves(self._unfinished.get((phase, variant, env_id), {}))
-
-    def curve_at(self, phase: str, variant: str, env_id: str, steps: float) -> float | None:
-        """Mean over seeds of the return during training after so many steps; None where no curve reaches there.
-
-        A curve that ends up to 5% before is taken at its end: iterations do not end with the last step planned.
-        """
-        values = []
-        for curve in self.curves(phase, variant, env_id):
-            reached = min(steps, curve.steps[-1]) if curve.steps[-1] >= 0.95 * steps else steps
-            value = curve.at(reached)
-            if value is not None:
-                values.append(value)
-        return statistics.fmean(values) if values else None
-
-    def missing(self, phase: PhaseInfo, variant: str) -> dict[tuple[int, str], str]:
-        """Seeds without a final evaluation, and why: by (seed, environment), the latter empty where it is in all.
-
-        Reasons are ``"failed"``, ``"unfinished"``, ``"not evaluated"`` (the run is done) and ``"not run"``.
-        """
-        found = {}
-        for seed in self.experiment.seeds:
-            lacking = [env_id for env_id in phase.envs if seed not in self.returns(phase.name, variant, env_id)]
-            whole = len(lacking) == len(phase.envs) and phase.kind != "reference"
-            for env_id in [""] if whole else lacking:
-                run = self._run(phase.name, variant, seed, env_id)
-                reason = "not run" if run is None else "not evaluated" if run.status == "done" else run.status
-                found[seed, env_id] = reason
+    def pairs(self) -> list[tuple[PhaseInfo, PhaseInfo]]:
+        """Each transfer phase with the "scratch" phase that shares most environments with it."""
+        found = []
+        for transfer in self.phases("transfer"):
+            shared = [({*transfer.envs} & {*scratch.envs}, scratch) for scratch in self.phases("scratch")]
+            envs, scratch = max(shared, key=lambda pair: len(pair[0]), default=(None, transfer))
+            if envs:
+                found.append((transfer, scratch))
         return found
 
-    def _run(self, phase: str, variant: str, seed: int, env_id: str) -> RunRow | None:
-        return self._runs.get((phase, variant, seed, env_id), self._runs.get((phase, variant, seed, "")))
 
-    def _status(self, phase: str, variant: str, seed: int, env_id: str) -> str:
-        run = self._run(phase, variant, seed, env_id)
-        return "done" if run is None else run.status
-
-    def _env_ids(self) -> list[str]:
-        return list(dict.fromkeys(env_id for phase in self.experiment.phases for env_id in phase.envs))
-
-    def _reference(self, env_id: str) -> Reference:
-        returns: dict[str, list[float]] = {}
-        for phase in self.phases("reference"):
-            for variant in self.experiment.variants:
-                values = list(self.returns(phase.name, variant.name, env_id).values())
-                if values and variant.name not in returns:
-                    returns[variant.name] = values
-        return best_reference(env_id, self.metrics.random_score(env_id), returns)
+def _mean_over_steps(curve: pd.DataFrame) -> float:
+    """The mean return over all steps of one curve, linear between its points."""
+    steps, returns = curve["steps"].to_numpy(), curve["return_mean"].to_numpy()
+    return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(returns[0])
 
 
-def _curves(by_seed: Mapping[int, list[tuple[int, float]]]) -> list[Curve]:
-    return [_curve(by_seed[seed]) for seed in sorted(by_seed)]
+def curve_at(curves: pd.DataFrame, steps: float) -> float:
+    """Mean over seeds of the return after so many steps; NaN where no curve reaches there.
+
+    A curve that ends up to 5% earlier counts with its end: iterations do not end exactly at the planned step.
+
+    Args:
+        curves: Points of one variant in one environment, with columns seed, steps, return_mean.
+        steps: The number of steps.
+    """
+    values = [
+        np.interp(steps, curve["steps"], curve["return_mean"])
+        for _, curve in curves.groupby("seed")
+        if curve["steps"].iloc[0] <= steps <= curve["steps"].iloc[-1] / 0.95
+    ]
+    return float(np.mean(values)) if values else np.nan
 
 
-def _curve(points: list[tuple[int, float]]) -> Curve:
-    steps, returns = zip(*sorted(points), strict=True)
-    return Curve(steps=steps, returns=returns)
+def curve_band(curves: pd.DataFrame, points: int = 61) -> pd.DataFrame:
+    """Curves of several seeds on a common grid, which covers the steps that all of them have.
+
+    Args:
+        curves: As for `curve_at`.
+        points: Points of the grid.
+
+    Returns:
+        Index: steps. Columns: mean; min and max over seeds; low and high, Student's 95% interval of the mean from 3
+        seeds on, else min and max. Empty where the curves have no step in common.
+    """
+    seeds = [curve for _, curve in curves.groupby("seed")]
+    first = max((curve["steps"].iloc[0] for curve in seeds), default=1)
+    last = min((curve["steps"].iloc[-1] for curve in seeds), default=0)
+    if first > last:
+        return pd.DataFrame(columns=["mean", "min", "max", "low", "high"])
+    grid = np.linspace(first, last, points if first < last else 1)
+    values = np.stack([np.interp(grid, curve["steps"], curve["return_mean"]) for curve in seeds])  # [seeds, points]
+    mean, low, high = values.mean(0), values.min(0), values.max(0)
+    band = pd.DataFrame({"mean": mean, "min": low, "max": high, "low": low, "high": high}, index=grid)
+    if len(seeds) >= SEEDS_FOR_INTERVAL:
+        half = student_half_width(values)
+        band["low"], band["high"] = mean - half, mean + half
+    return band

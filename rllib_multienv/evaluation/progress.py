@@ -1,4 +1,4 @@
-"""The progress of a run: what `progress.csv` holds, one row per training iteration."""
+"""The progress of a run: keys of its results, `progress.csv` with one row per iteration, and learning curves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class ResultKeys:
-    """Where a flat result says what.
+    """Keys of a flat result.
 
     Args:
-        total: What the training counts.
-        unit: Its name.
+        total, unit: What training counts, and its name.
         env_total, env_unit: The same of one environment; ``{}`` stands for its id.
-        returns: What stands before the returns per episode.
+        returns: Prefix of the returns per episode.
     """
 
     total: str
@@ -36,7 +35,7 @@ class ResultKeys:
         return f"{self.returns}module_episode_return_{which}/{env_id}"
 
     def env_ids(self, keys: Iterable[str]) -> list[str]:
-        """The environments that a flat result tells about, in the order of its keys."""
+        """The environments in a flat result, in the order of its keys."""
         before, after = self.env_total.split("{}")
         patterns = ((before, after), (self.episode_return("mean", ""), ""))
         ids = (
@@ -67,47 +66,43 @@ OFFLINE = ResultKeys(
 #: Between the ids of two environments: the cosine of their gradients, ``learners/{}/gradient_cosine/{}``.
 GRADIENT_COSINE = "gradient_cosine"
 
-# The columns that one looks for first.
+# The columns that readers look for first.
 _FIRST = ("training_iteration", "time_total_s", ONLINE.total, OFFLINE.total)
 
 
 def keys_of(row: Iterable[str]) -> ResultKeys:
-    """Where this flat result, or progress, says what."""
+    """The keys of a flat result, or of a progress."""
     return OFFLINE if OFFLINE.total in row else ONLINE
 
 
-def flatten_result(result: Mapping[str, Any]) -> dict[str, float]:
+def flatten_result(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The numbers of a nested result, with ``/`` between the keys; without texts, lists and the config."""
     flat: dict[str, float] = {}
-    _flatten(result, "", flat)
-    return {key: value for key, value in flat.items() if not key.startswith("config/")}
-
-
-def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, float]) -> None:
-    for key, value in node.items():
+    for key, value in result.items():
         if isinstance(value, Mapping):
-            _flatten(value, f"{prefix}{key}/", flat)
+            flat |= flatten_result(value, f"{prefix}{key}/") if prefix or key != "config" else {}
         elif not isinstance(value, str | bytes | bool) and value is not None:
             try:
                 flat[f"{prefix}{key}"] = float(value)
             except (TypeError, ValueError):
                 continue
+    return flat
 
 
 def in_order(row: Mapping[str, float], env_ids: Iterable[str]) -> dict[str, float]:
-    """The flat result with the columns of its environments in the order of ``env_ids`` (see `ResultKeys.env_ids`)."""
+    """The flat result with the columns of its environments in the order of ``env_ids``."""
     keys = keys_of(row)
     first = {keys.steps(env_id): row[keys.steps(env_id)] for env_id in env_ids if keys.steps(env_id) in row}
     return {**first, **row}
 
 
 def read_progress(path: str | Path) -> list[dict[str, float]]:
-    """The rows of a `progress.csv`, without the cells that are empty or no finite number.
+    """The rows of a `progress.csv`, without empty cells and cells that are not finite numbers.
 
     A last row without an end of line was cut off while it was written, and is left out.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: There is no such file.
     """
     rows = []
     with open(path, newline="", encoding="utf-8") as file:
@@ -127,9 +122,9 @@ def read_progress(path: str | Path) -> list[dict[str, float]]:
 class ProgressWriter:
     """Writes `progress.csv` row by row, with a column for every key that any row has had.
 
-    RLlib reports a return for an environment only once an episode has ended, so columns appear late; the file
-    is then written anew. Iterations that are done again, because a run is resumed or a trial goes back to a
-    checkpoint, its own or another trial's, replace the old rows.
+    RLlib reports a return for an environment only once an episode has ended, so columns appear late; the file is then
+    rewritten. Iterations that are repeated, because a run is resumed or a trial goes back to a checkpoint (its own or
+    another trial's), replace the old rows.
 
     Args:
         path: The file; its folder must exist.
@@ -149,7 +144,8 @@ class ProgressWriter:
             with open(self._path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
             return
-        before = self._earlier_rows(row)
+        before = read_progress(self._path) if self._path.exists() else []
+        before = [earlier for earlier in before if earlier.get("training_iteration", -math.inf) < iteration]
         keys = dict.fromkeys(key for earlier in [*before, row] for key in earlier)
         self._columns = [*(key for key in _FIRST if key in keys), *(key for key in keys if key not in _FIRST)]
         temporary = self._path.with_suffix(".csv.tmp")
@@ -159,50 +155,43 @@ class ProgressWriter:
             writer.writerows([*before, row])
         temporary.replace(self._path)
 
-    def _earlier_rows(self, row: Mapping[str, float]) -> list[dict[str, float]]:
-        if not self._path.exists():
-            return []
-        iteration = row.get("training_iteration", math.inf)
-        return [r for r in read_progress(self._path) if r.get("training_iteration", -math.inf) < iteration]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LearningCurve:
-    """How one environment's return went.
+    """The learning curve of one environment.
 
     Args:
         env_id: The environment.
         unit: What `steps` counts.
-        steps: Its own environment steps (offline: transitions that were trained on) so far, per point.
+        steps: Its own environment steps (offline: transitions that were trained on), per point.
         mean, low, high: Mean, smallest and largest return of the last episodes, per point.
     """
 
     env_id: str
     unit: str
-    steps: tuple[float, ...]
-    mean: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    steps: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
 
 
 def learning_curves(rows: Iterable[Mapping[str, float]]) -> list[LearningCurve]:
     """One curve per environment, from the rows in which it has a return."""
     rows = list(rows)
-    curves = []
     columns = dict.fromkeys(key for row in rows for key in row)
     keys = keys_of(columns)
+    curves = []
     for env_id in keys.env_ids(columns):
-        mean_key, low_key, high_key = (keys.episode_return(which, env_id) for which in ("mean", "min", "max"))
-        points = [row for row in rows if mean_key in row]
-        mean = [row[mean_key] for row in points]
+        mean, low, high = (keys.episode_return(which, env_id) for which in ("mean", "min", "max"))
+        points = [row for row in rows if mean in row]
         curves.append(
             LearningCurve(
                 env_id=env_id,
                 unit=keys.env_unit,
-                steps=tuple(row.get(keys.steps(env_id), row.get("training_iteration", 0.0)) for row in points),
-                mean=tuple(mean),
-                low=tuple(row.get(low_key, m) for row, m in zip(points, mean, strict=True)),
-                high=tuple(row.get(high_key, m) for row, m in zip(points, mean, strict=True)),
+                steps=[row.get(keys.steps(env_id), row.get("training_iteration", 0.0)) for row in points],
+                mean=[row[mean] for row in points],
+                low=[row.get(low, row[mean]) for row in points],
+                high=[row.get(high, row[mean]) for row in points],
             )
         )
     return curves

@@ -1,204 +1,192 @@
-"""The raw metrics of an experiment: a folder of small files that every table and figure is made from.
+"""Raw metrics of an experiment: the small files from which every figure and number of a report is made.
 
-`experiment.json`, `runs.csv`, `evaluations.csv`, `curves.csv`, `random_scores.csv` and, where gradients were
-recorded, `gradient_cosines.csv`; a CSV file's columns are the fields of its rows' class.
+`experiment.json` says what the experiment consists of. Each table of `TABLES` is a CSV file, plain or compressed
+(`curves.csv.gz`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rllib_multienv.evaluation.csv_rows import read_rows, write_rows
-from rllib_multienv.evaluation.experiment_info import (
-    ExperimentInfo,
-    PhaseInfo,
-    VariantInfo,
-    read_experiment_info,
-    write_experiment_info,
-)
+import numpy as np
+import pandas as pd
 
-__all__ = [
-    "RUN_STATUSES",
-    "CurvePoint",
-    "EvaluationPoint",
-    "ExperimentInfo",
-    "GradientCosine",
-    "PhaseInfo",
-    "RandomScore",
-    "RawMetrics",
-    "RunRow",
-    "VariantInfo",
-    "read_raw_metrics",
-    "write_raw_metrics",
-]
-
+#: What a phase is for. A "reference" trains each environment alone: its best variant is 100 in normalised scores.
+PHASE_KINDS = ("pretrain", "transfer", "scratch", "reference", "other")
 RUN_STATUSES = ("done", "failed", "unfinished")
 
-_Row = TypeVar("_Row")
+_RUN = {"phase": "text", "variant": "text", "seed": "int"}
+#: Columns of each table and their types; cells of a type with "?" may be empty.
+TABLES: Mapping[str, Mapping[str, str]] = {
+    # One row per run; `env` is empty except in "reference" phases. Steps are those of all environments together.
+    "runs": {
+        **_RUN, "env": "text", "parameters": "int?", "env_steps": "int?", "seconds": "float?",
+        "steps_per_second": "float?", "status": "text",
+    },
+    # Returns per episode in the final evaluation of a run, without exploration.
+    "evaluations": {
+        **_RUN, "env_id": "text", "episodes": "int", "mean": "float", "std": "float", "min": "float", "max": "float",
+    },
+    # Mean return of the last training episodes after so many steps in this environment.
+    "curves": {**_RUN, "env_id": "text", "steps": "int", "return_mean": "float"},
+    # Returns of uniformly random actions.
+    "random_scores": {"env_id": "text", "env_name": "text", "episodes": "int", "mean": "float", "std": "float"},
+    # Cosines between two environments' gradients during a run: their mean, and the share of negative ones (0 to 1).
+    "gradient_cosines": {
+        **_RUN, "env_a": "text", "env_b": "text", "mean": "float", "negative": "float", "measurements": "int",
+    },
+}  # fmt: skip
+_OPTIONAL = "gradient_cosines"
+_KEY_COLUMNS = (*_RUN, "env", "env_id", "env_a", "env_b", "steps")
+
+#: Separates the versions, machines and commands of an experiment's parts.
+BETWEEN_PARTS = "; "
+
+
+def join_parts(texts: Iterable[str]) -> str:
+    """Joins what several parts of an experiment say, without repetition; joined texts may be joined again."""
+    return BETWEEN_PARTS.join(dict.fromkeys(part for text in texts for part in text.split(BETWEEN_PARTS) if part))
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRow:
-    """One run (`runs.csv`).
+class PhaseInfo:
+    """One phase: all its variants and seeds are trained on the same environments.
 
     Args:
-        phase, variant, seed: Which.
-        env: The environment of a run of a "reference" phase; otherwise empty.
-        parameters: Trained parameters of the network; None where not known.
-        env_steps: Environment steps of all its environments together.
-        seconds: Time of training.
-        steps_per_second: Environment steps of all environments together per second of training.
-        status: ``"done"``, ``"failed"`` or ``"unfinished"``.
+        name, kind: Its name, and one of `PHASE_KINDS`.
+        start_from: The phase with whose agents it starts (`from` in files), if any.
+        envs: Env ids, in the order of the report.
+        steps_per_environment: Planned environment steps in each environment, if any.
+    """
+
+    name: str
+    kind: str
+    start_from: str | None = None
+    envs: tuple[str, ...]
+    steps_per_environment: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantInfo:
+    """One variant of the agent: its name in tables, its title in the report, the variant that it changes, if any."""
+
+    name: str
+    title: str = ""
+    ablation_of: str | None = None
+
+
+_Part = TypeVar("_Part", PhaseInfo, VariantInfo)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentInfo:
+    """Phases, variants and seeds of an experiment, and what it ran with.
+
+    Args:
+        name, title, description: The title defaults to the name; the description is paragraphs for the report.
+        phases, variants: In the order of the report; some may not have run.
+        seeds: Seeds of the runs.
+        versions: Version by package.
+        machine, command: What it ran on and with; of several parts as `join_parts` joins them.
 
     Raises:
-        ValueError: If the status is none of these.
+        ValueError: Two phases or variants have the same name, or one refers to an unknown one.
     """
 
-    phase: str
-    variant: str
-    seed: int
-    env: str = ""
-    parameters: int | None = None
-    env_steps: int | None = None
-    seconds: float | None = None
-    steps_per_second: float | None = None
-    status: str = "done"
+    name: str
+    title: str = ""
+    description: str = ""
+    phases: tuple[PhaseInfo, ...]
+    variants: tuple[VariantInfo, ...]
+    seeds: tuple[int, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    command: str = ""
 
     def __post_init__(self) -> None:
-        """Checks the status."""
-        if self.status not in RUN_STATUSES:
-            raise ValueError(f"status {self.status!r} is none of {', '.join(RUN_STATUSES)}")
+        """Checks the names and kinds."""
+        for what, items in (("phase", self.phases), ("variant", self.variants)):
+            names = [item.name for item in items]
+            if len(set(names)) < len(names):
+                raise ValueError(f"two {what}s have the same name: {', '.join(names)}")
+        self.check_known("phase", [phase.start_from for phase in self.phases])
+        self.check_known("variant", [variant.ablation_of for variant in self.variants])
+        for phase in self.phases:
+            if phase.kind not in PHASE_KINDS or not phase.envs:
+                kinds = ", ".join(PHASE_KINDS)
+                raise ValueError(f"phase {phase.name!r} needs environments and a kind of {kinds}, not {phase.kind!r}")
+
+    def check_known(self, what: str, names: Iterable[str | None]) -> None:
+        """Raises a ValueError where one of the names is no "phase" or "variant" of the experiment."""
+        known = [item.name for item in (self.phases if what == "phase" else self.variants)]
+        for name in names:
+            if name is not None and name not in known:
+                raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+
+    def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows in the order of the experiment's phases, variants, seeds and environments, then of steps."""
+        envs = ["", *dict.fromkeys(env_id for phase in self.phases for env_id in phase.envs)]
+        orders = {
+            "phase": [phase.name for phase in self.phases],
+            "variant": [variant.name for variant in self.variants],
+            **dict.fromkeys(("env", "env_id", "env_a", "env_b"), envs),
+        }
+        ranks = {column: {name: rank for rank, name in enumerate(names)} for column, names in orders.items()}
+        return frame.sort_values(
+            [column for column in _KEY_COLUMNS if column in frame],
+            key=lambda values: values.map(ranks[values.name]) if values.name in ranks else values,
+            kind="stable",
+            ignore_index=True,
+        )
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationPoint:
-    """The final evaluation of one run in one environment, without exploration (`evaluations.csv`).
-
-    Args:
-        phase, variant, seed: The run.
-        env_id: The environment.
-        episodes: Number of episodes.
-        mean, std, min, max: Of their returns (undiscounted, the environment's own rewards).
-    """
-
-    phase: str
-    variant: str
-    seed: int
-    env_id: str
-    episodes: int
-    mean: float
-    std: float
-    min: float
-    max: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """One point of a learning curve (`curves.csv`).
-
-    Args:
-        phase, variant, seed: The run.
-        env_id: The environment.
-        steps: Environment steps so far in this environment.
-        return_mean: Mean return of the last episodes of the training, exploration included.
-    """
-
-    phase: str
-    variant: str
-    seed: int
-    env_id: str
-    steps: int
-    return_mean: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandomScore:
-    """What uniformly random actions get (`random_scores.csv`).
-
-    Args:
-        env_id: The environment's id in the experiment.
-        env_name: What it is made from, as in ``"CartPole-v1"``.
-        episodes: Number of episodes.
-        mean, std: Of their returns.
-        versions: What it was measured with, as in ``"gymnasium 1.2.2, mujoco 3.3.0"``.
-    """
-
-    env_id: str
-    env_name: str
-    episodes: int
-    mean: float
-    std: float
-    versions: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradientCosine:
-    """Cosine between two environments' gradients of the shared parameters (`gradient_cosines.csv`).
-
-    Args:
-        phase, variant, seed: The run.
-        steps: Environment steps so far, of all environments together.
-        env_a, env_b: The two, each pair once.
-        cosine: -1 to 1.
-    """
-
-    phase: str
-    variant: str
-    seed: int
-    steps: int
-    env_a: str
-    env_b: str
-    cosine: float
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RawMetrics:
     """Everything that was measured in one experiment.
 
     Args:
         experiment: What it consists of.
-        runs, evaluations, curves, random_scores, gradient_cosines: The rows of each table, in any order.
+        runs, evaluations, curves, random_scores, gradient_cosines: The tables (see `TABLES`) as frames or as lists of
+            rows, in any order; they are checked and sorted in the order of the experiment.
 
     Raises:
-        ValueError: If a row's phase or variant is not one of the experiment's, or two rows are about the same.
+        ValueError: A column is missing, a cell has a wrong type, a row is of an unknown phase or variant, or two rows
+            have the same key.
     """
 
     experiment: ExperimentInfo
-    runs: tuple[RunRow, ...] = ()
-    evaluations: tuple[EvaluationPoint, ...] = ()
-    curves: tuple[CurvePoint, ...] = ()
-    random_scores: tuple[RandomScore, ...] = ()
-    gradient_cosines: tuple[GradientCosine, ...] = ()
+    runs: pd.DataFrame = ()
+    evaluations: pd.DataFrame = ()
+    curves: pd.DataFrame = ()
+    random_scores: pd.DataFrame = ()
+    gradient_cosines: pd.DataFrame = ()
 
     def __post_init__(self) -> None:
-        """Checks the rows against the experiment and against each other."""
-        check: dict[str, tuple[Iterable[Any], tuple[str, ...]]] = {
-            "runs.csv": (self.runs, ("phase", "variant", "seed", "env")),
-            "evaluations.csv": (self.evaluations, ("phase", "variant", "seed", "env_id")),
-            "curves.csv": (self.curves, ("phase", "variant", "seed", "env_id", "steps")),
-            "random_scores.csv": (self.random_scores, ("env_id",)),
-            "gradient_cosines.csv": (self.gradient_cosines, ("phase", "variant", "seed", "steps", "env_a", "env_b")),
-        }
-        for name, (rows, key) in check.items():
-            seen = set()
-            for row in rows:
-                if "phase" in key:
-                    try:
-                        self.experiment.phase(row.phase)
-                        self.experiment.variant(row.variant)
-                    except ValueError as error:
-                        raise ValueError(f"{name}: {error}") from error
-                values = tuple(getattr(row, column) for column in key)
-                if values in seen:
-                    raise ValueError(f"{name}: two rows for {', '.join(map(str, values))}")
-                seen.add(values)
+        """Checks and sorts the tables."""
+        for table, columns in TABLES.items():
+            rows, name = getattr(self, table), f"{table}.csv"
+            frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=list(columns))
+            frame = _typed(table, frame, name)
+            keys = frame[[column for column in _KEY_COLUMNS if column in frame]]
+            twice = keys[keys.duplicated()]
+            try:
+                for what in ("phase", "variant"):
+                    self.experiment.check_known(what, frame[what].unique() if what in frame else ())
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            if len(twice):
+                raise ValueError(f"{name}: two rows for {', '.join(map(str, twice.iloc[0]))}")
+            object.__setattr__(self, table, self.experiment.in_order(frame))
 
-    def random_score(self, env_id: str) -> float | None:
-        """Mean return of random actions in an environment, None where it was not measured."""
-        return next((score.mean for score in self.random_scores if score.env_id == env_id), None)
+    def run_envs(self, frame: pd.DataFrame) -> pd.Series:
+        """The `env` of the run that each row is of: its environment in "reference" phases, else empty."""
+        references = [phase.name for phase in self.experiment.phases if phase.kind == "reference"]
+        envs = frame["env_id"] if "env_id" in frame else pd.Series("", index=frame.index, dtype=str)
+        return envs.where(frame["phase"].isin(references), "")
 
 
 def read_raw_metrics(folder: str | Path) -> RawMetrics:
@@ -208,90 +196,142 @@ def read_raw_metrics(folder: str | Path) -> RawMetrics:
         folder: The folder with `experiment.json` and the tables; `gradient_cosines.csv` may be missing.
 
     Raises:
-        FileNotFoundError: If the folder or one of its files is missing.
-        ValueError: If a file is damaged; the message names the file and, in a table, row and column.
+        FileNotFoundError: The folder or one of its files is missing.
+        ValueError: A file is damaged; the message names the file and, in a table, row and column.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    missing = [name for name in ("experiment.json", *_REQUIRED) if not (folder / name).is_file()]
+    files = {table: next(iter(folder.glob(f"{table}.csv*")), None) for table in TABLES}
+    missing = [f"{table}.csv" for table, file in files.items() if file is None and table != _OPTIONAL]
+    if not (folder / "experiment.json").is_file():
+        missing.insert(0, "experiment.json")
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}")
+    tables = {
+        table: _typed(table, pd.read_csv(file, dtype=str, keep_default_na=False), str(file))
+        for table, file in files.items()
+        if file is not None
+    }
     experiment = read_experiment_info(folder / "experiment.json")
     try:
-        return RawMetrics(
-            experiment=experiment,
-            runs=read_rows(folder / "runs.csv", RunRow),
-            evaluations=read_rows(folder / "evaluations.csv", EvaluationPoint),
-            curves=read_rows(folder / "curves.csv", CurvePoint),
-            random_scores=read_rows(folder / "random_scores.csv", RandomScore),
-            gradient_cosines=read_rows(folder / _COSINES, GradientCosine) if (folder / _COSINES).is_file() else (),
-        )
+        return RawMetrics(experiment=experiment, **tables)
     except ValueError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(str(folder)) else f"{folder}/{message}") from error
+        raise ValueError(f"{folder}/{error}") from error
 
 
 def write_raw_metrics(metrics: RawMetrics, folder: str | Path) -> Path:
-    """Writes the raw metrics of an experiment.
+    """Writes raw metrics into a folder, which is made if needed; floats have 6 significant digits.
 
-    The same metrics give the same bytes: rows are in the order of the experiment's phases, variants and
-    environments, then by seed and steps. Without gradient cosines there is no file of theirs.
-
-    Args:
-        metrics: What was measured.
-        folder: Where to; made if it is missing.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: If a number is not finite; the message says which.
+    The same metrics give the same bytes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    order = _Order(metrics.experiment)
-    write_experiment_info(metrics.experiment, folder / "experiment.json")
-    _write(folder / "runs.csv", RunRow, metrics.runs, lambda r: (*order.run(r), order.env(r.env)))
-    _write(
-        folder / "evaluations.csv",
-        EvaluationPoint,
-        metrics.evaluations,
-        lambda r: (*order.run(r), order.env(r.env_id)),
-    )
-    _write(folder / "curves.csv", CurvePoint, metrics.curves, lambda r: (*order.run(r), order.env(r.env_id), r.steps))
-    _write(folder / "random_scores.csv", RandomScore, metrics.random_scores, lambda r: order.env(r.env_id))
-    if metrics.gradient_cosines:
-        _write(
-            folder / _COSINES,
-            GradientCosine,
-            metrics.gradient_cosines,
-            lambda r: (*order.run(r), r.steps, order.env(r.env_a), order.env(r.env_b)),
-        )
-    else:
-        (folder / _COSINES).unlink(missing_ok=True)
+    data = asdict(metrics.experiment)
+    data["phases"] = [{"from" if k == "start_from" else k: v for k, v in phase.items()} for phase in data["phases"]]
+    data["versions"] = dict(sorted(data["versions"].items()))
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    (folder / "experiment.json").write_text(text, encoding="utf-8", newline="")
+    for table in TABLES:
+        for file in folder.glob(f"{table}.csv*"):
+            file.unlink()
+        frame: pd.DataFrame = getattr(metrics, table)
+        if len(frame) or table != _OPTIONAL:
+            frame.to_csv(folder / f"{table}.csv", index=False, float_format="%.6g", lineterminator="\n")
     return folder
 
 
-_REQUIRED = ("runs.csv", "evaluations.csv", "curves.csv", "random_scores.csv")
-_COSINES = "gradient_cosines.csv"
+def read_experiment_info(path: str | Path) -> ExperimentInfo:
+    """Reads an `experiment.json`; a ValueError names the file and what is wrong with it."""
+    path = Path(path)
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        phases = [{"start_from" if k == "from" else k: v for k, v in phase.items()} for phase in data["phases"]]
+        data["phases"] = tuple(PhaseInfo(**{**phase, "envs": tuple(phase["envs"])}) for phase in phases)
+        data["variants"] = tuple(VariantInfo(**item) for item in data["variants"])
+        data["seeds"] = tuple(int(seed) for seed in data["seeds"])
+        return ExperimentInfo(**data)
+    except KeyError as error:
+        raise ValueError(f"{path}: the key {error} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-class _Order:
-    """Sort keys: places in the experiment, not letters."""
+def merge_raw_metrics(parts: Mapping[str, RawMetrics]) -> RawMetrics:
+    """Puts together an experiment whose runs were divided among machines or days.
 
-    def __init__(self, experiment: ExperimentInfo) -> None:
-        self._phases = {phase.name: index for index, phase in enumerate(experiment.phases)}
-        self._variants = {variant.name: index for index, variant in enumerate(experiment.variants)}
-        envs = dict.fromkeys(env_id for phase in experiment.phases for env_id in phase.envs)
-        self._envs = {env_id: index for index, env_id in enumerate(envs)}
+    A run that several parts have is taken, with all its rows, from the first part in which it is done; an environment's
+    random score from the first part that has it. Titles and description are those of the first part.
 
-    def run(self, row: Any) -> tuple[int, int, int]:
-        return self._phases[row.phase], self._variants[row.variant], row.seed
+    Args:
+        parts: At least one, by the name that errors give it, such as its folder.
 
-    def env(self, env_id: str) -> tuple[int, str]:
-        return self._envs.get(env_id, len(self._envs)), env_id
+    Raises:
+        ValueError: A phase or a variant differs between two parts.
+    """
+    infos = {name: part.experiment for name, part in parts.items()}
+    experiment = replace(
+        next(iter(infos.values())),
+        phases=_merge_named("phase", {name: info.phases for name, info in infos.items()}),
+        variants=_merge_named("variant", {name: info.variants for name, info in infos.items()}),
+        seeds=tuple(sorted({seed for info in infos.values() for seed in info.seeds})),
+        versions={
+            package: join_parts(info.versions.get(package, "") for info in infos.values())
+            for package in sorted({package for info in infos.values() for package in info.versions})
+        },
+        machine=join_parts(info.machine for info in infos.values()),
+        command=join_parts(info.command for info in infos.values()),
+    )
+    key = [*_RUN, "env"]
+    runs = pd.concat([part.runs.assign(part=name) for name, part in parts.items()], ignore_index=True)
+    runs = runs.sort_values("status", key=lambda status: status != "done", kind="stable").drop_duplicates(key)
+    tables = {}
+    for table in ("evaluations", "curves", "gradient_cosines"):
+        frames = ((name, part, getattr(part, table)) for name, part in parts.items())
+        rows = pd.concat([frame.assign(part=name, env=part.run_envs(frame)) for name, part, frame in frames])
+        tables[table] = rows.merge(runs[[*key, "part"]], on=[*key, "part"])
+    random_scores = pd.concat([part.random_scores for part in parts.values()]).drop_duplicates("env_id")
+    return RawMetrics(experiment=experiment, runs=runs, random_scores=random_scores, **tables)
 
 
-def _write(path: Path, kind: type[_Row], rows: Iterable[_Row], key: Callable[[Any], Any]) -> None:
-    write_rows(path, kind, sorted(rows, key=key))
+def _merge_named(what: str, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[_Part, ...]:
+    """All phases or variants of the parts; those of one name must be the same, but for their titles."""
+    merged: dict[str, _Part] = {}
+    owners: dict[str, str] = {}
+    for owner, items in parts.items():
+        for item in items:
+            known = merged.setdefault(item.name, item)
+            for name, value in vars(known).items():
+                if value != getattr(item, name) and name != "title":
+                    raise ValueError(
+                        f"{owners[item.name]} and {owner} are not of one experiment: {name} of the {what} "
+                        f"{item.name!r} is {value!r} in the first and {getattr(item, name)!r} in the second"
+                    )
+            owners.setdefault(item.name, owner)
+    return tuple(merged.values())
+
+
+def _typed(table: str, frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The table's columns with their types; a ValueError names `where`, row (the header is row 1) and column."""
+    columns = {}
+    for column, kind in TABLES[table].items():
+        if column not in frame:
+            raise ValueError(f"{where}: the column {column!r} is missing")
+        values = frame[column]
+        empty = values.isna() | (values.astype(str).str.strip() == "")
+        if kind == "text":
+            columns[column] = values.where(~empty, "").astype(str)
+            right, expected = columns[column].isin(RUN_STATUSES) | (column != "status"), ", ".join(RUN_STATUSES)
+        else:
+            whole, optional = kind.startswith("int"), kind.endswith("?")
+            numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype("float64")
+            right = np.isfinite(numbers) & ((numbers % 1 == 0) | (not whole)) | (empty & optional)
+            expected = "a whole number" if whole else "a finite number"
+            columns[column] = numbers.where(np.isfinite(numbers))
+            if right.all():
+                columns[column] = numbers.astype("Int64" if whole and optional else "int64" if whole else "float64")
+        if not right.all():
+            row = int(np.argmin(right))
+            found = "empty" if empty.iloc[row] else repr(values.iloc[row])
+            raise ValueError(f"{where}, row {row + 2}, {column}: {found} where {expected} is expected")
+    return pd.DataFrame(columns)

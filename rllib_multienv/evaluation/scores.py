@@ -1,21 +1,38 @@
-"""Normalised scores: where a return lies between that of a random and that of an expert policy."""
+"""Normalised scores, and statistics over few seeds: means and interquartile means with 95% intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 NORMALIZED_SCORE = "normalized_score"
 
+#: From this many seeds on, a mean has Student's 95% interval; with two, the smaller and the larger are its bounds.
+SEEDS_FOR_INTERVAL = 3
+_BOOTSTRAP_DRAWS = 10_000
+_BOOTSTRAP_SEED = 0
 
-def normalized_score(value: float, reference: tuple[float, float]) -> float:
-    """100 times the return's place between the random (0) and the expert return (100), as in D4RL.
+#: Scores by environment: one sequence per environment, with one score per seed.
+Strata = Sequence[Sequence[float]]
+
+
+class Interval(NamedTuple):
+    """An estimate with its bounds, which are NaN where there are too few values."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def normalized_score(value: Any, reference: tuple[Any, Any]) -> Any:
+    """``100 * (value - random) / (best - random)``: 0 is a random, 100 the reference policy's return, as in D4RL.
 
     Args:
-        value: An undiscounted return.
-        reference: Return of a random and of an expert policy.
+        value: An undiscounted return, or a series of them.
+        reference: Return of a random and of the reference policy; numbers, or series too.
     """
     low, high = reference
     return 100.0 * (value - low) / (high - low)
@@ -24,7 +41,7 @@ def normalized_score(value: float, reference: tuple[float, float]) -> float:
 def add_normalized_scores(
     results: dict[str, Any], means: Mapping[str, float], references: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Add, in place, the score of each environment with a reference, and their average, median and worst.
+    """Adds, in place, the score of each environment with a reference, and their average, median and worst.
 
     Args:
         results: Where to.
@@ -37,8 +54,69 @@ def add_normalized_scores(
         if env_id in references and np.isfinite(mean)
     }
     if scores:
-        results[NORMALIZED_SCORE] = scores
         values = list(scores.values())
+        results[NORMALIZED_SCORE] = scores
         results[f"{NORMALIZED_SCORE}_average"] = float(np.mean(values))
         results[f"{NORMALIZED_SCORE}_median"] = float(np.median(values))
         results[f"{NORMALIZED_SCORE}_worst"] = float(np.min(values))
+
+
+def student_half_width(values: np.ndarray) -> np.ndarray:
+    """Half the width of the 95% interval of the mean over the first axis (length >= 2): ``t * s / sqrt(n)``."""
+    from scipy.stats import t
+
+    count = values.shape[0]
+    return np.asarray(t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count))
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean of independent values, at least one, with Student's 95% interval; two values are themselves the bounds."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean)
+    if len(values) < SEEDS_FOR_INTERVAL:
+        return Interval(mean, min(values), max(values))
+    half = float(student_half_width(np.asarray(values, dtype=float)))
+    return Interval(mean, mean - half, mean + half)
+
+
+def interquartile_mean(scores: Strata) -> Interval:
+    """Interquartile mean over environments and seeds, with a 95% interval by stratified bootstrap.
+
+    Of n scores the floor(n/4) smallest and largest are left out. The bootstrap resamples seeds within each environment.
+    After Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice"; their library
+    needs complete matrices and does not let draws be fixed.
+
+    Args:
+        scores: At least one score. Where an environment has only one there is no interval.
+    """
+    value = float(_trimmed(np.concatenate(scores)))
+    if min(map(len, scores)) < 2:
+        return Interval(value)
+    low, high = np.percentile(_trimmed(_resampled(scores, _BOOTSTRAP_SEED)), [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def iqm_difference(scores: Strata, base: Strata) -> Interval:
+    """Interquartile mean of `scores` minus that of `base`; both are resampled independently."""
+    value = float(_trimmed(np.concatenate(scores)) - _trimmed(np.concatenate(base)))
+    if min(map(len, [*scores, *base])) < 2:
+        return Interval(value)
+    draws = [_trimmed(_resampled(side, _BOOTSTRAP_SEED + index)) for index, side in enumerate((scores, base))]
+    low, high = np.percentile(draws[0] - draws[1], [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def _resampled(scores: Strata, seed: int) -> np.ndarray:
+    """Bootstrap draws of all scores: [draws, scores]."""
+    generator = np.random.default_rng(seed)
+    strata = [np.asarray(stratum, dtype=float) for stratum in scores]
+    parts = [stratum[generator.integers(len(stratum), size=(_BOOTSTRAP_DRAWS, len(stratum)))] for stratum in strata]
+    return np.concatenate(parts, axis=1)
+
+
+def _trimmed(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without the lowest and the highest quarter."""
+    from scipy.stats import trim_mean
+
+    return np.asarray(trim_mean(values, 0.25, axis=-1))

@@ -1,4 +1,4 @@
-"""Evaluation in numbers: the returns of some episodes per environment, and what they come to."""
+"""The evaluation of a policy: returns of episodes per environment, and the CSV file of a run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRow:
-    """The evaluation of one environment.
+    """The evaluation in one environment.
 
     Args:
         env_id: The environment.
-        returns: The return (undiscounted sum of the environment's own rewards) of every episode, at least
-            one.
+        returns: The return of every episode (undiscounted sum of raw rewards), at least one.
         lengths: The number of steps of every episode.
+
+    Raises:
+        ValueError: There is no episode, or not as many lengths as returns.
     """
 
     env_id: str
@@ -25,22 +27,15 @@ class EvaluationRow:
     lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Checks that there is something to average.
-
-        Raises:
-            ValueError: If there is no episode, or not as many lengths as returns.
-        """
+        """Checks that there is something to average."""
         if not self.returns or len(self.returns) != len(self.lengths):
             raise ValueError(f"{self.env_id}: {len(self.returns)} returns and {len(self.lengths)} lengths")
 
     @classmethod
     def of(cls, env_id: str, episodes: Sequence[tuple[float, int]]) -> EvaluationRow:
         """From (return, length) pairs, as `MultiEnvAgent.evaluate` gives them."""
-        return cls(
-            env_id=env_id,
-            returns=tuple(float(total) for total, _ in episodes),
-            lengths=tuple(int(length) for _, length in episodes),
-        )
+        returns, lengths = [float(total) for total, _ in episodes], [int(length) for _, length in episodes]
+        return cls(env_id=env_id, returns=tuple(returns), lengths=tuple(lengths))
 
     @property
     def mean(self) -> float:

@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rllib_multienv.config_files import yaml_text
 from rllib_multienv.config_files.errors import ConfigFileError, error_at, unknown_key_message
+from rllib_multienv.evaluation.raw_metrics import ExperimentInfo, PhaseInfo, VariantInfo
+from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 _KEYS = ("name", "title", "description", "base", "variants", "phases", "seeds", "episodes", "anneal")
 _NAME = re.compile(r"[\w.+-]+")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One kind of agent.
-
-    Args:
-        name: Its name, also of its folders.
-        settings: What it changes in the base: a tree as in a configuration file.
-        title: How reports call it.
-        ablation_of: The variant whose settings it takes over and changes; None if it stands for itself.
-        phases: The phases that it takes part in; all where empty.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    title: str
-    ablation_of: str | None = None
-    phases: tuple[str, ...] = ()
+def _is_seeds(value: Any) -> bool:
+    return isinstance(value, list) and value != [] and all(type(seed) is int for seed in value)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One set of environments to train on.
-
-    Args:
-        name: Its name, also of its folder.
-        settings: What it changes in the base; ``environment.envs`` among it.
-        start_from: The phase whose agent, of the same variant and seed, each run begins with.
-        one_by_one: Whether every environment gets a run of its own. Such runs are the reference of normalised scores.
-        steps_per_environment: Environment steps of each environment; sets ``stop.num_env_steps_sampled_lifetime``.
-    """
-
-    name: str
-    settings: Mapping[str, Any]
-    start_from: str | None = None
-    one_by_one: bool = False
-    steps_per_environment: int | None = None
+# What a value may be: the check, and how an error calls it.
+_Kind = tuple[Callable[[Any], bool], str]
+_WHOLE: _Kind = (lambda value: type(value) is int and value >= 1, "a whole number of at least 1")
+_FLAG: _Kind = (lambda value: isinstance(value, bool), "true or false")
+_TREE: _Kind = (lambda value: isinstance(value, dict), "keys and values below it")
+_NAMES: _Kind = (lambda value: isinstance(value, list), "a list of names")
+_SEEDS: _Kind = (_is_seeds, "whole numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +35,21 @@ class ExperimentFile:
     """An experiment.
 
     Args:
-        name: Of the results folder.
-        title: Of the report.
-        description: A paragraph for the report.
+        info: Its phases, variants and seeds. Phases of kind "reference" train each environment alone.
         base: A configuration that all runs share.
-        variants: By name.
-        phases: By name, in the order in which they are run; none starts from a later one.
-        seeds: ``debugging.seed`` of the repetitions.
-        episodes: Per environment, in the evaluation at the end of each run.
+        phases, variants: What each phase and variant changes in it, by name.
+        members: The phases of each variant, by name.
+        episodes: Episodes per environment in the evaluation at the end of each run.
         anneal: Whether learning rates fall linearly to zero over each run (``training.lr_anneal_steps``).
         source: The file's path, for errors.
         lines: Path in the tree -> line in the file.
     """
 
-    name: str
-    title: str
-    description: str
+    info: ExperimentInfo
     base: Mapping[str, Any]
-    variants: Mapping[str, Variant]
-    phases: Mapping[str, Phase]
-    seeds: tuple[int, ...]
+    phases: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, Mapping[str, Any]]
+    members: Mapping[str, tuple[str, ...]]
     episodes: int = 20
     anneal: bool = False
     source: str = "<experiment>"
@@ -87,14 +59,13 @@ class ExperimentFile:
         """An error at the line of `path`, or of the nearest thing around it whose line is known."""
         return error_at(message, path, source=self.source, lines=self.lines)
 
-    def variants_of(self, phase: Phase) -> list[Variant]:
+    def variants_of(self, phase: PhaseInfo) -> list[VariantInfo]:
         """The variants that take part in a phase."""
-        return [variant for variant in self.variants.values() if not variant.phases or phase.name in variant.phases]
+        return [variant for variant in self.info.variants if phase.name in self.members[variant.name]]
 
-    def settings_of(self, variant: Variant) -> dict[str, Any]:
-        """What a variant changes in the base, what it takes over from another one included."""
-        inherited = {} if variant.ablation_of is None else self.settings_of(self.variants[variant.ablation_of])
-        return merged(inherited, variant.settings)
+    def settings(self, phase: PhaseInfo, variant: VariantInfo) -> dict[str, Any]:
+        """The configuration of a variant in a phase: the base, changed by the phase, then by the variant."""
+        return merged(merged(self.base, self.phases[phase.name]), self.variants[variant.name])
 
 
 def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +85,7 @@ def load_experiment_file(path: str | Path, *, default_name: str | None = None) -
         default_name: The experiment's name where the file gives none; default: the file's, without its ending.
 
     Raises:
-        ConfigFileError: There is no such file, or it is not valid; with the line.
+        ConfigFileError: The file cannot be read or is not valid; with the line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -141,111 +112,113 @@ class _Reader:
             if key not in _KEYS:
                 raise self.error(unknown_key_message(key, _KEYS, where="an experiment file"), key)
         name = self._name(str(tree.get("name") or default_name), "name")
-        variants = {
-            key: self._variant(key, self._mapping(value, "variants", key))
-            for key, value in self._named(tree, "variants").items()
-        }
-        phases = {
-            key: self._phase(key, self._mapping(value, "phases", key))
-            for key, value in self._named(tree, "phases").items()
-        }
-        self._check_references(variants, phases)
-        return ExperimentFile(
+        phases, variants = (self._trees(tree, key) for key in ("phases", "variants"))
+        phase_infos = self._phases(phases)
+        variant_infos, members = self._variants(variants, phase_infos)
+        given = tree.get("seeds", [0])
+        seeds = self._value({"seeds": given if isinstance(given, list) else [given]}, "seeds", _SEEDS)
+        if len(set(seeds)) < len(seeds):
+            raise self.error(f"'seeds' has one twice: {seeds}", "seeds")
+        info = ExperimentInfo(
             name=name,
             title=str(tree.get("title") or name),
             description=str(tree.get("description") or "").strip(),
-            base=self._mapping(tree.get("base"), "base"),
-            variants=variants,
+            phases=phase_infos,
+            variants=variant_infos,
+            seeds=tuple(seeds),
+        )
+        return ExperimentFile(
+            info=info,
+            base=self._value(tree, "base", _TREE, {}),
             phases=phases,
-            seeds=self._seeds(tree.get("seeds", [0])),
-            episodes=self._whole(tree.get("episodes", 20), "episodes"),
-            anneal=self._flag(tree.get("anneal", False), "anneal"),
+            variants=variants,
+            members=members,
+            episodes=self._value(tree, "episodes", _WHOLE, 20),
+            anneal=self._value(tree, "anneal", _FLAG, False),
             source=self.source,
             lines=self.lines,
         )
 
-    def _variant(self, name: str, tree: dict[str, Any]) -> Variant:
-        own = {key: tree.pop(key, None) for key in ("title", "ablation_of", "phases")}
-        return Variant(
-            name=self._name(name, "variants", name),
-            settings=tree,
-            title=str(own["title"] or name),
-            ablation_of=own["ablation_of"],
-            phases=tuple(own["phases"] or ()),
-        )
+    def _phases(self, trees: Mapping[str, dict[str, Any]]) -> tuple[PhaseInfo, ...]:
+        """The phases; what is no configuration is taken out of their trees."""
+        specs: dict[str, Sequence[EnvSpec]] = {}
+        own: dict[str, dict[str, Any]] = {}
+        for name, tree in trees.items():
+            path = ("phases", name)
+            start, one_by_one = tree.pop("from", None), self._value(tree, "one_by_one", _FLAG, False, *path)
+            steps = self._value(tree, "steps_per_environment", _WHOLE, None, *path)
+            envs = (tree.get("environment") or {}).get("envs")
+            if not envs:
+                raise self.error(f"the phase {name!r} has no environment.envs", *path)
+            try:
+                specs[name] = resolve_env_specs(envs)
+            except (TypeError, ValueError) as error:
+                raise self.error(str(error), *path, "environment", "envs") from error
+            if one_by_one and start:
+                raise self.error(f"the phase {name!r} cannot be one_by_one and start from another", *path)
+            if start is not None and start not in own:
+                raise self._unknown("phase", start, own, "the phases before it", *path, "from")
+            if start is not None and own[start]["kind"] == "reference":
+                raise self.error(
+                    f"{start!r} trains one agent for each environment: nothing can start from it", *path, "from"
+                )
+            kind = "reference" if one_by_one else "transfer" if start else "other"
+            own[name] = {"kind": kind, "start_from": start, "steps_per_environment": steps}
+        envs_of = {name: tuple(spec.id for spec in found) for name, found in specs.items()}
+        transfers = [name for name, phase in own.items() if phase["kind"] == "transfer"]
+        for name, phase in own.items():
+            if phase["kind"] == "other":
+                if not transfers or any(own[transfer]["start_from"] == name for transfer in transfers):
+                    phase["kind"] = "pretrain"
+                elif any(envs_of[transfer] == envs_of[name] for transfer in transfers):
+                    phase["kind"] = "scratch"
+        return tuple(PhaseInfo(name=name, envs=envs_of[name], **phase) for name, phase in own.items())
 
-    def _phase(self, name: str, tree: dict[str, Any]) -> Phase:
-        own = {key: tree.pop(key, None) for key in ("from", "one_by_one", "steps_per_environment")}
-        steps = own["steps_per_environment"]
-        if not (tree.get("environment") or {}).get("envs"):
-            raise self.error(f"the phase {name!r} has no environment.envs", "phases", name)
-        if own["one_by_one"] and own["from"]:
-            raise self.error(f"the phase {name!r} cannot be one_by_one and start from another", "phases", name)
-        return Phase(
-            name=self._name(name, "phases", name),
-            settings=tree,
-            start_from=own["from"],
-            one_by_one=self._flag(own["one_by_one"] or False, "phases", name, "one_by_one"),
-            steps_per_environment=(
-                None if steps is None else self._whole(steps, "phases", name, "steps_per_environment")
-            ),
-        )
+    def _variants(
+        self, trees: dict[str, dict[str, Any]], phases: Iterable[PhaseInfo]
+    ) -> tuple[tuple[VariantInfo, ...], dict[str, tuple[str, ...]]]:
+        """The variants and the phases of each; their trees get what they inherit and lose what is no configuration."""
+        starts = {phase.name: phase.start_from for phase in phases}
+        infos: dict[str, VariantInfo] = {}
+        members: dict[str, tuple[str, ...]] = {}
+        for name, tree in trees.items():
+            path = ("variants", name)
+            title, base = str(tree.pop("title", None) or name), tree.pop("ablation_of", None)
+            given = self._value(tree, "phases", _NAMES, [], *path)
+            if base is not None and base not in infos:
+                raise self._unknown("variant", base, infos, "the variants before it", *path, "ablation_of")
+            for phase in given:
+                if phase not in starts:
+                    raise self._unknown("phase", phase, starts, "'phases'", *path, "phases")
+                start = starts[phase]
+                if start is not None and start not in given:
+                    message = f"{phase!r} starts from {start!r}, which {name!r} does not take part in"
+                    raise self.error(message, *path, "phases")
+            trees[name] = merged(trees[base], tree) if base is not None else tree
+            infos[name] = VariantInfo(name=name, title=title, ablation_of=base)
+            members[name] = tuple(given or starts)
+        return tuple(infos.values()), members
 
-    def _check_references(self, variants: Mapping[str, Variant], phases: Mapping[str, Phase]) -> None:
-        order = list(phases)
-        for phase in phases.values():
-            earlier = order[: order.index(phase.name)]
-            if phase.start_from is not None and phase.start_from not in earlier:
-                message = unknown_key_message(phase.start_from, earlier, where="the phases before it")
-                raise self.error(message.replace("key", "phase", 1), "phases", phase.name, "from")
-            if phase.start_from is not None and phases[phase.start_from].one_by_one:
-                message = f"{phase.start_from!r} trains one agent for each environment: nothing can start from it"
-                raise self.error(message, "phases", phase.name, "from")
-        seen: list[str] = []
-        for variant in variants.values():
-            if variant.ablation_of is not None and variant.ablation_of not in seen:
-                message = unknown_key_message(variant.ablation_of, seen, where="the variants before it")
-                raise self.error(message.replace("key", "variant", 1), "variants", variant.name, "ablation_of")
-            seen.append(variant.name)
-            for name in variant.phases:
-                if name not in phases:
-                    message = unknown_key_message(name, phases, where="'phases'").replace("key", "phase", 1)
-                    raise self.error(message, "variants", variant.name, "phases")
-                start = phases[name].start_from
-                if start is not None and start not in variant.phases:
-                    message = f"{name!r} starts from {start!r}, which {variant.name!r} does not take part in"
-                    raise self.error(message, "variants", variant.name, "phases")
-
-    def _named(self, tree: Mapping[str, Any], key: str) -> dict[str, Any]:
-        found = self._mapping(tree.get(key), key)
+    def _trees(self, tree: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+        """The named trees below a key; at least one."""
+        found = self._value({**tree}, key, _TREE, {})
         if not found:
             raise self.error(f"the experiment has no {key}", key)
-        return found
+        return {self._name(name, key, name): dict(self._value({**found}, name, _TREE, {}, key)) for name in found}
 
-    def _mapping(self, value: Any, *path: str) -> dict[str, Any]:
-        if value is not None and not isinstance(value, dict):
-            raise self.error(f"{'.'.join(path)!r} takes keys and values below it, not {value!r}", *path)
-        return dict(value or {})
+    def _value(self, tree: dict[str, Any], key: str, kind: _Kind, default: Any = None, *path: str) -> Any:
+        """Takes a value out of a tree; None stands for the default."""
+        value = tree.pop(key, None)
+        if value is None:
+            return default
+        if not kind[0](value):
+            raise self.error(f"{key!r} takes {kind[1]}, not {value!r}", *path, key)
+        return value
 
     def _name(self, value: str, *path: str) -> str:
         if not _NAME.fullmatch(value) or not value.strip("."):
             raise self.error(f"the name {value!r} cannot be the name of a folder", *path)
         return value
 
-    def _whole(self, value: Any, *path: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.error(f"{path[-1]!r} takes a whole number of at least 1, not {value!r}", *path)
-        return value
-
-    def _flag(self, value: Any, *path: str) -> bool:
-        if not isinstance(value, bool):
-            raise self.error(f"{path[-1]!r} takes true or false, not {value!r}", *path)
-        return value
-
-    def _seeds(self, value: Any) -> tuple[int, ...]:
-        seeds = value if isinstance(value, list) else [value]
-        if not seeds or any(isinstance(seed, bool) or not isinstance(seed, int) for seed in seeds):
-            raise self.error(f"'seeds' takes whole numbers, not {value!r}", "seeds")
-        if len(set(seeds)) < len(seeds):
-            raise self.error(f"'seeds' has one twice: {seeds}", "seeds")
-        return tuple(seeds)
+    def _unknown(self, what: str, name: str, known: Iterable[str], where: str, *path: str) -> ConfigFileError:
+        return self.error(unknown_key_message(name, known, where=where).replace("key", what, 1), *path)

@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from pathlib import Path
 
 from rllib_multienv.atomic_files import write_json
-from rllib_multienv.evaluation.experiment_info import join_parts
+from rllib_multienv.evaluation.raw_metrics import join_parts
 
 _FILE = "invocation.json"
 
 
 def read_invocation(folder: Path) -> dict[str, str]:
-    """Name, command and machine of an experiment; of parts that were run one after the other, all of them."""
+    """Name, command and machine of an experiment; those of several parts are joined."""
     file = folder / _FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def record_invocation(folder: Path, *, name: str, command: str, machine: str) -> None:
-    """Add a command and its machine to those before: one alone may have run a part of what lies there."""
+def record_invocation(folder: Path, *, name: str, command: str) -> None:
+    """Adds a command and this machine to those before, which may have run other parts."""
     before = read_invocation(folder)
-    invocation = {
-        "name": name,
-        "command": join_parts([before.get("command", ""), command]),
-        "machine": join_parts([before.get("machine", ""), machine]),
-    }
+    own = {"command": command, "machine": describe_machine()}
+    joined = {key: join_parts([before.get(key, ""), text]) for key, text in own.items()}
     # Several commands may run parts of one experiment at a time.
-    write_json(folder / _FILE, invocation)
+    write_json(folder / _FILE, {"name": name, **joined})
+
+
+def describe_machine() -> str:
+    """CPU cores and their kind, GPUs, and the version of Python, for reports."""
+    import torch
+
+    gpus = f"{torch.cuda.device_count()} GPU ({torch.cuda.get_device_name()}), " if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} CPU cores ({_cpu_name()}), {gpus}Python {platform.python_version()}"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -6,22 +6,16 @@ alone gets 100, so that they are normalised scores at the same time. Curves rise
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from rllib_multienv.evaluation.raw_metrics import (
-    CurvePoint,
-    EvaluationPoint,
-    ExperimentInfo,
-    GradientCosine,
-    PhaseInfo,
-    RandomScore,
-    RawMetrics,
-    RunRow,
-    VariantInfo,
-)
+import pandas as pd
+
+from rllib_multienv.evaluation.raw_metrics import TABLES, ExperimentInfo, PhaseInfo, RawMetrics, VariantInfo
 
 PRETRAIN_ENVS = ("CartPole-v1", "Pendulum-v1")
 TRANSFER_ENVS = ("Acrobot-v1",)
+ENVS = (*PRETRAIN_ENVS, *TRANSFER_ENVS)
 SEEDS = (0, 1, 2)
 STEPS = 1000
 #: Mean over the seeds is one more.
@@ -37,21 +31,20 @@ FINAL = {
 #: Return at the first step; curves rise from there in a straight line to the final return.
 START = {("transfer", "s4"): 60.0}
 
+
+def _phase(name: str, kind: str, envs: tuple[str, ...], start_from: str | None = None) -> PhaseInfo:
+    return PhaseInfo(name=name, kind=kind, start_from=start_from, envs=envs, steps_per_environment=STEPS)
+
+
 INFO = ExperimentInfo(
     name="made-up",
     title="A made-up experiment",
     description="First paragraph.\n\nSecond <paragraph>.",
     phases=(
-        PhaseInfo(name="single", kind="reference", envs=(*PRETRAIN_ENVS, *TRANSFER_ENVS), steps_per_environment=STEPS),
-        PhaseInfo(name="pretrain", kind="pretrain", envs=PRETRAIN_ENVS, steps_per_environment=STEPS),
-        PhaseInfo(
-            name="transfer",
-            kind="transfer",
-            start_from="pretrain",
-            envs=TRANSFER_ENVS,
-            steps_per_environment=STEPS,
-        ),
-        PhaseInfo(name="scratch", kind="scratch", envs=TRANSFER_ENVS, steps_per_environment=STEPS),
+        _phase("single", "reference", ENVS),
+        _phase("pretrain", "pretrain", PRETRAIN_ENVS),
+        _phase("transfer", "transfer", TRANSFER_ENVS, "pretrain"),
+        _phase("scratch", "scratch", TRANSFER_ENVS),
     ),
     variants=(
         VariantInfo(name="s4", title="Agnostic S4"),
@@ -68,94 +61,49 @@ INFO = ExperimentInfo(
 
 def made_up() -> RawMetrics:
     """The whole experiment."""
-    runs, evaluations, curves, cosines = [], [], [], []
-    for env_id in (*PRETRAIN_ENVS, *TRANSFER_ENVS):
-        for seed in SEEDS:
-            runs.append(_run("single", "alone", seed, 1, env_id))
-            evaluations.append(_evaluation("single", "alone", seed, env_id, 99.0 + seed))
-    for (phase, variant), finals in FINAL.items():
-        for seed in SEEDS:
-            runs.append(_run(phase, variant, seed, len(finals)))
+    rows: dict[str, list[tuple[object, ...]]] = {table: [] for table in TABLES}
+    rows["random_scores"] = [(env_id, env_id, 100, 0.0, 1.0) for env_id in ENVS]
+    for seed in SEEDS:
+        for env_id in ENVS:
+            rows["runs"].append(("single", "alone", seed, env_id, 255600, STEPS, 125.0, 8.0, "done"))
+            rows["evaluations"].append(("single", "alone", seed, env_id, *_returns(99.0 + seed)))
+        for (phase, variant), finals in FINAL.items():
+            run, envs = (phase, variant, seed), len(finals)
+            rows["runs"].append((*run, "", 255600, STEPS * envs, 125.0, 8.0 * envs, "done"))
             for env_id, final in finals.items():
-                evaluations.append(_evaluation(phase, variant, seed, env_id, final + seed))
+                rows["evaluations"].append((*run, env_id, *_returns(final + seed)))
                 start = START.get((phase, variant), 0.0)
                 for tenth in range(11):
-                    curves.append(
-                        CurvePoint(
-                            phase=phase,
-                            variant=variant,
-                            seed=seed,
-                            env_id=env_id,
-                            steps=STEPS * tenth // 10,
-                            return_mean=start + (final + seed - start) * tenth / 10,
-                        )
-                    )
+                    reached = start + (final + seed - start) * tenth / 10
+                    rows["curves"].append((*run, env_id, STEPS * tenth // 10, reached))
             if phase == "pretrain":
-                for steps, cosine in ((500, -0.5), (1000, 0.1)):
-                    cosines.append(
-                        GradientCosine(
-                            phase=phase,
-                            variant=variant,
-                            seed=seed,
-                            steps=steps,
-                            env_a="CartPole-v1",
-                            env_b="Pendulum-v1",
-                            cosine=cosine,
-                        )
-                    )
-    return RawMetrics(
-        experiment=INFO,
-        runs=tuple(runs),
-        evaluations=tuple(evaluations),
-        curves=tuple(curves),
-        random_scores=tuple(
-            RandomScore(env_id=env_id, env_name=env_id, episodes=100, mean=0.0, std=1.0, versions="gymnasium 1.2.2")
-            for env_id in (*PRETRAIN_ENVS, *TRANSFER_ENVS)
-        ),
-        gradient_cosines=tuple(cosines),
-    )
+                rows["gradient_cosines"].append((*run, *PRETRAIN_ENVS, -0.2, 0.5, 2))
+    frames = {table: pd.DataFrame(found, columns=list(TABLES[table])) for table, found in rows.items()}
+    return RawMetrics(experiment=INFO, **frames)
 
 
-def with_status(metrics: RawMetrics, status: str, *, phase: str, variant: str, seed: int) -> RawMetrics:
-    """The same with another status of one run."""
-    which = (phase, variant, seed)
-    runs = [replace(r, status=status) if (r.phase, r.variant, r.seed) == which else r for r in metrics.runs]
-    return replace(metrics, runs=tuple(runs))
+def _returns(mean: float) -> tuple[float, ...]:
+    return 20, mean, 2.0, mean - 5, mean + 5
 
 
-def with_copies(metrics: RawMetrics, variant: str, *copies: str) -> RawMetrics:
-    """The same with ablations of a variant that change nothing."""
-    rows = {
-        name: (*rows, *(replace(row, variant=copy) for copy in copies for row in rows if row.variant == variant))
-        for name, rows in (("runs", metrics.runs), ("evaluations", metrics.evaluations), ("curves", metrics.curves))
-    }
-    variants = (*metrics.experiment.variants, *(VariantInfo(name=copy, ablation_of=variant) for copy in copies))
-    return replace(metrics, experiment=replace(metrics.experiment, variants=variants), **rows)
+def rows_of(metrics: RawMetrics, wanted: Callable[[pd.DataFrame], pd.Series]) -> RawMetrics:
+    """Only some rows of the tables that have a row per run."""
+    tables = {name: getattr(metrics, name) for name in TABLES if name != "random_scores"}
+    return replace(metrics, **{name: frame[wanted(frame)] for name, frame in tables.items()})
 
 
-def _run(phase: str, variant: str, seed: int, envs: int, env: str = "") -> RunRow:
-    return RunRow(
-        phase=phase,
-        variant=variant,
-        seed=seed,
-        env=env,
-        parameters=255600,
-        env_steps=STEPS * envs,
-        seconds=125.0,
-        steps_per_second=8.0 * envs,
-        status="done",
-    )
+def with_status(metrics: RawMetrics, status: str, *, phase: str, variant: str, seeds: tuple[int, ...]) -> RawMetrics:
+    """The same with another status of some runs."""
+    runs = metrics.runs.copy()
+    found = (runs["phase"] == phase) & (runs["variant"] == variant) & runs["seed"].isin(seeds)
+    runs.loc[found, "status"] = status
+    return replace(metrics, runs=runs)
 
 
-def _evaluation(phase: str, variant: str, seed: int, env_id: str, mean: float) -> EvaluationPoint:
-    return EvaluationPoint(
-        phase=phase,
-        variant=variant,
-        seed=seed,
-        env_id=env_id,
-        episodes=20,
-        mean=mean,
-        std=2.0,
-        min=mean - 5,
-        max=mean + 5,
-    )
+def with_copy(metrics: RawMetrics, column: str, name: str, copy: PhaseInfo | VariantInfo) -> RawMetrics:
+    """The same with a copy of a "phase" or "variant" that changes nothing."""
+    tables = {table: getattr(metrics, table) for table in ("runs", "evaluations", "curves")}
+    for table, frame in tables.items():
+        tables[table] = pd.concat([frame, frame[frame[column] == name].assign(**{column: copy.name})])
+    info = replace(metrics.experiment, **{f"{column}s": (*getattr(metrics.experiment, f"{column}s"), copy)})
+    return replace(metrics, experiment=info, **tables)

@@ -33,13 +33,13 @@ def progress(tmp_path: Path) -> Path:
 def test_a_curve_has_the_environments_own_steps_and_its_range(progress: Path) -> None:
     a, b = learning_curves(read_progress(progress))
     assert (a.env_id, b.env_id) == ("A", "B")
-    assert a.steps == (100, 200, 300, 400, 500)
+    assert a.steps == [100, 200, 300, 400, 500]
     assert (a.mean[-1], a.low[-1], a.high[-1]) == (50, 25, 100)
 
 
 def test_iterations_without_a_return_are_left_out(progress: Path) -> None:
     b = learning_curves(read_progress(progress))[1]
-    assert (b.steps, b.mean) == ((1200, 1500), (-4, -5))
+    assert (b.steps, b.mean) == ([1200, 1500], [-4, -5])
     # Without a smallest and a largest return there is no range.
     assert b.low == b.mean == b.high
 

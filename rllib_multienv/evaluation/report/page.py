@@ -1,123 +1,161 @@
-"""The page: one HTML file that holds everything it shows."""
+"""The page of a report: sections, opening sentences, and the HTML file that contains everything it shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from rllib_multienv.evaluation.raw_metrics import VariantInfo
-from rllib_multienv.evaluation.report.figures.figure import ReportFigure
-from rllib_multienv.evaluation.report.figures.svg import panel_svg
-from rllib_multienv.evaluation.report.sections import Section
-from rllib_multienv.evaluation.report.summary import Summary
-from rllib_multienv.evaluation.report.tables.table import Cell, Table
+from rllib_multienv.evaluation.experiment_scores import ExperimentScores
+from rllib_multienv.evaluation.raw_metrics import BETWEEN_PARTS, read_raw_metrics
+from rllib_multienv.evaluation.report import figures
+from rllib_multienv.evaluation.report.figures import ReportFigure
+from rllib_multienv.evaluation.report.tables import Table, number_text, report_tables
 
-# Panels up to this width in inches stand side by side; wider ones have a line of their own, that scrolls.
-_NARROW = 6.0
+METRICS_FOLDER = "metrics"
+PAGE = "report.html"
+# Text stays text, which is a third of the size, and ids do not change.
+_SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "multienv report", "font.sans-serif": ["DejaVu Sans"]}
 
 
-def render_page(
-    summary: Summary, sections: Sequence[Section], colors: Mapping[str, str], commands: Sequence[str]
-) -> str:
-    """Renders the page.
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section of the page: its heading, figures, tables, and tables that are shown on demand."""
+
+    title: str
+    figures: list[ReportFigure]
+    tables: list[Table]
+    folded: list[Table]
+
+
+def report_sections(scores: ExperimentScores, tables: Mapping[str, Table]) -> Iterator[Section]:
+    """All sections with data, in order."""
+    frames = {name: table.frame for name, table in tables.items()}
+    curves: list[ReportFigure | None] = list(figures.curve_figures(scores))
+    headline = figures.score_figure(scores, frames["scores"], frames["environments"])
+    if headline is None and curves:  # no normalised scores
+        headline = curves.pop(0)
+    for title, drawn, shown, folded in (
+        ("Results", [headline], ["scores"], ["environments"]),
+        ("Learning curves", curves, [], []),
+        ("Transfer", [], ["transfer"], ["transfer_environments"]),
+        ("Ablations", [figures.ablation_figure(scores, frames["ablations"])], ["ablations"], []),
+        ("Gradients", [figures.cosine_figure(scores, frames["gradient_cosines"])], [], ["gradient_cosines"]),
+        ("References", [], ["references"], []),
+        ("Runs", [], [], ["runs"]),
+    ):
+        section = Section(
+            title=title,
+            figures=[figure for figure in drawn if figure is not None],
+            tables=[tables[name] for name in shown if len(frames[name])],
+            folded=[tables[name] for name in folded if len(frames[name])],
+        )
+        if section.figures or section.tables or section.folded:
+            yield section
+
+
+def opening_sentences(scores: ExperimentScores, tables: Mapping[str, Table]) -> Iterator[str]:
+    """Three sentences: what was run, which variant is best, and how transfer or ablations compare."""
+    runs, table = scores.metrics.runs, tables["scores"].frame
+    done, steps, hours = (runs["status"] == "done").sum(), runs["env_steps"].sum(), runs["seconds"].sum() / 3600
+    yield (
+        f"{len(scores.labels)} variants, {len(scores.references)} environments, {len(scores.experiment.seeds)} seeds: "
+        f"{done} of {len(runs)} runs are done, {steps:,} environment steps in {hours:.1f} hours of training."
+    )
+    scored = table.dropna(subset="average") if len(table) else table
+    if scored.empty:
+        yield "There are no normalised scores: the references are missing."
+        return
+    rows = scored[scored["phase"] == scored["phase"].iloc[0]]
+    best = rows.loc[rows["average"].idxmax()]
+    yield (
+        f"After the phase {best['phase']}, {scores.labels[best['variant']]} has the highest average normalised score "
+        f"of {len(rows)} variants: {number_text(best['average'])}, and {number_text(best['worst'])} in its worst "
+        "environment (0: random actions, 100: the best agent trained in each environment alone)."
+    )
+    transfer, ablations = tables["transfer"].frame, tables["ablations"].frame
+    if len(transfer) and transfer["final_difference"].notna().any():
+        row = transfer.loc[transfer["final_difference"].idxmax()]
+        yield (
+            f"Transfer does best with {scores.labels[row['variant']]} in the phase {row['phase']}: after a quarter of "
+            f"the steps it is ahead of training from scratch in {row['ahead_of_quarter_scratch']} environments, and "
+            f"its final score minus that of scratch is {number_text(row['final_difference'])}."
+        )
+    elif len(ablations):
+        apart = (ablations["final_low"] > 0) | (ablations["final_high"] < 0)
+        yield f"{apart.sum()} of {len(apart)} ablations differ from their base by more than the spread of the seeds."
+
+
+def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
+    """Writes a page, `figures/*.png`, `tables/*.csv` and `tables/*.md` from the raw metrics alone.
+
+    The same metrics give the same bytes. Files of an earlier report are overwritten, others stay.
 
     Args:
-        summary: Its head.
-        sections: Its sections.
-        colors: By variant.
-        commands: The command that runs the experiment again, or those that run its parts; there may be none.
+        folder: The experiment's folder, with its raw metrics in `metrics/`.
+        output: The page, or an existing folder for it; default: `report.html` in `folder`. Figures and tables are
+            written beside it.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FileNotFoundError: The metrics are missing.
+        ValueError: They are damaged; the message says where.
     """
+    import matplotlib
+
+    folder = Path(folder)
+    page = page_path(folder, output)
+    scores = ExperimentScores(read_raw_metrics(folder / METRICS_FOLDER))
+    for name in ("figures", "tables"):
+        (page.parent / name).mkdir(parents=True, exist_ok=True)
+    tables = report_tables(scores)
+    with matplotlib.rc_context(_SVG):
+        sections = list(report_sections(scores, tables))
+        for figure in (figure for section in sections for figure in section.figures):
+            figure.figure.savefig(page.parent / f"figures/{figure.name}.png", dpi=110, metadata={"Software": None})
+        text = _render(scores, sections, tables)
+    for table in (table for table in tables.values() if len(table.frame)):
+        table.write(page.parent / "tables", scores.labels)
+    page.write_text(text, encoding="utf-8", newline="")
+    return page
+
+
+def page_path(folder: Path, output: str | Path | None = None) -> Path:
+    """Where `write_report` writes the page of an experiment's folder."""
+    page = folder / PAGE if output is None else Path(output)
+    return page / PAGE if page.is_dir() else page
+
+
+def _render(scores: ExperimentScores, sections: list[Section], tables: Mapping[str, Table]) -> str:
+    """The HTML text."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = environment.from_string(files(__package__).joinpath("template.html").read_text(encoding="utf-8"))
-    numbers = _Numbers(colors)
+    info, runs = scores.experiment, scores.metrics.runs
     return template.render(
-        summary=summary,
-        phases=numbers.table(summary.phases),
-        commands=commands,
-        sections=[
-            {
-                "key": section.key,
-                "title": section.title,
-                "text": section.text,
-                "figures": [numbers.figure(figure) for figure in section.figures],
-                "tables": [numbers.table(table) for table in section.tables],
-                "folded": [numbers.table(table) for table in section.folded],
-            }
-            for section in sections
-        ],
+        info=info,
+        opening=" ".join(opening_sentences(scores, tables)),
+        commands=[command for command in info.command.split(BETWEEN_PARTS) if command],
+        not_done=runs[runs["status"] != "done"].to_dict("records"),
+        sections=sections,
+        labels=scores.labels,
+        image=_image,
+        number=number_text,
     )
 
 
-class _Numbers:
-    """Numbers figures and tables as they come, and prepares them for the template."""
-
-    def __init__(self, colors: Mapping[str, str]) -> None:
-        self._colors = colors
-        self._figures = 0
-        self._tables = 0
-
-    def figure(self, figure: ReportFigure) -> dict[str, Any]:
-        self._figures += 1
-        width = figure.panel_size[0]
-        return {
-            "number": self._figures,
-            "caption": figure.caption,
-            "legend": figure.legend,
-            "wide": width > _NARROW,
-            "least": round(70 * width),
-            "most": round(115 * width),
-            "panels": [
-                panel_svg(panel, size=figure.panel_size, key=f"f{self._figures}p{index}")
-                for index, panel in enumerate(figure.panels)
-            ],
-        }
-
-    def table(self, table: Table) -> dict[str, Any]:
-        self._tables += 1
-        table = table.shown()
-        headings = [
-            {"text": column.title, "left": column.is_text, "color": self._color(column.variant)}
-            for column in table.columns
-        ]
-        rows = [
-            [
-                {
-                    "text": table.text(index, cell),
-                    "best": table.is_best(index, cell),
-                    "left": table.columns[index].is_text,
-                    "color": self._color(cell),
-                }
-                for index, cell in enumerate(row)
-            ]
-            for row in table.rows
-        ]
-        if table.turns and len(headings) - 1 > len(rows):
-            headings, rows = _turned(headings, rows)
-        return {
-            "number": self._tables,
-            "caption": table.caption,
-            "headings": headings,
-            "notes": table.notes,
-            "rows": rows,
-        }
-
-    def _color(self, cell: Cell) -> str | None:
-        """A variant's colour, where the cell is one."""
-        return self._colors.get(cell.name) if isinstance(cell, VariantInfo) else None
-
-
-def _turned(
-    headings: list[dict[str, Any]], rows: list[list[dict[str, Any]]]
-) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
-    """Columns as rows: the first row's cells become headings, and the headings the first cells."""
-    first, *others = zip(*rows, strict=True)
-    return (
-        [{"text": "", "left": True, "color": None}, *({**cell, "left": False} for cell in first)],
-        [
-            [{**heading, "best": False, "left": True}, *cells]
-            for heading, cells in zip(headings[1:], others, strict=True)
-        ],
-    )
+def _image(figure: ReportFigure) -> str:
+    """The figure as SVG in a data URI."""
+    stream = io.StringIO()
+    figure.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    # Hundredths of a point are enough for lines.
+    text = re.sub(r'\bd="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), stream.getvalue())
+    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
