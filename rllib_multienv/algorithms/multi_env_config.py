@@ -65,9 +65,9 @@ def _gradient_combiner(value: Any) -> Any:
     return value
 
 
-_ENVIRONMENT = 'Environments are described by EnvSpec: environment(envs=[EnvSpec("CartPole-v1", ...)]).'
 _FRAGMENTS = "Set env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)."
-_OLD_STACK = "It belongs to RLlib's old API stack."
+_OLD = "It belongs to RLlib's old API stack."
+_OURS = "This package's connectors are always added; RLlib's expect episodes of one environment."
 
 
 class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMixin):
@@ -80,48 +80,37 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
 
     NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "environment": {
-            "*": _ENVIRONMENT,
+            "*": 'Environments are described by EnvSpec: environment(envs=[EnvSpec("CartPole-v1", ...)]).',
             "env": 'Write environment(envs=["CartPole-v1", ...]).',
             "env_config": "Give arguments to one environment: EnvSpec(..., kwargs={...}).",
             "clip_rewards": "Rewards are normalised by training(normalize_rewards=...).",
-            "normalize_actions": "Actions are always converted to the environments' action spaces.",
-            "clip_actions": "Actions are always converted to the environments' action spaces.",
+            "clip_actions normalize_actions": "Actions are always converted to the environments' action spaces.",
         },
         "env_runners": {
-            "add_default_connectors_to_env_to_module_pipeline": "This package's connectors are always added.",
-            "add_default_connectors_to_module_to_env_pipeline": "This package's connectors are always added.",
             "batch_mode": f"A fragment has a fixed number of time steps. {_FRAGMENTS}",
-            "compress_observations": "Fragments are arrays in Ray's object store.",
+            "compress_observations episodes_to_numpy": "Fragments are arrays in Ray's object store.",
             "create_local_env_runner": "The local runner is always there: it keeps the merged statistics.",
-            "enable_tf1_exec_eagerly": _OLD_STACK,
-            "env_runner_state_server_max_concurrency": "States are sent by the driver.",
+            "env_runner_state_server_max_concurrency use_env_runner_state_server": "The driver sends the states.",
             "episode_lookback_horizon": "Fragments have all that is needed of the time before them.",
-            "episodes_to_numpy": "Fragments are always arrays.",
-            "exploration_config": _OLD_STACK,
             "gym_env_vectorize_mode": 'Choose for each environment: EnvSpec(..., backend="sync" or "async").',
             "observation_filter": "Set training(normalize_obs=...).",
-            "preprocessor_pref": _OLD_STACK,
-            "remote_env_batch_wait_ms": _OLD_STACK,
-            "remote_worker_envs": _OLD_STACK,
-            "sample_collector": _OLD_STACK,
-            "sampler_perf_stats_ema_coef": _OLD_STACK,
-            "update_worker_filter_stats": _OLD_STACK,
-            "use_env_runner_state_server": "States are sent by the driver.",
-            "use_worker_filter_stats": _OLD_STACK,
+            "add_default_connectors_to_env_to_module_pipeline add_default_connectors_to_module_to_env_pipeline": _OURS,
+            "enable_tf1_exec_eagerly exploration_config preprocessor_pref remote_env_batch_wait_ms remote_worker_envs "
+            "sample_collector sampler_perf_stats_ema_coef update_worker_filter_stats use_worker_filter_stats": _OLD,
         },
         "evaluation": {
-            "off_policy_estimation_methods": "Policies are evaluated in environments: environment(envs=[...]).",
-            "ope_split_batch_by_episode": "Policies are evaluated in environments: environment(envs=[...]).",
+            "off_policy_estimation_methods ope_split_batch_by_episode": "Policies are evaluated in environments: "
+            "environment(envs=[...]).",
         },
         "framework": {
             "torch_ddp_kwargs": "Gradients are summed without DistributedDataParallel.",
             "torch_skip_nan_gradients": "Steps whose gradient is not finite are always skipped and counted.",
         },
         "learners": {
-            "add_default_connectors_to_learner_pipeline": "This package's connectors are always added.",
-            "max_requests_in_flight_per_aggregator_actor": "There are no aggregator actors.",
+            "add_default_connectors_to_learner_pipeline": _OURS,
             "max_requests_in_flight_per_learner": "Learners get one update at a time.",
-            "num_aggregator_actors_per_learner": "There are no aggregator actors.",
+            "max_requests_in_flight_per_aggregator_actor num_aggregator_actors_per_learner": "There are no aggregator "
+            "actors.",
         },
         "multi_agent": {
             "*": "Every environment is a module already, with its env id: environment(envs=[...]). Settings of one "
@@ -129,26 +118,23 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         },
         "offline_data": {"*": "This algorithm samples from environments; MultiEnvIQL trains on data sets."},
         "reporting": {
-            "keep_per_episode_custom_metrics": _OLD_STACK,
             "log_gradients": "Set reporting(gradient_cosine_interval=...); the gradient's norm is always reported.",
-            "metrics_episode_collection_timeout_s": _OLD_STACK,
+            "keep_per_episode_custom_metrics metrics_episode_collection_timeout_s": _OLD,
         },
         "resources": {
-            "_fake_gpus": _OLD_STACK,
-            "num_gpus": "Set learners(num_gpus_per_learner=...) or env_runners(num_gpus_per_env_runner=...).",
+            "_fake_gpus num_gpus": "Set learners(num_gpus_per_learner=...), env_runners(num_gpus_per_env_runner=...).",
         },
         "rl_module": {
             "rl_module_spec": "The module is always MultiEnvModule, which holds one network for all environments; "
             "choose the network: rl_module(model_config=...)."
         },
         "training": {
-            "add_default_connectors_to_learner_pipeline": "This package's connectors are always added.",
+            "add_default_connectors_to_learner_pipeline": _OURS,
             "minibatch_size": "Set training(num_minibatches=...).",
             "model": "Choose the network: rl_module(model_config=...).",
             "optimizer": "Set training(lr=..., adam_epsilon=..., grad_clip=...).",
             "shuffle_batch_per_epoch": "Rows are always shuffled.",
-            "train_batch_size": _FRAGMENTS,
-            "train_batch_size_per_learner": _FRAGMENTS,
+            "train_batch_size train_batch_size_per_learner": _FRAGMENTS,
         },
     }
 
@@ -177,7 +163,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         *,
         on_nonfinite: Literal["raise", "drop"] = "raise",
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set the environments.
 
         Args:
@@ -185,10 +171,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
             on_nonfinite: What to do with a NaN or infinite observation or reward: ``"raise"``, or ``"drop"`` the
                 environment's fragment of that iteration, count it, and make the environment anew.
         """
-        return super().environment(**rllib)
 
     @settings
-    def rl_module(self, *, model_config: Annotated[Any, Converted(_model_config)] = None, **rllib: Any) -> Self:
+    def rl_module(self, *, model_config: Annotated[Any, Converted(_model_config)] = None, **rllib: Any) -> None:
         """Set the network.
 
         Args:
@@ -197,7 +182,6 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
                 :class:`~rllib_multienv.nets.SingleNetConfig` or :class:`~rllib_multienv.nets.MLPNetConfig`; or a
                 mapping of their fields with ``type`` ``"agnostic"``, ``"specific"``, ``"single"`` or ``"mlp"``.
         """
-        return super().rl_module(**rllib)
 
     @settings
     def training(
@@ -213,14 +197,13 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         normalize_obs: bool = True,
         precision: Literal["float32", "bf16"] = "float32",
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
             lr: Learning rate of all parts that have none of their own: a number, or a schedule ``[[step, rate], ...]``.
             gamma: Discount factor.
             grad_clip: Largest global norm of the gradient; None: any.
-            grad_clip_by: The norm that is clipped.
             adam_epsilon: Adam's epsilon.
             gradient_combiner: How the gradients of environments become one: ``"weighted_sum"``, ``"pcgrad"``, or an
                 object or class of `rllib_multienv.learners.combine`.
@@ -231,7 +214,6 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
                 and optimiser stay in float32. Faster where the network is large and the processor or GPU has
                 bfloat16 arithmetic (docs/performance.md).
         """
-        return super().training(**rllib)
 
     @settings
     def env_runners(
@@ -246,7 +228,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         num_gpus_per_env_runner: NonNegative = 0,
         max_requests_in_flight_per_env_runner: Count = 8,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to sample.
 
         Args:
@@ -255,12 +237,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
             rollout_fragment_length: Time steps of a fragment; ``"auto"``: 128.
             sample_timeout_s: Time after which an iteration goes on without a runner's fragments.
             explore: Whether actions are drawn, or the most likely ones.
-            num_cpus_per_env_runner: CPUs of each remote runner.
-            num_gpus_per_env_runner: GPUs of each remote runner.
             max_requests_in_flight_per_env_runner: Messages that a runner may have unanswered. With 1, RLlib loses the
                 second of two that are sent one after the other (weights and statistics).
         """
-        return super().env_runners(**rllib)
 
     @settings
     def learners(
@@ -271,17 +250,14 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         num_gpus_per_learner: NonNegative = 0,
         learner_timeout_s: Positive = 1800.0,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set the learners.
 
         Args:
             num_learners: Number of remote learners; 0: this process learns.
-            num_cpus_per_learner: CPUs of each remote learner.
-            num_gpus_per_learner: GPUs of each learner.
             learner_timeout_s: Longest time that an update may take, and that a learner waits for the others in it,
                 before the run fails with an error that names the learner.
         """
-        return super().learners(**rllib)
 
     @settings
     def evaluation(
@@ -294,28 +270,22 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         evaluation_parallel_to_training: bool = False,
         evaluation_sample_timeout_s: Positive = 120.0,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to evaluate during training.
 
         Args:
-            evaluation_interval: Evaluate every so many iterations; None: never.
             evaluation_duration: Episodes (or time steps) of each environment.
-            evaluation_duration_unit: What `evaluation_duration` counts.
             evaluation_num_env_runners: Number of remote runners for evaluation; 0: this process evaluates.
-            evaluation_parallel_to_training: Whether training goes on meanwhile; needs remote runners.
-            evaluation_sample_timeout_s: Longest time that an evaluation may take.
         """
-        return super().evaluation(**rllib)
 
     @settings
-    def resources(self, *, worker_startup_timeout_s: Positive = 120.0, **rllib: Any) -> Self:
+    def resources(self, *, worker_startup_timeout_s: Positive = 120.0, **rllib: Any) -> None:
         """Set resources.
 
         Args:
             worker_startup_timeout_s: How long a run outside of Tune waits for the cluster to have room for its workers,
                 before it fails with an error that says what is missing.
         """
-        return super().resources(**rllib)
 
     @settings
     def reporting(
@@ -324,7 +294,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         gradient_cosine_interval: Count | None = None,
         metrics_num_episodes_for_smoothing: Count = 100,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set what is reported.
 
         Args:
@@ -333,16 +303,10 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
                 backward for each environment in the update's first step. None: never.
             metrics_num_episodes_for_smoothing: Episodes that mean returns are taken over.
         """
-        return super().reporting(**rllib)
 
     @settings
-    def debugging(self, *, seed: CountOrZero | None = None, **rllib: Any) -> Self:
-        """Set seed and logging.
-
-        Args:
-            seed: Seed of networks, environments, actions and shuffles; None: a new one for each run.
-        """
-        return super().debugging(**rllib)
+    def debugging(self, *, seed: CountOrZero | None = None, **rllib: Any) -> None:
+        """Set seed and logging."""
 
     @settings
     def fault_tolerance(
@@ -356,35 +320,12 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         env_runner_health_probe_timeout_s: Positive = 30.0,
         env_runner_restore_timeout_s: Positive = 1800.0,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set what happens when environments or workers fail.
 
         Args:
-            restart_failed_env_runners: Whether a runner that died is replaced.
-            ignore_env_runner_failures: Whether training goes on without a runner that died or raised.
-            max_num_env_runner_restarts: After so many restarts a runner is not replaced any more.
-            delay_between_env_runner_restarts_s: Pause before a restart.
             restart_failed_sub_environments: Whether an environment that raised is made anew and its fragment dropped.
-            env_runner_health_probe_timeout_s: How long to wait for a sign of life when no runner is left.
-            env_runner_restore_timeout_s: How long to wait for a runner to take over weights and statistics.
         """
-        return super().fault_tolerance(**rllib)
-
-    @settings
-    def api_stack(
-        self,
-        *,
-        enable_rl_module_and_learner: Literal[True] = True,
-        enable_env_runner_and_connector_v2: Literal[True] = True,
-        **rllib: Any,
-    ) -> Self:
-        """There is only RLlib's new API stack.
-
-        Args:
-            enable_rl_module_and_learner: Always.
-            enable_env_runner_and_connector_v2: Always.
-        """
-        return super().api_stack(enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True)
 
     # What RLlib and this package read
 

@@ -225,7 +225,7 @@ def test_a_learning_rate_is_drawn_once(make: Callable[[], Any]) -> None:
 
 def test_search_spaces_are_checked_after_they_are_drawn() -> None:
     config = tiny_config().training(gamma=tune.grid_search([0.9, 1.9]))
-    with pytest.raises(ValueError, match=r"gamma=.*is a search space; only tune.Tuner"):
+    with pytest.raises(ValueError, match=r"gamma=.*only tune.Tuner draws from a search space"):
         config.validate()
     first, second = (MultiEnvPPOConfig().update_from_dict(v) for _, v in generate_variants(config.to_dict()))
     first.validate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -32,8 +32,7 @@ from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 #: Straight pieces that a cosine is drawn with.
 _COSINE_PIECES = 64
 
-_BATCHES = "Every update draws training(batch_size=...) transitions of each data set."
-_ONE_DATA_SET = "It belongs to RLlib's own data path, which has one data set; set offline_data(datasets=...)."
+_NO_CONNECTOR = "Data sets reach the learners without episodes or connectors."
 
 
 def _datasets(value: Any) -> dict[str, Any]:
@@ -71,16 +70,16 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         **MultiEnvConfigMixin.NO_EFFECT,
         "learners": {
             **MultiEnvConfigMixin.NO_EFFECT["learners"],
-            "learner_connector": "Data sets reach the learners without episodes or connectors.",
+            "learner_connector": _NO_CONNECTOR,
         },
-        "offline_data": {"*": _ONE_DATA_SET},
+        "offline_data": {
+            "*": "RLlib's own data path has one data set; set offline_data(datasets={env_id: source, ...})."
+        },
         "training": {
             **MultiEnvConfigMixin.NO_EFFECT["training"],
-            "learner_connector": "Data sets reach the learners without episodes or connectors.",
-            "minibatch_size": _BATCHES,
-            "num_epochs": _BATCHES,
-            "train_batch_size": _BATCHES,
-            "train_batch_size_per_learner": _BATCHES,
+            "learner_connector": _NO_CONNECTOR,
+            "minibatch_size num_epochs train_batch_size train_batch_size_per_learner": "Every update draws "
+            "training(batch_size=...) transitions of each data set.",
         },
     }
 
@@ -107,7 +106,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         memory_map_dir: Annotated[str | Path | None, Converted(_absolute)] = None,
         reference_scores: Annotated[Any, Converted(_reference_scores)] = {},  # noqa: B006
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set the data sets.
 
         Args:
@@ -123,7 +122,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         """
         if not is_search_space(self.datasets):
             self.datasets = {key: absolute(source, data_dir=self.data_dir) for key, source in self.datasets.items()}
-        return self
 
     @settings
     def training(
@@ -142,7 +140,7 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
         scale_values: bool = True,
         normalize_policy_weights: bool = True,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
@@ -165,7 +163,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
             normalize_policy_weights: Whether the policy's weights are divided by their mean over the minibatch of their
                 data set, so that the policy losses of all environments have one scale too (docs/deviations.md, 22).
         """
-        return super().training(**rllib)
 
     def learning_rates(self) -> dict[str, float | Schedule]:
         """Rate (or schedule over updates) of each group of parameters: ``actor``, ``critic`` (Q) and ``value``."""

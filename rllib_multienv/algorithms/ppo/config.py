@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from ray.rllib.algorithms.ppo.ppo import PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -77,7 +77,7 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         value_normalization: Literal["none", "running"] = "none",
         value_loss_scaling: Literal["none", "running"] = "none",
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
@@ -108,10 +108,9 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
             value_loss_scaling: ``"running"``: each environment's value loss is divided by its running mean, so that
                 all weigh alike in the shared network however well they are known already.
         """
-        return super().training(**rllib)
 
     @settings
-    def env_runners(self, *, sample_ahead: bool = False, **rllib: Any) -> Self:
+    def env_runners(self, *, sample_ahead: bool = False, **rllib: Any) -> None:
         """Set how to sample.
 
         Args:
@@ -120,7 +119,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
                 :class:`~rllib_multienv.connectors.ProximalPolicy` corrects. It pays where runners and learners have
                 CPUs (or a GPU) of their own and neither takes most of the time.
         """
-        return super().env_runners(**rllib)
 
     def learning_rates(self) -> dict[str, float | Schedule]:
         """Rate (or schedule over environment steps) of each group of parameters: ``actor`` and ``critic``."""
