@@ -69,7 +69,7 @@ def run_ours(path: Path) -> None:
     torch.set_num_threads(1)
 
     def step(updates: int) -> None:
-        algorithm.learner_group.update(training_data=algorithm.training_data(), timesteps={}, num_updates=updates)
+        algorithm.learner_group.update(training_data=algorithm.training_data(), timesteps={}, num_steps=updates)
 
     step(10)
     share = drawing_share(algorithm, step)
@@ -78,14 +78,13 @@ def run_ours(path: Path) -> None:
 
 def drawing_share(algorithm: Any, step: Callable[[int], None], updates: int = 200) -> float:
     """CPU time of drawing minibatches over that of whole updates."""
-    from rllib_multienv.algorithms.iql.minibatches import draw_minibatches
-
     data = algorithm.training_data()
     start = time.process_time()
     step(updates)
     whole = time.process_time() - start
     start = time.process_time()
-    for _ in draw_minibatches(data.replays, data, num_updates=updates, seed=0, first_update=0):
+    keys = dict.fromkeys(data.replays, 0)
+    for _ in data.draw(data.replays, num_steps=updates, seed=0, first_step=0, keys=keys):
         pass
     return (time.process_time() - start) / whole
 

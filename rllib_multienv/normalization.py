@@ -77,14 +77,23 @@ class SharedMoments:
 
     ``base`` is what all of them agreed on at the last merge, ``delta`` what this process has seen since. A merge is
     ``base`` with everybody's ``delta``, so no row is counted twice, and none is lost, however many processes there are.
+
+    Attributes:
+        version: Grows with every change.
     """
 
     base: Moments
     delta: Moments = field(init=False)
+    version: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Start with nothing seen since the base."""
         self.delta = Moments.empty(len(self.base.mean))
+
+    def set(self, base: Moments, delta: Moments | None = None) -> None:
+        """Take over statistics; without ``delta``, nothing was seen since the base."""
+        self.base, self.delta = base, delta or Moments.empty(len(base.mean))
+        self.version += 1
 
     @classmethod
     def empty(cls, size: int) -> SharedMoments:
@@ -94,6 +103,7 @@ class SharedMoments:
     def add(self, rows: np.ndarray) -> None:
         """Count ``rows`` [N, D] as seen by this process."""
         self.delta = self.delta.merged(Moments.of(rows))
+        self.version += 1
 
     def total(self) -> Moments:
         """Everything that this process knows of."""
@@ -110,30 +120,31 @@ class SharedMoments:
 class ObservationNormalizer:
     """Maps observations of one environment to zero mean and unit variance, clipped to ±:data:`CLIP`.
 
-    The statistics are applied as they stood at the last :meth:`freeze`: within a fragment every observation is mapped
-    the same way, and the learner sees exactly what the policy saw (docs/deviations.md, 10).
+    Normalising changes nothing. Runners count a fragment when it is finished, so within a fragment every observation is
+    mapped the same way, and the learner sees exactly what the policy saw (docs/deviations.md, 10).
     """
 
     def __init__(self, size: int) -> None:
         self.moments = SharedMoments.empty(size)
-        self.freeze()
+        self._version = -1
 
     @classmethod
     def of(cls, moments: Moments) -> ObservationNormalizer:
         """One that applies these statistics."""
         normalizer = cls(len(moments.mean))
-        normalizer.moments.base = moments
-        normalizer.freeze()
+        normalizer.moments.set(moments)
         return normalizer
 
-    def freeze(self) -> None:
-        """Apply the statistics collected so far from now on."""
+    def _read(self) -> None:
+        self._version = self.moments.version
         total = self.moments.total()
         self._mean = total.mean.astype(np.float32)  # [I]
         self._inverse_std = (1.0 / np.sqrt(total.variance + _EPSILON)).astype(np.float32)  # [I]
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """Normalise ``observations`` [B, I] (float32)."""
+        if self._version != self.moments.version:
+            self._read()
         normalised = (observations - self._mean) * self._inverse_std
         return np.clip(normalised, -CLIP, CLIP, out=normalised)
 

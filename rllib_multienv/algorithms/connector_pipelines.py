@@ -13,6 +13,7 @@ from rllib_multienv.connectors import (
     ActionsToEnv,
     FlattenObservations,
     ModuleToMultiEnvPipeline,
+    MultiEnvLearnerPipeline,
     MultiEnvToModulePipeline,
     NormalizeObservations,
     ObservationsToTensors,
@@ -83,3 +84,12 @@ class ConnectorPipelinesMixin(AlgorithmConfig):
         pipeline.append(SampleActions(space_specs=self.space_specs, seed=seed, device=device))
         pipeline.append(ActionsToEnv(space_specs=self.space_specs))
         return pipeline
+
+    def build_learner_connector(
+        self, input_observation_space: Any = None, input_action_space: Any = None, device: Any = None
+    ) -> ConnectorV2:
+        """The user's pieces; algorithms add theirs."""
+        users = super().build_learner_connector(input_observation_space, input_action_space, device)
+        return MultiEnvLearnerPipeline(
+            users.input_observation_space, users.input_action_space, connectors=users.connectors
+        )

@@ -38,9 +38,8 @@ from rllib_multienv.checkpoints import (
     read_checkpoint,
 )
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
-from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
-from rllib_multienv.evaluation.progress import GRADIENT_COSINE
 from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.metrics import EPISODE_RETURNS, GRADIENT_COSINE, MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import is_in_parts
 from rllib_multienv.normalization import Moments
@@ -169,7 +168,7 @@ class MultiEnvAlgorithm(Algorithm):
         )
         self.learner_group.set_weights({SHARED_MODULE: weights})
         known = checkpoint.known_among(self.config.space_specs)
-        for piece in statistics_of(self.env_runner):
+        for piece in self.env_runner.statistics:
             moments = checkpoint.reward_moments if isinstance(piece, RewardScale) else checkpoint.obs_moments
             piece.start_from({env_id: m for env_id, m in moments.items() if env_id in known})
         self._send_to_runners()
@@ -196,7 +195,7 @@ class MultiEnvAlgorithm(Algorithm):
         if self.env_runner_group.num_remote_env_runners() == 0:
             self.env_runner.set_state(weights)
             return
-        statistics = [piece.merge_states([piece.get_state()]) for piece in statistics_of(self.env_runner)]
+        statistics = [piece.merge_states([piece.get_state()]) for piece in self.env_runner.statistics]
         reference = ray.put((self.config, weights, statistics))
 
         def take_over(runner: Any) -> None:
@@ -204,7 +203,7 @@ class MultiEnvAlgorithm(Algorithm):
             if runner.config.env_specs != config.env_specs:
                 runner.change_environments(config)
             runner.set_state(weights)
-            for piece, state in zip(statistics_of(runner), statistics, strict=True):
+            for piece, state in zip(runner.statistics, statistics, strict=True):
                 piece.set_state(state)
 
         self.env_runner_group.foreach_env_runner(
@@ -225,7 +224,7 @@ class MultiEnvAlgorithm(Algorithm):
     def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
         """The agent whose shared module has this state dict."""
         moments: dict[type, dict[str, Moments]] = {NormalizeObservations: {}, RewardScale: {}}
-        for piece in statistics_of(self.env_runner):
+        for piece in self.env_runner.statistics:
             moments[type(piece)] = {env_id: shared.total() for env_id, shared in piece.moments().items()}
         return AgentCheckpoint(
             space_specs=self.config.space_specs,
@@ -395,9 +394,3 @@ def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:
     if filesystem is None or isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         return str(Path(path).absolute()), None
     return str(path), filesystem
-
-
-def statistics_of(runner: Any) -> list[Any]:
-    """The pieces of a runner that keep statistics."""
-    kinds = (NormalizeObservations, RewardScale)
-    return [piece for piece in runner._env_to_module.connectors if isinstance(piece, kinds)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -26,6 +25,7 @@ from rllib_multienv.algorithms.settings import (
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
+from rllib_multienv.learners.combine import make_combiner
 from rllib_multienv.modules import SharedModule, multi_env_module_spec
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
@@ -60,8 +60,7 @@ def _environments(value: Any) -> Any:
 
 
 def _gradient_combiner(value: Any) -> Any:
-    if value != "weighted_sum":
-        importlib.import_module("rllib_multienv.learners.combine").make_combiner(value)
+    make_combiner(value)
     return value
 
 

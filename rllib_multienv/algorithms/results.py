@@ -1,4 +1,4 @@
-"""What is added to RLlib's results, and what is left out of them."""
+"""Additions to RLlib's results, and windows without values that are left out of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from rllib_multienv.env_runners.episode_metrics import EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
-
-MODULE_EPISODE_RETURN_STD = "module_episode_return_std"
+from rllib_multienv.metrics import (
+    EPISODE_RETURN_AVERAGE,
+    EPISODE_RETURN_MEDIAN,
+    EPISODE_RETURN_WORST,
+    EPISODE_RETURNS,
+    MODULE_EPISODE_RETURN_MEAN,
+    MODULE_EPISODE_RETURN_STD,
+)
 
 
 def drop_empty_windows(results: Any, keys: Container[str], below: bool = False) -> None:
@@ -31,9 +36,9 @@ def add_aggregates(results: Any) -> None:
     """Add, in place, what is taken over environments (returns) and over episodes (standard deviation)."""
     means = [float(v) for v in results.get(MODULE_EPISODE_RETURN_MEAN, {}).values() if np.isfinite(v)]
     if means:
-        results["episode_return_average"] = float(np.mean(means))
-        results["episode_return_median"] = float(np.median(means))
-        results["episode_return_worst"] = float(np.min(means))
+        results[EPISODE_RETURN_AVERAGE] = float(np.mean(means))
+        results[EPISODE_RETURN_MEDIAN] = float(np.median(means))
+        results[EPISODE_RETURN_WORST] = float(np.min(means))
     returns = results.get(EPISODE_RETURNS, {})
     if returns:
         results[MODULE_EPISODE_RETURN_STD] = {

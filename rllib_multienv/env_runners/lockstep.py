@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -15,22 +15,23 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_multienv.connectors import NormalizeObservations, RewardScale
-from rllib_multienv.env_runners.episode_callbacks import EpisodeCallbacks
-from rllib_multienv.env_runners.episode_metrics import EpisodeMetrics
-from rllib_multienv.env_runners.fragment import FinishedChunk, Fragment
+from rllib_multienv.connectors import RewardScale, SharedStatistics
+from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.envs.errors import EnvFailure, NonFiniteError
 from rllib_multienv.modules import MultiEnvModule
+from rllib_multienv.rollout import RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
 
 logger = logging.getLogger("ray.rllib")
 
-#: Where failures of environments are tolerated, how many in a row.
+#: Failures of an environment in a row that are tolerated, where they are tolerated.
 MAX_ATTEMPTS = 10
+#: Time steps between two looks at whether all wanted episodes are finished.
+EVALUATION_LENGTH = 64
 
 
 class NoEpisodes(list[SingleAgentEpisode]):
-    """Stands for the episodes in calls of env-to-module and module-to-env connectors, which do not exist yet."""
+    """Placeholder for the episodes in calls of env-to-module and module-to-env connectors."""
 
     def __iter__(self) -> Any:
         """Refuse, so that a connector that relies on episodes fails with a reason instead of doing nothing."""
@@ -42,12 +43,11 @@ class NoEpisodes(list[SingleAgentEpisode]):
 
 
 class Lockstep:
-    """Steps environments together and cuts what they did into episode chunks.
+    """Steps environments together and collects what they did as rollouts.
 
     Attributes:
         environments: The environments, by env id; the runner adds and removes them.
-        normalizers: The pieces of the env-to-module pipeline that normalise observations.
-        reward_scales: Its pieces that keep the scale of rewards.
+        statistics: The pieces of the env-to-module pipeline that keep running statistics.
         seconds: Time spent in environments and in the module since the runner last reset it.
     """
 
@@ -66,22 +66,17 @@ class Lockstep:
         self.config = config
         self.environments = environments
         self.module = module
-        self.normalizers: list[NormalizeObservations] = env_to_module[NormalizeObservations]
-        self.reward_scales: list[RewardScale] = env_to_module[RewardScale]
+        self.statistics = [piece for piece in env_to_module.connectors if isinstance(piece, SharedStatistics)]
+        self._reward_scales = [piece for piece in self.statistics if isinstance(piece, RewardScale)]
         self.seconds = {ENV_STEP_TIMER: 0.0, RLMODULE_INFERENCE_TIMER: 0.0}
         self._env_to_module = env_to_module
         self._module_to_env = module_to_env
         self._callbacks = callbacks
         self._episode_metrics = episode_metrics
-        self._logger = metrics_logger
+        # The logger, where a user's connector may want it; timing our own at every step would cost too much.
+        self._connector_metrics = metrics_logger if config.has_custom_connectors else None
         self._last_failures: dict[str, Exception] = {}
         self._no_episodes = NoEpisodes()
-
-    def begin_round(self) -> None:
-        """Freeze the statistics as they are; outside of evaluation, count what is seen from now on."""
-        for normalizer in self.normalizers:
-            normalizer.counting = not self.config.in_evaluation
-            normalizer.freeze()
 
     def reset_where_needed(self, force: bool) -> None:
         """Begin new episodes in environments that are in none, or (``force``) in all."""
@@ -99,71 +94,54 @@ class Lockstep:
             except (EnvFailure, NonFiniteError) as failure:
                 if not attempts_left or not self._tolerates(failure):
                     raise
-                logger.warning("The copies of %r are made anew: %s", env_id, failure)
+                logger.warning("The copies of %r are made again: %s", env_id, failure)
                 self._recreate(env_id)
-        for scale in self.reward_scales:
+        for scale in self._reward_scales:
             scale.restart(env_id)
 
     def _recreate(self, env_id: str) -> None:
         self.environments[env_id].recreate()
         self._callbacks.environment_created(env_id)
 
-    def sample_steps(
-        self, env_ids: Iterable[str], length: int, explore: bool
-    ) -> tuple[dict[str, list[SingleAgentEpisode]], int]:
-        """``length`` time steps of ``env_ids``; the chunks by environment and the number of episodes that ended."""
-        sampled, finished = {}, 0
-        for env_id, chunks in self._chunks(self._collect(env_ids, length, explore)).items():
-            sampled[env_id] = [chunk.episode for chunk in chunks]
-            finished += self._log(env_id, chunks)
-        return sampled, finished
+    def sample_steps(self, length: int, explore: bool) -> dict[str, Rollout]:
+        """``length`` time steps of every environment; those whose fragment was lost are missing."""
+        return self._collect(list(self.environments), length, explore)
 
-    def _log(self, env_id: str, chunks: list[FinishedChunk]) -> int:
-        """Log the steps and finished episodes of ``chunks``; returns how many episodes were finished."""
-        self._episode_metrics.steps(env_id, sum(len(chunk.episode) for chunk in chunks))
-        ended = [chunk.running for chunk in chunks if chunk.episode.is_done]
-        for episode in ended:
-            self._episode_metrics.episode(env_id, episode.return_, episode.length)
-        return len(ended)
+    def sample_episodes(self, num_episodes: int, explore: bool) -> Iterator[dict[str, Rollout]]:
+        """Rollouts of ``num_episodes`` new episodes of each environment.
 
-    def sample_episodes(self, num_episodes: int, explore: bool) -> tuple[dict[str, list[SingleAgentEpisode]], int]:
-        """``num_episodes`` new episodes of each environment.
-
-        Every copy has a quota of its own: counting whichever episodes end first would favour short ones.
+        Every copy has its own quota: counting whichever episodes end first would favour short ones.
         """
         self.reset_where_needed(force=True)
         self._episode_metrics.restart()
-        sampled: dict[str, list[SingleAgentEpisode]] = {env_id: [] for env_id in self.environments}
         quota = {
             env_id: [(num_episodes + b) // environment.num_envs for b in range(environment.num_envs)]
             for env_id, environment in self.environments.items()
         }
         attempts = dict.fromkeys(self.environments, MAX_ATTEMPTS)
-        finished = 0
         while unfinished := [env_id for env_id, left in quota.items() if any(left)]:
-            fragments = self._collect(unfinished, 64, explore)
+            rollouts = self._collect(unfinished, EVALUATION_LENGTH, explore, quota)
             for env_id in unfinished:
-                attempts[env_id] = MAX_ATTEMPTS if env_id in fragments else attempts[env_id] - 1
+                attempts[env_id] = MAX_ATTEMPTS if env_id in rollouts else attempts[env_id] - 1
                 if not attempts[env_id]:
                     raise RuntimeError(
                         f"Environment {env_id!r} lost {MAX_ATTEMPTS} fragments in a row; its episodes cannot be "
                         "finished. The log has what went wrong."
                     ) from self._last_failures[env_id]
-            for env_id, chunks in self._chunks(fragments, quota).items():
-                sampled[env_id] += [chunk.episode for chunk in chunks]
-                finished += self._log(env_id, chunks)
+            yield rollouts
         for environment in self.environments.values():
-            # Copies that were ahead of the others are in episodes that nobody has seen the beginning of.
+            # Copies that were ahead of the others are in episodes whose beginning nobody has seen.
             environment.obs = None
-        return sampled, finished
 
-    def _collect(self, env_ids: Iterable[str], length: int, explore: bool) -> dict[str, Fragment]:
+    def _collect(
+        self, env_ids: Iterable[str], length: int, explore: bool, quota: dict[str, list[int]] | None = None
+    ) -> dict[str, Rollout]:
         """The lockstep loop: ``length`` time steps of all ``env_ids``, one module call for all at each."""
-        fragments = {env_id: Fragment(env_id, self.environments[env_id].num_envs) for env_id in env_ids}
+        builders = {env_id: RolloutBuilder(length, self.environments[env_id].num_envs) for env_id in env_ids}
         for _ in range(length):
-            if not fragments:
+            if not builders:
                 break
-            observations = {env_id: {Columns.OBS: self.environments[env_id].obs} for env_id in fragments}
+            observations = {env_id: {Columns.OBS: self.environments[env_id].obs} for env_id in builders}
             batch = self._to_module(observations, explore)
             started = perf_counter()
             outputs = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
@@ -174,22 +152,27 @@ class Lockstep:
                 episodes=self._no_episodes,
                 explore=explore,
                 shared_data={},
-                metrics=self._connector_metrics(),
+                metrics=self._connector_metrics,
             )
             started = perf_counter()
-            for env_id in tuple(fragments):
-                columns = to_env[env_id]
+            for env_id in tuple(builders):
+                seen, columns = batch[env_id], to_env[env_id]
                 actions = columns.pop(Columns.ACTIONS_FOR_ENV)
-                columns[Columns.OBS] = batch[env_id][Columns.OBS].cpu().numpy()
+                columns[Columns.OBS] = seen[Columns.OBS].cpu().numpy()
+                if RAW_OBS in seen:
+                    columns[RAW_OBS] = seen[RAW_OBS]
                 try:
                     step = self.environments[env_id].step(actions)
                 except (EnvFailure, NonFiniteError) as failure:
                     self._lose_fragment(env_id, failure)
-                    del fragments[env_id]
+                    del builders[env_id]
                 else:
-                    fragments[env_id].append(columns, step)
+                    builders[env_id].append(columns, step)
             self.seconds[ENV_STEP_TIMER] += perf_counter() - started
-        return fragments
+        return {
+            env_id: self._finish(env_id, builder, None if quota is None else quota[env_id])
+            for env_id, builder in builders.items()
+        }
 
     def _to_module(self, batch: dict[str, dict[str, Any]], explore: bool) -> dict[str, dict[str, Any]]:
         return self._env_to_module(
@@ -198,54 +181,57 @@ class Lockstep:
             episodes=self._no_episodes,
             explore=explore,
             shared_data={},
-            metrics=self._connector_metrics(),
+            metrics=self._connector_metrics,
         )
 
-    def _connector_metrics(self) -> Any:
-        """The logger, where a user's connector may want it; timing our own at every step would cost too much."""
-        return self._logger if self.config.has_custom_connectors else None
+    def _finish(self, env_id: str, builder: RolloutBuilder, quota: list[int] | None) -> Rollout:
+        """The rollout of a builder; outside of evaluation, statistics are counted from it."""
+        environment = self.environments[env_id]
+        assert environment.obs is not None
+        rows, raw = builder.final_observations(environment.obs)
+        final = self._to_module({env_id: {Columns.OBS: raw}}, explore=False)[env_id][Columns.OBS].cpu().numpy()
+        begins = np.array([running.length == 0 for running in environment.running])  # [B]
+        rollout, raw_obs = builder.finish(rows, final, begins)
+        if quota is not None:
+            rollout = rollout.limited(quota)
+        if not self.config.in_evaluation:
+            for piece in self.statistics:
+                piece.count(env_id, rollout, raw_obs)
+        return replace(rollout, reward_scale=self._reward_scales[0].scale(env_id)) if self._reward_scales else rollout
 
-    def _chunks(
-        self, fragments: dict[str, Fragment], quota: dict[str, list[int]] | None = None
-    ) -> dict[str, list[FinishedChunk]]:
-        """Cut finished fragments into episode chunks; with a quota, no more than it allows, counting it down."""
-        for normalizer in self.normalizers:
-            normalizer.counting = False
-        chunks_by_env: dict[str, list[FinishedChunk]] = {}
-        for env_id, fragment in fragments.items():
-            fragment.finish()
-            environment = self.environments[env_id]
-            places, finals = fragment.final_observations()
-            raw = environment.obs if finals is None else np.concatenate([environment.obs, finals])
-            seen = self._to_module({env_id: {Columns.OBS: raw}}, explore=False)[env_id][Columns.OBS].cpu().numpy()
-            scale = 1.0
-            for reward_scale in self.reward_scales:
-                if not self.config.in_evaluation:
-                    reward_scale.observe(env_id, fragment.rewards, fragment.dones, fragment.valid)
-                scale = reward_scale.scale(env_id)
-            chunks_by_env[env_id] = []
-            for chunk in fragment.cut(
-                environment.running,
-                dict(zip(places, seen[environment.num_envs :], strict=True)),
-                seen[: environment.num_envs],
-                scale,
-                partial(self._callbacks.started, env_id),
-                None if quota is None else quota[env_id],
-            ):
-                self._callbacks.chunk(env_id, chunk)
-                chunks_by_env[env_id].append(chunk)
-        for normalizer in self.normalizers:
-            normalizer.counting = not self.config.in_evaluation
-            normalizer.commit({env_id: fragment.valid for env_id, fragment in fragments.items()})
-        return chunks_by_env
+    def end_of_rollout(self, env_id: str, rollout: Rollout, episodes: list[SingleAgentEpisode] | None) -> int:
+        """Log the steps and episodes of a rollout, and bring the copies' running episodes up to date.
+
+        Args:
+            env_id: The environment.
+            rollout: What was sampled last of it.
+            episodes: The list that episode objects are appended to; None where nobody wants them.
+
+        Returns:
+            Episodes that were finished.
+        """
+        running = self.environments[env_id].running
+        done = rollout.done
+        sums = np.cumsum(np.where(rollout.valid, rollout.rewards, 0.0), axis=0)  # [T, B]
+        finished = 0
+        for chunk in rollout.chunks():
+            b, first, stop = chunk
+            if episodes is not None:
+                episodes.append(self._callbacks.episode(env_id, rollout, chunk, running[b]))
+            running[b].length += stop - first
+            running[b].return_ += float(sums[stop - 1, b] - (sums[first - 1, b] if first else 0.0))
+            if done[stop - 1, b]:
+                self._episode_metrics.episode(env_id, running[b].return_, running[b].length)
+                running[b] = RunningEpisode()
+                finished += 1
+        self._episode_metrics.steps(env_id, rollout.steps, finished)
+        return finished
 
     def _lose_fragment(self, env_id: str, failure: EnvFailure | NonFiniteError) -> None:
         """Give up what was sampled of an environment in this round, where the configuration allows it."""
         if not self._tolerates(failure):
             raise failure
-        logger.warning("The fragment of %r is lost, and its copies are made anew: %s", env_id, failure)
-        for normalizer in self.normalizers:
-            normalizer.discard(env_id)
+        logger.warning("The fragment of %r is lost, and its copies are made again: %s", env_id, failure)
         self._episode_metrics.lost(env_id)
         self._last_failures[env_id] = failure
         self._recreate(env_id)

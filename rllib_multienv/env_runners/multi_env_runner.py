@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import ray
+import torch
 from ray.rllib.core import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_MODULE_TO_ENV_CONNECTOR,
@@ -24,17 +27,14 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from rllib_multienv.connectors import NormalizeObservations
-from rllib_multienv.env_runners.assignment import assign_environments, environment_cost
-from rllib_multienv.env_runners.episode_callbacks import EpisodeCallbacks
-from rllib_multienv.env_runners.episode_metrics import EpisodeMetrics
+from rllib_multienv.connectors import SharedStatistics
+from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.lockstep import Lockstep
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
-from rllib_multienv.env_runners.random_state import global_random_state_kept
-from rllib_multienv.env_runners.sample_requests import SampleReport
-from rllib_multienv.env_runners.sampling_failure import SamplingFailure
+from rllib_multienv.env_runners.sampling import SampleReport, SamplingFailure, assign_environments, environment_cost
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.process import use_assigned_cpus
+from rllib_multienv.rollout import Rollout
 
 #: Component of the runner's state: environments, running episodes and metric windows.
 COMPONENT_ENVIRONMENTS = "environments"
@@ -139,7 +139,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     def change_environments(self, config: Any) -> None:
         """Let the environments of the run be those of ``config``, which differs in nothing else.
 
-        Environments that stay are not touched: their episodes go on, their statistics and metrics remain.
+        Environments that stay are not touched: their episodes continue, their statistics and metrics remain.
         """
         self.config = config
         self._read_specs()
@@ -182,77 +182,82 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         force_reset: bool = False,
         **kwargs: Any,
     ) -> list[SingleAgentEpisode]:
-        """Sample from all owned environments and return episode chunks (``module_id`` is the env id).
+        """Sample from all owned environments as RLlib's episodes (``module_id`` is the env id).
 
         Args:
             num_timesteps: Steps over all copies of all environments, rounded up to whole time steps. Default: one
                 fragment of ``rollout_fragment_length`` time steps.
-            num_episodes: Instead, this many episodes of *each* environment, begun anew.
+            num_episodes: Instead, this many new episodes of *each* environment.
             explore: Whether to draw actions; default ``config.explore``.
             force_reset: Begin new episodes first.
             kwargs: Ignored, for compatibility.
         """
-        return [
-            chunk
-            for chunks in self.sample_by_environment(
-                num_timesteps=num_timesteps,
-                num_episodes=num_episodes,
-                explore=explore,
-                force_reset=force_reset,
-            ).values()
-            for chunk in chunks
-        ]
+        if num_timesteps is not None and num_episodes is not None:
+            raise ValueError("Give sample() num_timesteps or num_episodes, not both.")
+        episodes: list[SingleAgentEpisode] = []
+        self._sample(episodes, num_timesteps, num_episodes, explore, force_reset)
+        return episodes
 
-    def sample_by_environment(
+    def sample_rollouts(self) -> dict[str, Rollout]:
+        """Sample one fragment of every owned environment. An environment whose fragment was lost is missing."""
+        return self._sample([] if self._callbacks.want_episodes else None)
+
+    def _sample(
         self,
-        *,
+        episodes: list[SingleAgentEpisode] | None,
         num_timesteps: int | None = None,
         num_episodes: int | None = None,
         explore: bool | None = None,
         force_reset: bool = False,
-    ) -> dict[str, list[SingleAgentEpisode]]:
-        """As :meth:`sample`, with the chunks by environment. An environment whose fragment was lost is missing."""
-        if num_timesteps is not None and num_episodes is not None:
-            raise ValueError("Give sample() num_timesteps or num_episodes, not both.")
+    ) -> dict[str, Rollout]:
+        """Sample, append to ``episodes`` unless that is None, and return the last rollout of each environment."""
         if not self.environments:
             self.make_env()
         explore = self.config.explore if explore is None else explore
+        rollouts: dict[str, Rollout] = {}
+        finished = 0
         with self.metrics.log_time(SAMPLE_TIMER), global_random_state_kept(self.config.in_evaluation):
-            self._lockstep.begin_round()
-            if num_episodes is not None:
-                sampled, finished = self._lockstep.sample_episodes(num_episodes, explore)
-            else:
-                self._lockstep.reset_where_needed(force_reset)
-                length = self.config.get_rollout_fragment_length(self.worker_index)
-                if num_timesteps is not None:
-                    length = math.ceil(num_timesteps / sum(self._copies[env_id] for env_id in self.environments))
-                sampled, finished = self._lockstep.sample_steps(self.environments, length, explore)
-            self._episode_metrics.round(num_episodes if num_episodes is not None else finished)
-            self._callbacks.sample_end([chunk for chunks in sampled.values() for chunk in chunks])
+            for rollouts in self._rounds(num_timesteps, num_episodes, explore, force_reset):
+                for env_id, rollout in rollouts.items():
+                    finished += self._lockstep.end_of_rollout(env_id, rollout, episodes)
+            self._episode_metrics.round(finished if num_episodes is None else num_episodes)
+            self._callbacks.sample_end(episodes or [])
         for timer, seconds in self._lockstep.seconds.items():
             self.metrics.log_value(timer, seconds, reduce="mean")
             self._lockstep.seconds[timer] = 0.0
-        return sampled
+        return rollouts
+
+    def _rounds(
+        self, num_timesteps: int | None, num_episodes: int | None, explore: bool, force_reset: bool
+    ) -> Iterator[dict[str, Rollout]]:
+        if num_episodes is not None:
+            yield from self._lockstep.sample_episodes(num_episodes, explore)
+            return
+        self._lockstep.reset_where_needed(force_reset)
+        length = self.config.get_rollout_fragment_length(self.worker_index)
+        if num_timesteps is not None:
+            length = math.ceil(num_timesteps / sum(self._copies[env_id] for env_id in self.environments))
+        yield self._lockstep.sample_steps(length, explore)
 
     def sample_fragments(self, env_ids: Sequence[str]) -> tuple[Any, ...]:
         """Own ``env_ids`` and sample a fragment of each; called remotely, with one return value for each element.
 
         What environments, callbacks and connectors raise is returned, so that the driver can raise it; with
-        ``ignore_env_runner_failures`` it is raised here, and the driver goes on without this runner's fragments.
+        ``ignore_env_runner_failures`` it is raised here, and the driver continues without this runner's fragments.
 
         Returns:
-            A :class:`~rllib_multienv.env_runners.sample_requests.SampleReport` (or a ``SamplingFailure``), then the
-            chunks of each environment (None if they were lost).
+            A :class:`~rllib_multienv.env_runners.sampling.SampleReport` (or a ``SamplingFailure``), then the rollout of
+            each environment (None if it was lost).
         """
         try:
             self._own(env_ids)
-            sampled = self.sample_by_environment()
+            sampled = self.sample_rollouts()
         except Exception as error:
             if self.config.ignore_env_runner_failures:
                 raise
             return (SamplingFailure.of(error), *[None] * len(env_ids))
         report = SampleReport(
-            steps={env_id: sum(map(len, chunks)) for env_id, chunks in sampled.items()},
+            steps={env_id: rollout.steps for env_id, rollout in sampled.items()},
             metrics=self.get_metrics(),
             connectors=self.get_state([COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR]),
             node_id=ray.get_runtime_context().get_node_id(),
@@ -270,9 +275,9 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         return func(self, *args, **kwargs)
 
     @property
-    def normalizers(self) -> list[NormalizeObservations]:
-        """The pieces that normalise observations: one, or none where that is switched off."""
-        return self._lockstep.normalizers
+    def statistics(self) -> list[SharedStatistics]:
+        """The connector pieces that keep running statistics (of observations, of rewards), where they are on."""
+        return self._lockstep.statistics
 
     def get_metrics(self) -> Any:
         """Metrics since the last call."""
@@ -325,8 +330,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._episode_metrics.set_state(state[COMPONENT_ENVIRONMENTS]["windows"])
             if self.worker_index == 0 and self.config.num_env_runners > 0:
                 # What this runner saw when it was the only one is what all runners agree on now.
-                pieces: list[Any] = [*self.normalizers, *self._lockstep.reward_scales]
-                for piece in pieces:
+                for piece in self.statistics:
                     piece.set_state(piece.merge_states([piece.get_state()]))
             for env_id, saved in state[COMPONENT_ENVIRONMENTS]["copies"].items():
                 if env_id in self.environments:
@@ -348,3 +352,22 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             (COMPONENT_ENV_TO_MODULE_CONNECTOR, self._env_to_module),
             (COMPONENT_MODULE_TO_ENV_CONNECTOR, self._module_to_env),
         ]
+
+
+@contextmanager
+def global_random_state_kept(keep: bool = True) -> Iterator[None]:
+    """Leave the global generators of Python, NumPy and torch (CPU) as they were, whatever is drawn or seeded inside.
+
+    Args:
+        keep: If false, do nothing.
+    """
+    if not keep:
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,4 +1,4 @@
-"""One of the environments that a runner owns: its copies, and the episodes that they are in."""
+"""An environment that a runner owns: its copies, and the episodes that they are in."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rllib_multienv.env_runners.fragment import RunningEpisode
 from rllib_multienv.envs.errors import NonFiniteError, check_finite
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
+from rllib_multienv.rollout import RunningEpisode
 from rllib_multienv.spec import EnvSpec
 
 
@@ -66,7 +66,7 @@ class OwnedEnvironment:
         return step
 
     def get_state(self) -> dict[str, Any] | None:
-        """All that is needed to go on where the copies stand; None where the environment cannot be captured."""
+        """All that is needed to continue where the copies stand; None where the environment cannot be captured."""
         if self.obs is None:
             return None
         snapshot = self.copies.snapshot()
@@ -78,7 +78,7 @@ class OwnedEnvironment:
         return {"snapshot": snapshot, "episodes": episodes}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`get_state`.
+        """Continue from :meth:`get_state`.
 
         New episodes begin at the next sample instead with another number of copies, a backend that cannot be set to a
         state (a checkpoint may be restored on a machine on which "auto" means EnvPool), or a state that does not fit.

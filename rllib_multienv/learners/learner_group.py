@@ -1,4 +1,4 @@
-"""The group of learners: RLlib's, but a learner that fails or hangs ends the update with an error that names it."""
+"""The learner group: RLlib's, with timeouts, and errors that name the learner that failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
-from rllib_multienv.learners.training_data import MultiEnvTrainingData
+from rllib_multienv.learners.training_data import SharedTrainingData
 
 #: Where one learner fails, what it does to the others becomes known a little earlier or later.
 AFTERMATH_S = 5.0
@@ -22,14 +22,14 @@ class LearnerFailure(RuntimeError):
 class MultiEnvLearnerGroup(LearnerGroup):
     """RLlib's learner group, with a bound on how long an update may take.
 
-    RLlib waits for all learners without end, and where one dies it reports whichever error comes first in its list,
+    RLlib waits for all learners without a limit, and where one dies it reports whichever error comes first in its list,
     which may be that of another learner that lost its connection. Learners are not replaced one by one: the parameters
     of an update that some have made and some have not are worth nothing. The run fails, and Tune's ``FailureConfig``
-    goes on from the last checkpoint.
+    resumes from the last checkpoint.
     """
 
     def update(
-        self, *, training_data: MultiEnvTrainingData, timesteps: dict[str, Any] | None = None, **kwargs: Any
+        self, *, training_data: SharedTrainingData, timesteps: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[Any]:
         """Update all learners, and wait for them.
 
@@ -72,7 +72,7 @@ class MultiEnvLearnerGroup(LearnerGroup):
         return ray.get(references)
 
     def foreach_learner(self, func: Any, *, timeout_seconds: float | None = None, **kwargs: Any) -> Any:
-        """RLlib's, which would wait without end for a learner that hangs.
+        """RLlib's, with a limit on how long it waits for a learner.
 
         Raises:
             LearnerFailure: Not all learners answered in time.
@@ -98,6 +98,6 @@ class MultiEnvLearnerGroup(LearnerGroup):
                     pass
         what = "died" if isinstance(error, RayActorError) else "failed"
         raise LearnerFailure(
-            f"Learner {index} of {len(self)} {what} during an update, so the update was not finished. Go on from the "
+            f"Learner {index} of {len(self)} {what} during an update, so the update was not finished. Resume from the "
             f"last checkpoint (tune.FailureConfig does it by itself). {type(error).__name__}: {error}"
         ) from error

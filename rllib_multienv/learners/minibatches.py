@@ -1,10 +1,9 @@
-"""Cuts every environment's batch into the same number of minibatches, and takes a learner's part of each."""
+"""Minibatches and steps: equal counts for every environment; each learner keeps its share."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -24,26 +23,80 @@ class Minibatch:
         columns: ``{env_id: {column: [n_e, ...]}}``; environments of which this learner has no row are missing.
         weights: By env id, this learner's rows over the rows of all learners: the mean over its rows counts so much
             in the mean over the whole minibatch.
+        is_reported: Whether what is logged of it is reported: it is in the last pass over the data.
     """
 
     columns: dict[str, dict[str, Tensor]]
     weights: dict[str, float]
+    is_reported: bool = True
+
+
+class LossMeans:
+    """Means of scalars over the reported steps of an update, by environment and key; rows weigh alike."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str], Tensor] = {}
+        self._weights: dict[tuple[str, str], float] = {}
+
+    def add(self, env_id: str, key: str, value: Tensor, weight: float = 1.0) -> None:
+        """Count a scalar; its mean is on its device, so that no step waits for the GPU."""
+        place, value = (env_id, key), value.detach() * weight
+        self._sums[place] = self._sums[place] + value if place in self._sums else value
+        self._weights[place] = self._weights.get(place, 0.0) + weight
+
+    def __iter__(self) -> Iterator[tuple[str, str, Tensor]]:
+        """Environment, key and mean."""
+        for (env_id, key), total in self._sums.items():
+            yield env_id, key, total / self._weights[env_id, key]
+
+    def sum_and_weight(self, env_id: str, key: str) -> tuple[float, float]:
+        """Weighted sum and sum of weights; zeros where nothing was counted."""
+        place = env_id, key
+        return (float(self._sums[place]), self._weights[place]) if place in self._sums else (0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step, as losses and hooks see it.
+
+    Attributes:
+        minibatch: This learner's data.
+        update: Number of the update, from 1.
+        number: Number of the step in the update, from 0.
+        means: What is reported of the update.
+    """
+
+    minibatch: Minibatch
+    update: int = 1
+    number: int = 0
+    means: LossMeans = field(default_factory=LossMeans, repr=False)
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether what is logged of this step is reported."""
+        return self.minibatch.is_reported
+
+    def log(self, env_id: str, key: str, value: Tensor) -> None:
+        """Report a scalar of this step; the result has its mean over the last pass of the update."""
+        if self.is_reported:
+            self.means.add(env_id, key, value, self.minibatch.weights.get(env_id, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffle:
-    """Orders of rows that every learner computes alike.
+    """Row orders. They depend only on these fields and an environment's key, so all learners compute the same order.
 
-    They depend on nothing but what is written here, so learners that share an environment agree without a word, and the
-    minibatches of a run are the same for any number of learners.
+    Attributes:
+        seed: Of the run.
+        update: Number of the update.
     """
 
     seed: int
     update: int
 
-    def order(self, env_id: str, epoch: int, size: int) -> Tensor:
-        """A permutation of ``size`` rows."""
-        entropy = [self.seed, self.update, epoch, zlib.crc32(env_id.encode())]
+    def order(self, key: int, epoch: int, size: int) -> Tensor:
+        """A permutation of ``size`` rows of the environment with this ``key``."""
+        entropy = [self.seed, self.update, epoch, key]
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         return torch.randperm(size, generator=generator)
 
@@ -54,6 +107,7 @@ def minibatches(
     num_minibatches: int,
     num_epochs: int,
     shuffle: Shuffle,
+    keys: Mapping[str, int],
     shares: Mapping[str, Share] | None = None,
 ) -> Iterator[Minibatch]:
     """``num_epochs * num_minibatches`` minibatches, each with its part of every environment.
@@ -65,8 +119,9 @@ def minibatches(
         batch: ``{env_id: {column: [N_e, ...]}}``; N_e may differ between environments.
         num_minibatches: M; the sizes of an environment's minibatches differ by at most one row. An environment with
             fewer than M rows is missing from some.
-        num_epochs: Passes over the data, each shuffled anew.
+        num_epochs: Passes over the data, each in another order. The last one is reported.
         shuffle: The orders.
+        keys: Key of each environment for its orders.
         shares: This learner's part of each minibatch, by env id; all of it where not given.
     """
     shares = shares or {}
@@ -75,7 +130,7 @@ def minibatches(
         weights: list[dict[str, float]] = [{} for _ in range(num_minibatches)]
         for env_id, columns in batch.items():
             size = len(next(iter(columns.values())))
-            order = shuffle.order(env_id, epoch, size)
+            order = shuffle.order(keys[env_id], epoch, size)
             bounds = [size * m // num_minibatches for m in range(num_minibatches + 1)]
             share = shares.get(env_id, Share())
             rows = [order[share.rows(*pair)] for pair in pairwise(bounds)]
@@ -88,4 +143,4 @@ def minibatches(
                     parts[m][env_id] = {key: pieces[m] for key, pieces in gathered.items()}
                     weights[m][env_id] = length / (bounds[m + 1] - bounds[m])
         for columns_of_part, weights_of_part in zip(parts, weights, strict=True):
-            yield Minibatch(columns=columns_of_part, weights=weights_of_part)
+            yield Minibatch(columns=columns_of_part, weights=weights_of_part, is_reported=epoch == num_epochs - 1)

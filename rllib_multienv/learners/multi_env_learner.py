@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from ray.rllib.core import COMPONENT_RL_MODULE
@@ -26,40 +27,49 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
-from rllib_multienv.env_runners.episode_metrics import NUM_FRAGMENTS_LOST_LIFETIME
-from rllib_multienv.evaluation.progress import GRADIENT_COSINE
-from rllib_multienv.learners.gradient_cosines import cosines, environment_gradients
-from rllib_multienv.learners.gradients import all_reduce_sum, broadcast_from_first, clip_by_global_norm
-from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
-from rllib_multienv.learners.training_data import MultiEnvTrainingData
+from rllib_multienv.learners.combine import TaskGradients, make_combiner
+from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm, flat_gradient
+from rllib_multienv.learners.hooks import GradientCosines, LearnerHook
+from rllib_multienv.learners.minibatches import LossMeans, Step
+from rllib_multienv.learners.training_data import SharedTrainingData
+from rllib_multienv.metrics import GRADIENT_NORM, NUM_STEPS_SKIPPED_LIFETIME
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.nets import ActorCritic, frozen_parameters
+from rllib_multienv.offline.replay import GrowingReplay, Replay
 from rllib_multienv.process import keep_freed_memory, use_assigned_cpus
+from rllib_multienv.rollout import Rollout
+from rllib_multienv.spec import environment_keys
 
-logger = logging.getLogger("ray.rllib")
-
-GRADIENT_NORM = "gradient_norm"
-NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
-NUM_ENV_STEPS_LOST_LIFETIME = "num_env_steps_lost_lifetime"
-_COMPONENT_RANDOM = "random"
+_COMPONENT_PROGRESS = "progress"
+_COMPONENT_COMBINERS = "combiners"
+_COMPONENT_HOOKS = "hooks"
+_COMPONENT_REPLAYS = "replays"
 
 
 class MultiEnvLearner(TorchLearner):
     """Trains the shared module on several environments at once.
 
-    One optimiser holds every parameter once, in two groups with learning rates of their own (actor, critic). Each of
-    the ``num_epochs * num_minibatches`` steps of an update makes one packed forward, one loss per environment, their
-    weighted sum (Algorithm 1 of the paper), one backward, the sum of gradients over all learners, clipping by the
-    global norm, and one optimiser step. A step whose gradient is not finite is skipped and counted.
+    One optimiser holds every parameter once, in groups with a learning rate each (actor, critic). Each step of an
+    update makes one packed forward, one loss per environment, combines their gradients (by default their weighted sum,
+    Algorithm 1 of the paper, in one backward), sums over all learners, clips by the global norm, and takes one
+    optimiser step. A step whose gradient is not finite is skipped and counted.
 
     Several learners hold the same parameters bit for bit: they start from learner 0's, and every step applies the same
     reduced gradient. An environment that several learners share has its rows split over them, each loss weighted by its
     rows, so the gradient is that of one learner with everything, whatever their number.
 
-    Subclasses give the losses in ``compute_loss_for_module``.
+    An algorithm gives the loss in :meth:`compute_loss_for_module`, and where it needs them :meth:`parameter_groups`,
+    :meth:`make_hooks` and :meth:`after_step`.
 
     Attributes:
-        is_reported: Whether what is logged of the present step is reported: it is in the last pass over the data.
+        hooks: Diagnostics and what is adapted while training.
+        combiner: How the gradients of environments become one.
+        replays: Replay stores of this learner's environments, for algorithms that draw from such.
+        reduction: Sums over all learners.
+        parameters: All trained parameters, in the optimiser's order.
+        num_updates: Updates made (all steps on the data of one iteration), the present one included.
+        num_steps: Optimiser steps made in earlier updates.
+        shuffle_seed: Seed of the minibatches, the same on all learners.
     """
 
     config: Any
@@ -71,26 +81,32 @@ class MultiEnvLearner(TorchLearner):
             return
         use_assigned_cpus()
         keep_freed_memory()
-        self._num_updates = 0
-        self.is_reported = True
-        self._loss_sums: dict[tuple[str, str], Tensor] = {}
-        self._loss_counts: dict[tuple[str, str], float] = {}
-        self._row_weights: dict[str, float] = {}
-        self._cosines_wanted, self._next_cosines = False, 0
-        self._group: Any = None
+        self.num_updates = self.num_steps = 0
+        self.reduction = Reduction()
+        self.hooks = self.make_hooks()
+        self.replays: dict[str, Replay] = {}
+        self.combiner = copy.deepcopy(make_combiner(self.config.gradient_combiner))
         super().build()
+        self._combiners = {ALL_MODULES: self.combiner}
+        if self._looks_at_gradients:
+            self._combiners = {name: copy.deepcopy(self.combiner) for name in self._groups}
         seed = torch.tensor([secrets.randbits(31) if self.config.seed is None else self.config.seed])
         if self.distributed:
-            # A group of our own, because the timeout of RLlib's cannot be set.
-            self._group = dist.new_group(timeout=timedelta(seconds=self.config.learner_timeout_s))
+            # Another group than RLlib's, whose timeout cannot be set.
+            self.reduction = Reduction(True, dist.new_group(timeout=timedelta(seconds=self.config.learner_timeout_s)))
             seed = seed.to(self._device)
-            broadcast_from_first([*self.network.state_dict().values(), seed], self._group)
-        self._shuffle_seed = int(seed)
+            self.reduction.broadcast_first([*self.module.shared.state_dict().values(), seed])
+        self.shuffle_seed = int(seed)
 
     @property
-    def _is_first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this learner reports what all learners have in common."""
         return not self.distributed or dist.get_rank() == 0
+
+    @property
+    def device(self) -> Any:
+        """Where the parameters are."""
+        return self._device
 
     @property
     def module(self) -> MultiEnvModule:
@@ -102,32 +118,96 @@ class MultiEnvLearner(TorchLearner):
         """The network of all environments."""
         return self.module.shared.network
 
+    @property
+    def env_ids(self) -> tuple[str, ...]:
+        """All environments of the run, in the order that all learners use."""
+        return tuple(self.config.space_specs)
+
+    @property
+    def env_keys(self) -> dict[str, int]:
+        """Key of each environment for the order of its rows; it does not depend on the environment's id."""
+        return environment_keys(self.config.space_specs.values())
+
+    @property
+    def _looks_at_gradients(self) -> bool:
+        """Whether the combiner looks at the gradient of each environment."""
+        return bool(self.combiner.needs & {"gram", "gradients"})
+
+    # What an algorithm gives
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor], step: Step
+    ) -> Tensor:
+        """The loss of one environment's minibatch, a scalar.
+
+        Args:
+            module_id: The environment's id.
+            config: The configuration with that environment's overrides.
+            batch: Columns [n, ...] of the minibatch.
+            fwd_out: What the module's ``forward_train`` gave for it.
+            step: The step; ``step.log(module_id, key, scalar)`` reports a value.
+        """
+        raise NotImplementedError
+
+    def compute_losses(self, *, fwd_out: dict[str, Any], step: Step) -> dict[str, Tensor]:
+        """The loss of each environment in a step; called by all learners together."""
+        return {
+            env_id: self.compute_loss_for_module(
+                module_id=env_id,
+                config=self.config.get_config_for_module(env_id),
+                batch=columns,
+                fwd_out=fwd_out[env_id],
+                step=step,
+            )
+            for env_id, columns in step.minibatch.columns.items()
+        }
+
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Name, parameters and learning rate (a number or a schedule) of each group of the optimiser."""
         rates = self.config.learning_rates()
         yield "actor", self.network.actor_parameters(), rates["actor"]
         yield "critic", self.network.critic_parameters(), rates["critic"]
 
+    def make_hooks(self) -> list[LearnerHook]:
+        """The hooks of this learner; of several of one class only the last is saved."""
+        interval = self.config.gradient_cosine_interval
+        return [] if interval is None else [GradientCosines(interval)]
+
+    def after_step(self) -> None:
+        """Called after each optimiser step, also one that was skipped."""
+
+    def schedule_time(self, timesteps: dict[str, Any]) -> int:
+        """Where the learning rates are on their schedules: environment steps of all environments."""
+        return timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+
+    # Module and optimiser
+
     def configure_optimizers(self) -> None:
         """Register one optimiser for the shared parameters, without those that are frozen."""
         frozen = frozen_parameters(self.network, self.config.frozen_parts)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name not in frozen)
-        groups, parameters, self._lr_schedules = [], [], {}
+        self._groups: dict[str, list[nn.Parameter]] = {}
+        groups, self._lr_schedules = [], {}
         for name, candidates, lr in self.parameter_groups():
             trained = [p for p in candidates if p.requires_grad]
             if not trained:
                 continue
             schedule = Scheduler(fixed_value_or_schedule=lr, framework="torch", device=self._device)
             self._lr_schedules[name] = schedule
-            parameters.append(trained)
+            self._groups[name] = trained
             groups.append({"params": trained, "lr": float(schedule.get_current_value()), "name": name})
         optimizer = torch.optim.Adam(groups, eps=self.config.adam_epsilon, fused=True)
         self.register_optimizer(
             module_id=SHARED_MODULE,
             optimizer=optimizer,
-            params=[p for trained in parameters for p in trained],
+            params=self.parameters,
         )
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All trained parameters, group by group."""
+        return [parameter for group in self._groups.values() for parameter in group]
 
     def change_environments(self, config: Any) -> None:
         """Let the environments of the run be those of ``config``, which differs in nothing else.
@@ -141,15 +221,14 @@ class MultiEnvLearner(TorchLearner):
         self.module.change_environments(config.space_specs)
         self.network.to(self._device)
         if set(self.network.parameters()) != before:
-            if self.distributed:
-                broadcast_from_first(list(self.network.state_dict().values()), self._group)
+            self.reduction.broadcast_first(list(self.network.state_dict().values()))
             self._renew_optimizer()
         connector = config.build_learner_connector(device=self._device)
         connector.set_state(self._learner_connector.get_state())
         self._learner_connector = connector
 
     def _renew_optimizer(self) -> None:
-        """Make the optimiser anew for other parameters, keeping the moments of those that it had."""
+        """Build another optimiser for other parameters, keeping the moments of those that it had."""
         (old,) = self._optimizer_parameters
         rates = {group["name"]: group["lr"] for group in old.param_groups}
         schedules = self._lr_schedules
@@ -170,7 +249,7 @@ class MultiEnvLearner(TorchLearner):
     def update(
         self,
         *,
-        training_data: Any,
+        training_data: SharedTrainingData,
         timesteps: dict[str, Any] | None = None,
         _no_metrics_reduce: bool = False,
         **kwargs: Any,
@@ -181,7 +260,7 @@ class MultiEnvLearner(TorchLearner):
             training_data: This learner's part of the data.
             timesteps: Counters for schedules; see :meth:`schedule_time`.
             _no_metrics_reduce: RLlib's: leave metrics in the logger.
-            kwargs: Passed to :meth:`passes`.
+            kwargs: Passed to ``training_data.steps``.
 
         Returns:
             The reduced metrics.
@@ -190,113 +269,61 @@ class MultiEnvLearner(TorchLearner):
         timesteps = timesteps or {}
         self.before_gradient_based_update(timesteps=timesteps)
         self._weights_seq_no += 1
-        interval = self.config.gradient_cosine_interval
-        if interval is not None and self._num_updates >= self._next_cosines:
-            self._cosines_wanted = True
-            self._next_cosines = (self._num_updates // interval + 1) * interval
-        rows: dict[str, int] = {}
-        self._loss_sums.clear()
-        self._loss_counts.clear()
-        for is_last, steps in self.passes(training_data, **kwargs):
-            self.is_reported = is_last  # each step of experience counts once
-            for minibatch in steps:
-                self._step(minibatch)
-                for env_id, columns in minibatch.columns.items() if is_last else ():
-                    rows[env_id] = rows.get(env_id, 0) + len(next(iter(columns.values())))
-        self._report(rows)
+        self.num_updates += 1
+        means, rows, number = LossMeans(), Counter[str](), 0
+        for number, minibatch in enumerate(training_data.steps(self, **kwargs), start=1):
+            self.take(Step(minibatch=minibatch, update=self.num_updates, number=number - 1, means=means))
+            if minibatch.is_reported:  # each step of experience counts once
+                rows.update({env_id: len(next(iter(c.values()))) for env_id, c in minibatch.columns.items()})
+        self.num_steps += number
+        for hook in self.hooks:
+            hook.after_update(self, means)
+        self._report(means, rows)
         self.after_gradient_based_update(timesteps=timesteps)
         return None if _no_metrics_reduce else self.metrics.reduce()
 
-    def passes(
-        self, training_data: MultiEnvTrainingData, *, num_epochs: int = 1, num_minibatches: int = 1, **kwargs: Any
-    ) -> Iterator[tuple[bool, Iterator[Minibatch]]]:
-        """For each of ``num_epochs`` passes over the data whether it is the last, and its ``num_minibatches``.
-
-        All learners make the same number of steps, whatever they were given.
-
-        Args:
-            training_data: Fragments of this learner's environments.
-            num_epochs: Passes over the data.
-            num_minibatches: Minibatches per pass.
-            kwargs: Ignored, for compatibility.
-        """
-        self._fetch(training_data)
-        self._num_updates += 1
+    def batch_of(self, rollouts: Mapping[str, Sequence[Rollout]]) -> dict[str, dict[str, Tensor]]:
+        """What the learner connectors make of rollouts: ``{env_id: {column: [N_e, ...]}}``."""
         batch = self._learner_connector(
-            rl_module=self.module,
-            batch={},
-            episodes=training_data.episode_chunks(),
-            shared_data={},
-            metrics=self.metrics,
+            rl_module=self.module, batch={}, rollouts=rollouts, shared_data={}, metrics=self.metrics
         )
-        batch = {env_id: columns for env_id, columns in batch.items() if self.should_module_be_updated(env_id)}
-        self.before_steps(batch)
-        steps = minibatches(
-            batch,
-            num_minibatches=num_minibatches,
-            num_epochs=num_epochs,
-            shuffle=Shuffle(seed=self._shuffle_seed, update=self._num_updates),
-            shares=training_data.shares,
-        )
-        for epoch in range(num_epochs):
-            yield epoch == num_epochs - 1, islice(steps, num_minibatches)
+        return {env_id: columns for env_id, columns in batch.items() if self.should_module_be_updated(env_id)}
 
-    def _fetch(self, training_data: MultiEnvTrainingData) -> None:
-        """Fetch the fragments; what one learner cannot have, none uses, for they may share an environment."""
-        training_data.solve_refs()
-        lost = training_data.lost
-        if self.distributed:
-            flags = torch.zeros(max(1, training_data.num_fragments), dtype=torch.int32, device=self._device)
-            flags[list(lost)] = 1
-            dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._group)
-            lost = frozenset(flags.nonzero().flatten().tolist())
-        for env_id, steps in training_data.drop(lost).items():
-            logger.warning("Fragments of %r with %d steps are lost: the node that held them is gone.", env_id, steps)
-            if training_data.share(env_id).start == 0.0:  # of several learners one counts
-                self.metrics.log_value((env_id, NUM_FRAGMENTS_LOST_LIFETIME), 1, reduce="lifetime_sum")
-                self.metrics.log_value((env_id, NUM_ENV_STEPS_LOST_LIFETIME), steps, reduce="lifetime_sum")
+    def take(self, step: Step) -> None:
+        """One optimiser step, together with all other learners; none if the gradient is not finite."""
+        gradients = self.gradients(step)
+        norm = clip_by_global_norm(gradients, self.config.grad_clip)
+        step.log(ALL_MODULES, GRADIENT_NORM, norm)
+        if bool(torch.isfinite(norm)):  # the same on all learners: they have the same sum
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            for optimizer in self._optimizer_parameters:
+                optimizer.step()
+        elif self.is_first:
+            self.metrics.log_value((ALL_MODULES, NUM_STEPS_SKIPPED_LIFETIME), 1, reduce="lifetime_sum")
+        self.after_step()
 
-    def _step(self, minibatch: Minibatch) -> None:
-        """One optimiser step on this learner's part of a minibatch."""
-        self._row_weights = minibatch.weights
-        _, losses, _ = self._update(minibatch.columns)
-        for env_id, loss in losses.items():
-            self.log_loss(env_id, self.TOTAL_LOSS_KEY, loss)
+    def gradients(self, step: Step) -> list[Tensor]:
+        """The combined gradient of a step over all learners, for each of :attr:`parameters`; not clipped.
 
-    def before_steps(self, batch: dict[str, dict[str, Tensor]]) -> None:
-        """Called with the whole batch before the first step; for metrics of the data as it came."""
-
-    def log_loss(self, env_id: str, key: str, value: Tensor) -> None:
-        """Remember a scalar of this step; reported as its mean over the last pass of the update."""
-        if not self.is_reported:
-            return
-        place, weight = (env_id, key), self._row_weights.get(env_id, 1.0)
-        value = value.detach() if weight == 1.0 else value.detach() * weight
-        self._loss_sums[place] = self._loss_sums[place] + value if place in self._loss_sums else value
-        self._loss_counts[place] = self._loss_counts.get(place, 0.0) + weight
-
-    def mean_over_learners(self, key: str) -> dict[str, float]:
-        """The mean of what :meth:`log_loss` was given in this update, over the rows of all learners, by environment.
-
-        All learners call this together. Environments that none of them has trained on are left out.
+        A loss is the mean over this learner's rows of a minibatch; it counts as much as these are of all rows, so that
+        the sum over learners is the mean over the whole minibatch.
         """
-        env_ids = [*self.config.space_specs]
-        sums = torch.zeros(len(env_ids), 2, dtype=torch.float64, device=self._device)
-        for row, env_id in enumerate(env_ids):
-            if (env_id, key) in self._loss_sums:
-                sums[row, 0], sums[row, 1] = self._loss_sums[env_id, key], self._loss_counts[env_id, key]
-        if self.distributed:
-            all_reduce_sum([sums], self._group)
-        return {env_id: total / count for env_id, (total, count) in zip(env_ids, sums.tolist(), strict=True) if count}
-
-    def _uncompiled_update(self, batch: dict[str, Any], **kwargs: Any) -> tuple[Any, Any, Any]:
-        forward = self._forward(batch) if batch else {}
-        losses = self.compute_losses(fwd_out=forward, batch=batch)
-        if self._cosines_wanted:
-            self._log_gradient_cosines(losses)
-        gradients = self.postprocess_gradients(self.compute_gradients(losses))
-        self.apply_gradients(gradients)
-        return forward, losses, {}
+        columns = step.minibatch.columns
+        if (
+            self._looks_at_gradients
+        ):  # a graph for each environment: a backward through the packed one costs that of all
+            forward = {key: out for env_id in columns for key, out in self._forward({env_id: columns[env_id]}).items()}
+        else:
+            forward = self._forward(columns) if columns else {}
+        losses = {}
+        for env_id, loss in self.compute_losses(fwd_out=forward, step=step).items():
+            step.log(env_id, self.TOTAL_LOSS_KEY, loss)
+            weight = self.config.env_loss_weights.get(env_id, 1.0) * step.minibatch.weights.get(env_id, 1.0)
+            losses[env_id] = loss if weight == 1.0 else loss * weight
+        for hook in self.hooks:
+            hook.before_backward(self, step, losses)
+        return self._combined_one_by_one(step, losses) if self._looks_at_gradients else self._combined(step, losses)
 
     def _forward(self, batch: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
         """One packed forward, in the configured precision; what comes out is in float32."""
@@ -307,66 +334,65 @@ class MultiEnvLearner(TorchLearner):
             forward = self.module.forward_train(batch)
         return {env_id: {key: t.float() for key, t in columns.items()} for env_id, columns in forward.items()}
 
-    def _log_gradient_cosines(self, losses: dict[str, Tensor]) -> None:
-        """Log how much the environments' gradients agree in this step; the next step of the update does not ask."""
-        self._cosines_wanted = False
-        env_ids = [*self.config.space_specs]
-        gradients = environment_gradients(
-            {env_id: loss * self._row_weights.get(env_id, 1.0) for env_id, loss in losses.items()},
-            env_ids,
-            list(self._params.values()),
-            self.reduce_gradients if self.distributed else lambda gradients: None,
-        )
-        if self._is_first:
-            for env_a, env_b, cosine in cosines(gradients, env_ids):
-                self.metrics.log_value((env_a, GRADIENT_COSINE, env_b), cosine, reduce="mean")
-
-    def combine_losses(self, losses: dict[str, Tensor]) -> Tensor | None:
-        """Total loss over environments: the sum of Algorithm 1, weighted by ``env_loss_weights``.
-
-        A loss is the mean over this learner's rows of a minibatch; it counts as much as these are of all rows, so that
-        the sum over learners is the mean over the whole minibatch.
-        """
-        total = None
-        for env_id, loss in losses.items():
-            weight = self.config.env_loss_weights.get(env_id, 1.0) * self._row_weights.get(env_id, 1.0)
-            term = loss if weight == 1.0 else loss * weight
-            total = term if total is None else total + term
-        return total
-
-    def compute_gradients(self, loss_per_module: dict[str, Tensor], **kwargs: Any) -> dict[Any, Tensor]:
-        """Gradients of the combined loss for every trained parameter; zeros where it does not reach."""
-        for optimizer in self._optimizer_parameters:
-            optimizer.zero_grad(set_to_none=True)
-        total = self.combine_losses(loss_per_module)
-        if total is not None:
+    def _combined(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
+        tasks = self._tasks(step, losses)
+        weights = self.combiner.combine(tasks).tolist()
+        parameters = self.parameters
+        for parameter in parameters:
+            parameter.grad = None
+        terms = [
+            losses[e] if w == 1.0 else losses[e] * w for e, w in zip(tasks.env_ids, weights, strict=True) if e in losses
+        ]
+        if terms:
+            total = terms[0]
+            for term in terms[1:]:
+                total = total + term
             total.backward()
-        return {ref: torch.zeros_like(p) if p.grad is None else p.grad for ref, p in self._params.items()}
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        self.reduction.sum(gradients)
+        return gradients
 
-    def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
-        """Sum over all learners, then clip by the global norm of that sum."""
-        gradients = list(gradients_dict.values())
-        if self.distributed:
-            self.reduce_gradients(gradients)
-        norm = clip_by_global_norm(gradients, self.config.grad_clip)
-        self.log_loss(ALL_MODULES, GRADIENT_NORM, norm)
-        self._gradient_is_finite = bool(torch.isfinite(norm))
-        return gradients_dict
+    def _combined_one_by_one(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        """The combined gradient of methods that look at the gradient of each environment."""
+        needs = self.combiner.needs
+        has_rows = torch.tensor([env_id in losses for env_id in self.env_ids], device=self._device)  # [E]
+        own = [flat_gradient(losses[env_id], self.parameters) for env_id in self.env_ids if env_id in losses]
+        numbers = [p.numel() for p in self.parameters]
+        rows = torch.stack(own) if own else torch.zeros(0, sum(numbers), device=self._device)  # [E_own, P]
+        parts, sizes = [], [sum(p.numel() for p in group) for group in self._groups.values()]
+        for name, columns in zip(self._groups, rows.split(sizes, 1), strict=True):
+            every = None
+            if "gradients" in needs:
+                every = columns.new_zeros(len(self.env_ids), columns.shape[1])  # [E, P]
+                every[has_rows] = columns
+                self.reduction.sum([every])
+            gram = self.reduction.gram(columns, has_rows).cpu() if "gram" in needs else None
+            tasks = self._tasks(step, losses, gram=gram, gradients=every)
+            result = self._combiners[name].combine(tasks).to(columns)
+            # Without all gradients at hand, the sum over learners is still to come.
+            parts.append(result if every is not None else result[has_rows] @ columns)  # [P]
+        flat = torch.cat(parts)
+        if "gradients" not in needs:
+            self.reduction.sum([flat])
+        return [part.view_as(p) for p, part in zip(self.parameters, flat.split(numbers), strict=True)]
 
-    def reduce_gradients(self, gradients: list[Tensor]) -> None:
-        """Replace each gradient by its sum over all learners; called where there are several."""
-        all_reduce_sum(gradients, self._group)
-
-    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
-        """One optimiser step; none if the gradient is not finite (on any learner: they all have the same sum)."""
-        if not self._gradient_is_finite:
-            if self._is_first:
-                self.metrics.log_value((ALL_MODULES, NUM_STEPS_SKIPPED_LIFETIME), 1, reduce="lifetime_sum")
-            return
-        for ref, gradient in gradients_dict.items():
-            self._params[ref].grad = gradient
-        for optimizer in self._optimizer_parameters:
-            optimizer.step()
+    def _tasks(
+        self, step: Step, losses: Mapping[str, Tensor], *, gram: Tensor | None = None, gradients: Tensor | None = None
+    ) -> TaskGradients:
+        values = None
+        if "losses" in self.combiner.needs:
+            zero = torch.zeros((), device=self._device)
+            values = torch.stack([losses.get(env_id, zero).detach() for env_id in self.env_ids])  # [E]
+            self.reduction.sum([values])
+        entropy = np.random.SeedSequence([self.shuffle_seed, step.update, step.number]).generate_state(1)[0]
+        return TaskGradients(
+            env_ids=self.env_ids,
+            losses=values,
+            gram=gram,
+            gradients=gradients,
+            generator=torch.Generator().manual_seed(int(entropy)),
+        )
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move the learning rates along their schedules."""
@@ -377,14 +403,20 @@ class MultiEnvLearner(TorchLearner):
                 group["lr"] = float(self._lr_schedules[group["name"]].update(timestep=now))
                 self.metrics.log_value((SHARED_MODULE, f"{group['name']}_lr"), group["lr"], window=1)
 
-    def schedule_time(self, timesteps: dict[str, Any]) -> int:
-        """Where the learning rates are on their schedules: environment steps of all environments."""
-        return timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+    def mean_over_learners(self, means: LossMeans, key: str) -> dict[str, float]:
+        """The mean of what was logged in this update, over the rows of all learners, by environment.
 
-    def _report(self, rows: dict[str, int]) -> None:
-        """Log losses, and the steps of each environment that this learner trained on."""
-        for (env_id, key), total in self._loss_sums.items():
-            self.metrics.log_value((env_id, key), total / self._loss_counts[env_id, key], window=1)
+        All learners call this together. Environments that none of them has trained on are left out.
+        """
+        sums = torch.tensor([means.sum_and_weight(env_id, key) for env_id in self.env_ids], dtype=torch.float64)
+        sums = sums.to(self._device)  # [E, 2]
+        self.reduction.sum([sums])
+        return {e: total / weight for e, (total, weight) in zip(self.env_ids, sums.tolist(), strict=True) if weight}
+
+    def _report(self, means: LossMeans, rows: Mapping[str, int]) -> None:
+        """Log means, and the steps of each environment that this learner trained on."""
+        for env_id, key, mean in means:
+            self.metrics.log_value((env_id, key), mean, window=1)
         log = self.metrics.log_value
         for env_id, steps in rows.items():
             log((env_id, NUM_MODULE_STEPS_TRAINED), steps, reduce="sum")
@@ -407,14 +439,24 @@ class MultiEnvLearner(TorchLearner):
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """RLlib's state and that of the random generators (shuffles, dropout)."""
+        """RLlib's state, counters, random generators (shuffles, dropout), combiners, hooks, growing replays."""
         state = super().get_state(components, not_components=not_components, **kwargs)
-        if self._check_component(_COMPONENT_RANDOM, components, not_components):
-            state[_COMPONENT_RANDOM] = {
-                "shuffle_seed": self._shuffle_seed,
-                "updates": self._num_updates,
+        parts = {
+            _COMPONENT_PROGRESS: lambda: {
+                "shuffle_seed": self.shuffle_seed,
+                "updates": self.num_updates,
+                "steps": self.num_steps,
                 "torch": torch.get_rng_state().numpy(),
-            }
+            },
+            _COMPONENT_COMBINERS: lambda: {name: combiner.get_state() for name, combiner in self._combiners.items()},
+            _COMPONENT_HOOKS: lambda: {type(hook).__name__: hook.get_state() for hook in self.hooks},
+            _COMPONENT_REPLAYS: lambda: {
+                env_id: store.get_state() for env_id, store in self.replays.items() if isinstance(store, GrowingReplay)
+            },
+        }
+        for name, get in parts.items():
+            if self._check_component(name, components, not_components):
+                state[name] = get()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -422,9 +464,16 @@ class MultiEnvLearner(TorchLearner):
         if COMPONENT_RL_MODULE in state:
             self._weights_seq_no = -1  # RLlib would keep its own weights if they are of a later update
         Learner.set_state(self, state)
-        if _COMPONENT_RANDOM in state:
-            self._shuffle_seed = state[_COMPONENT_RANDOM]["shuffle_seed"]
-            self._num_updates = state[_COMPONENT_RANDOM]["updates"]
-            interval = self.config.gradient_cosine_interval or 1
-            self._next_cosines = -(-self._num_updates // interval) * interval
-            torch.set_rng_state(torch.from_numpy(state[_COMPONENT_RANDOM]["torch"].copy()))
+        if progress := state.get(_COMPONENT_PROGRESS):
+            self.shuffle_seed = progress["shuffle_seed"]
+            self.num_updates, self.num_steps = progress["updates"], progress["steps"]
+            torch.set_rng_state(torch.from_numpy(progress["torch"].copy()))
+        for name, saved in state.get(_COMPONENT_COMBINERS, {}).items():
+            if name in self._combiners:
+                self._combiners[name].set_state(saved)
+        for env_id, saved in state.get(_COMPONENT_REPLAYS, {}).items():
+            store = self.replays[env_id] = GrowingReplay(saved["capacity"])
+            store.set_state(saved)
+        for hook in self.hooks:
+            if (saved := state.get(_COMPONENT_HOOKS, {}).get(type(hook).__name__)) is not None:
+                hook.set_state(saved)

@@ -1,16 +1,67 @@
-"""What the driver hands to the learners: references to fragments, and who trains on which part of them."""
+"""Training data: references to what learners train on, and each learner's share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
+import numpy as np
 import ray
+import torch
 from ray.exceptions import ObjectLostError
 from ray.rllib.core.learner.training_data import TrainingData
 
+from rllib_multienv.learners.minibatches import Minibatch, Shuffle, minibatches
 from rllib_multienv.learners.shares import Share, Shares, share_environments
+from rllib_multienv.metrics import NUM_ENV_STEPS_LOST_LIFETIME, NUM_FRAGMENTS_LOST_LIFETIME
+from rllib_multienv.offline.replay import Replay, draw_generator
+from rllib_multienv.rollout import Rollout
+
+logger = logging.getLogger("ray.rllib")
+
+#: Rows of one store that are drawn at a time, at most: they stay in the processor's cache, and a gather of many rows
+#: costs hardly more than one of few.
+_BLOCK_ROWS = 8192
+
+
+@dataclass
+class SharedTrainingData(TrainingData):
+    """What the driver hands to learners, by environment.
+
+    Learners that share an environment get the same data of it and compute the same minibatches; each takes its own
+    rows of them. So the gradient does not depend on the number of learners.
+
+    Attributes:
+        costs: What each environment costs a learner, to balance them.
+        shares: The part of each environment that this learner trains on; all of each where not given.
+    """
+
+    costs: Mapping[str, float] = field(default_factory=dict)
+    shares: Shares = field(default_factory=dict)
+
+    def validate(self) -> None:
+        """There is nothing that could be wrong: an environment without data is not trained on this time."""
+
+    def shard(
+        self, num_shards: int, len_lookback_buffer: int | None = None, **kwargs: Any
+    ) -> list[tuple[TrainingData, dict[str, Any]]]:
+        """For each learner the data of the environments that it has a share in."""
+        return [(self.part(shares), {}) for shares in share_environments(self.costs, num_shards)]
+
+    @abstractmethod
+    def part(self, shares: Shares) -> SharedTrainingData:
+        """This, with the data of these environments alone."""
+
+    @abstractmethod
+    def steps(self, learner: Any, **kwargs: Any) -> Iterator[Minibatch]:
+        """The minibatches of one update; the same number on all learners, whatever data they have."""
+
+    def share(self, env_id: str) -> Share:
+        """The part of ``env_id`` that this learner trains on."""
+        return self.shares.get(env_id, Share())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,105 +69,149 @@ class SampledFragment:
     """What one runner sampled of one environment in one round.
 
     Attributes:
-        chunks: A list of episode chunks, or the object-store reference of one.
+        rollout: A :class:`~rllib_multienv.rollout.Rollout`, or its object-store reference.
         steps: Steps of experience in it.
         number: Its place among all fragments of the update.
     """
 
-    chunks: Any
+    rollout: Any
     steps: int
     number: int
 
 
 @dataclass
-class MultiEnvTrainingData(TrainingData):
-    """Fragments of each environment; the driver sees references only.
+class RolloutData(SharedTrainingData):
+    """Fragments of each environment, for on-policy learning; the driver sees references only.
 
     Attributes:
         fragments: ``{env_id: [fragment, ...]}``, one fragment for each runner that owns the environment.
-        costs: What each environment costs a learner, to balance them.
-        shares: The part of each environment that this learner trains on; all of each where not given.
         num_fragments: Fragments of the whole update, over all learners.
-        lost: After :meth:`solve_refs`, the numbers of the fragments that could not be fetched.
     """
 
     fragments: Mapping[str, Sequence[SampledFragment]] = field(default_factory=dict)
-    costs: Mapping[str, float] = field(default_factory=dict)
-    shares: Shares = field(default_factory=dict)
     num_fragments: int = 0
-    lost: frozenset[int] = frozenset()
 
     @classmethod
     def of(
-        cls, sampled: Mapping[str, Sequence[tuple[Any, int]]], costs: Mapping[str, float] | None = None
-    ) -> MultiEnvTrainingData:
-        """From ``{env_id: [(chunks or reference, steps), ...]}``, numbering the fragments."""
+        cls,
+        sampled: Mapping[str, Sequence[tuple[Any, int]]],
+        costs: Mapping[str, float] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """From ``{env_id: [(rollout or reference, steps), ...]}``, numbering the fragments; ``fields`` are others."""
         fragments: dict[str, list[SampledFragment]] = {}
         number = 0
         for env_id, found in sampled.items():
             fragments[env_id] = []
-            for chunks, steps in found:
-                fragments[env_id].append(SampledFragment(chunks=chunks, steps=steps, number=number))
+            for rollout, steps in found:
+                fragments[env_id].append(SampledFragment(rollout=rollout, steps=steps, number=number))
                 number += 1
-        return cls(fragments=fragments, costs=dict(costs or {}), num_fragments=number)
+        return cls(fragments=fragments, costs=dict(costs or {}), num_fragments=number, **fields)
 
-    def validate(self) -> None:
-        """There is nothing that could be wrong: an environment without fragments is not trained on this time."""
+    def part(self, shares: Shares) -> RolloutData:
+        """The fragments of these environments."""
+        own = {env_id: self.fragments[env_id] for env_id in shares if env_id in self.fragments}
+        return replace(self, fragments=own, shares=shares)
 
-    def shard(
-        self, num_shards: int, len_lookback_buffer: int | None = None, **kwargs: Any
-    ) -> list[tuple[TrainingData, dict[str, Any]]]:
-        """Give every learner the fragments of the environments that it has a share in.
+    def steps(
+        self, learner: Any, *, num_epochs: int = 1, num_minibatches: int = 1, **kwargs: Any
+    ) -> Iterator[Minibatch]:
+        """``num_epochs`` passes over the rollouts in ``num_minibatches`` minibatches each."""
+        batch = learner.batch_of(self.fetch(learner))
+        for hook in learner.hooks:
+            hook.before_steps(learner, batch)
+        return minibatches(
+            batch,
+            num_minibatches=num_minibatches,
+            num_epochs=num_epochs,
+            shuffle=Shuffle(seed=learner.shuffle_seed, update=learner.num_updates),
+            keys=learner.env_keys,
+            shares=self.shares,
+        )
 
-        Learners that share an environment get the same fragments, compute the same advantages of all of them, and then
-        each trains on its own rows of every minibatch: so the gradient does not depend on the number of learners.
+    def fetch(self, learner: Any) -> dict[str, list[Rollout]]:
+        """The rollouts. What one learner cannot fetch, none uses, for they may share an environment.
+
+        A rollout is lost where the node that held it is gone; it is logged and counted.
         """
-        return [
-            (
-                MultiEnvTrainingData(
-                    fragments={env_id: self.fragments[env_id] for env_id in shares if env_id in self.fragments},
-                    shares=shares,
-                    num_fragments=self.num_fragments,
-                ),
-                {},
-            )
-            for shares in share_environments(self.costs, num_shards)
-        ]
-
-    def share(self, env_id: str) -> Share:
-        """The part of ``env_id`` that this learner trains on."""
-        return self.shares.get(env_id, Share())
-
-    def solve_refs(self) -> None:
-        """Fetch the chunks behind the references; those on a node that is gone are noted as lost."""
-        found: dict[str, list[SampledFragment]] = {}
-        lost = set()
+        found: dict[str, list[tuple[SampledFragment, Any]]] = {}
+        lost = torch.zeros(max(1, self.num_fragments), dtype=torch.int32, device=learner.device)
         for env_id, fragments in self.fragments.items():
             found[env_id] = []
             for fragment in fragments:
-                chunks = fragment.chunks
-                if isinstance(chunks, ray.ObjectRef):
+                rollout = fragment.rollout
+                if isinstance(rollout, ray.ObjectRef):
                     try:
-                        chunks = ray.get(chunks)
+                        rollout = ray.get(rollout)
                     except ObjectLostError:
-                        lost.add(fragment.number)
-                        chunks = []
-                found[env_id].append(SampledFragment(chunks=chunks, steps=fragment.steps, number=fragment.number))
-        self.fragments = found
-        self.lost = frozenset(lost)
-
-    def drop(self, lost: frozenset[int]) -> dict[str, int]:
-        """Leave out the fragments with these numbers; returns the steps that are lost with them, by environment."""
-        dropped = {
-            env_id: sum(fragment.steps for fragment in fragments if fragment.number in lost)
-            for env_id, fragments in self.fragments.items()
+                        lost[fragment.number] = 1
+                found[env_id].append((fragment, rollout))
+        learner.reduction.maximum(lost)
+        is_lost = lost.bool().tolist()
+        for env_id, fragments in self.fragments.items():
+            steps = sum(fragment.steps for fragment in fragments if is_lost[fragment.number])
+            if not steps:
+                continue
+            logger.warning("Fragments of %r with %d steps are lost: the node that held them is gone.", env_id, steps)
+            if self.share(env_id).start == 0.0:  # of several learners one counts
+                learner.metrics.log_value((env_id, NUM_FRAGMENTS_LOST_LIFETIME), 1, reduce="lifetime_sum")
+                learner.metrics.log_value((env_id, NUM_ENV_STEPS_LOST_LIFETIME), steps, reduce="lifetime_sum")
+        return {
+            env_id: [rollout for fragment, rollout in pairs if not is_lost[fragment.number]]
+            for env_id, pairs in found.items()
         }
-        self.fragments = {
-            env_id: [fragment for fragment in fragments if fragment.number not in lost]
-            for env_id, fragments in self.fragments.items()
-        }
-        return {env_id: steps for env_id, steps in dropped.items() if steps}
 
-    def episode_chunks(self) -> list[Any]:
-        """All chunks, in a fixed order."""
-        return [chunk for fragments in self.fragments.values() for fragment in fragments for chunk in fragment.chunks]
+
+@dataclass
+class ReplayData(SharedTrainingData):
+    """Replay stores that learners draw minibatches from.
+
+    Attributes:
+        batch_sizes: Transitions of each environment in a minibatch, over all learners.
+    """
+
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def draw(
+        self,
+        replays: Mapping[str, Replay],
+        *,
+        num_steps: int,
+        seed: int,
+        first_step: int,
+        keys: Mapping[str, int],
+        device: torch.device | None = None,
+    ) -> Iterator[Minibatch]:
+        """One minibatch for each step, with this learner's part of every environment.
+
+        What is drawn depends on (seed, step, key) only, so learners that share an environment draw the same.
+
+        Args:
+            replays: This learner's stores, by env id.
+            num_steps: How many minibatches.
+            seed: Of the run.
+            first_step: Number of optimiser steps made before.
+            keys: Keys of the environments for their random numbers.
+            device: Where tensors go.
+        """
+        block = max(1, _BLOCK_ROWS // max([1, *self.batch_sizes.values()]))
+        for start in range(0, num_steps, block):
+            numbers = range(first_step + start, first_step + min(start + block, num_steps))
+            columns: dict[str, dict[str, tuple[torch.Tensor, ...]]] = {}
+            weights: dict[str, float] = {}
+            for env_id, replay in replays.items():
+                size = self.batch_sizes[env_id]
+                own = self.share(env_id).rows(0, size)
+                if own.start == own.stop:
+                    continue  # a sliver of an environment, less than a row
+                drawn = [replay.draw(draw_generator(seed, number, keys[env_id]), size)[own] for number in numbers]
+                columns[env_id] = {
+                    key: torch.from_numpy(column).to(device).split(len(drawn[0]))
+                    for key, column in replay.columns(np.concatenate(drawn)).items()
+                }
+                weights[env_id] = len(drawn[0]) / size
+            for n in range(len(numbers)):
+                yield Minibatch(
+                    columns={e: {key: parts[n] for key, parts in by_key.items()} for e, by_key in columns.items()},
+                    weights=dict(weights),
+                )

@@ -5,7 +5,6 @@ A data set's store is finished; the store of an off-policy algorithm grows. Both
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +19,15 @@ from rllib_multienv.offline.transitions import Transitions
 OBS, NEXT_OBS, ACTIONS, REWARDS, TERMINATEDS = "obs", "new_obs", "actions", "rewards", "terminateds"
 
 
-def draw_generator(seed: int, step: int, env_key: str) -> np.random.Generator:
-    """The generator of one environment's minibatch in one optimiser step: the same in all processes."""
-    return np.random.default_rng([seed, step, zlib.crc32(env_key.encode())])
+def draw_generator(seed: int, step: int, key: int) -> np.random.Generator:
+    """The generator of one environment's minibatch in one optimiser step: the same in all processes.
+
+    Args:
+        seed: Of the run.
+        step: Number of the optimiser step.
+        key: Of the environment (see :func:`~rllib_multienv.spec.environment_keys`).
+    """
+    return np.random.default_rng([seed, step, key])
 
 
 class Replay(ABC):

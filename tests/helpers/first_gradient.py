@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from tiny_runs import assert_same
 
-from rllib_multienv.learners import MultiEnvLearner
+from rllib_multienv.learners import MultiEnvLearner, Step
 
 
 class RecordsFirstGradient(MultiEnvLearner):
-    """Keeps the first reduced gradient, which is not clipped in these tests."""
+    """Keeps the first reduced gradient, before it is clipped."""
 
     first_gradient: np.ndarray | None = None
 
-    def postprocess_gradients(self, gradients_dict: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
-        result = super().postprocess_gradients(gradients_dict)
+    def gradients(self, step: Step) -> list[torch.Tensor]:
+        result = super().gradients(step)
         if self.first_gradient is None:
-            self.first_gradient = torch.cat([g.flatten() for g in result.values()]).numpy().copy()
+            self.first_gradient = torch.cat([g.flatten() for g in result]).numpy().copy()
         return result
 
 

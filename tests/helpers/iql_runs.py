@@ -76,6 +76,6 @@ def learner_state(algo: MultiEnvIQL) -> dict[str, Any]:
             for number, kept in optimizer.state_dict()["state"].items()
         },
         "rates": {group["name"]: group["lr"] for group in optimizer.param_groups},
-        "updates": learner._num_updates,
-        "seed": learner._shuffle_seed,
+        "updates": learner.num_steps,
+        "seed": learner.shuffle_seed,
     }

@@ -13,21 +13,26 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from rllib_multienv import MultiEnvPPOConfig
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
+from rllib_multienv.learners import LearnerHook
 
 
-class FaultyLearner(MultiEnvPPOLearner):
+class Fault(LearnerHook):
     """Removes the file `<fault>_<update>_<learner>` if there is one, and then `die`s, `sleep`s or `raise`s."""
 
-    def before_steps(self, batch: Any) -> None:
-        super().before_steps(batch)
-        folder = Path(self.config.learner_config_dict["faults"])
-        for path in folder.glob(f"*_{self._num_updates}_{dist.get_rank()}"):
+    def before_steps(self, learner: Any, batch: Any) -> None:
+        folder = Path(learner.config.learner_config_dict["faults"])
+        for path in folder.glob(f"*_{learner.num_updates}_{dist.get_rank()}"):
             path.unlink()
             if path.name.startswith("die"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if path.name.startswith("raise"):
                 raise ZeroDivisionError("no rows")
             time.sleep(600)
+
+
+class FaultyLearner(MultiEnvPPOLearner):
+    def make_hooks(self) -> list[LearnerHook]:
+        return [*super().make_hooks(), Fault()]
 
 
 class NoteRestarts(RLlibCallback):

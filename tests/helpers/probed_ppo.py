@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import torch
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from rllib_multienv import MultiEnvPPO, MultiEnvPPOConfig
@@ -21,10 +20,9 @@ def fingerprint(algorithm: Any) -> str:
 
 
 def loss_weights(algorithm: Any) -> dict[str, float]:
-    """How much each environment's loss counts in the sum that the learner differentiates."""
-    learner = algorithm.learner_group._learner
-    one = torch.ones(())
-    return {spec.id: float(learner.combine_losses({spec.id: one})) for spec in algorithm.config.env_specs}
+    """How much each environment's loss counts for the learner."""
+    weights = algorithm.learner_group._learner.config.env_loss_weights
+    return {spec.id: float(weights.get(spec.id, 1.0)) for spec in algorithm.config.env_specs}
 
 
 class Probe(RLlibCallback):

@@ -77,6 +77,13 @@ def assert_goes_on_when_restored(config: MultiEnvPPOConfig, folder: Path) -> Non
         assert_same(weights(other), expected)
 
 
+def learner_batch(config: MultiEnvPPOConfig, module: Any, rollouts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the learner connectors of a configuration make of one rollout of each environment."""
+    return config.build_learner_connector()(
+        rl_module=module, batch={}, rollouts={env_id: [r] for env_id, r in rollouts.items()}, shared_data={}
+    )
+
+
 def make_runner(config: MultiEnvPPOConfig) -> MultiEnvRunner:
     """A local runner of a configuration, without Ray."""
     config.validate()

@@ -20,7 +20,6 @@ from toy_envs import Counter, Grid
 
 from rllib_multienv import EnvSpec, MLPNetConfig, MultiEnvAgent
 from rllib_multienv.checkpoints import read_checkpoint
-from rllib_multienv.connectors import NormalizeObservations
 
 TRAINED = ("CartPole-v1", "Pendulum-v1", "InvertedPendulum-v4")
 
@@ -52,8 +51,6 @@ def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict
         algo.save_to_path(path)
         obs = {env_id: observe(env_id, 20) for env_id in TRAINED}
         runner = algo.env_runner
-        (normalize,) = runner._env_to_module[NormalizeObservations]
-        normalize.freeze()
         call = {"rl_module": runner.module, "episodes": [], "explore": False, "shared_data": {}, "metrics": None}
         batch = runner._env_to_module(batch={env_id: {"obs": rows} for env_id, rows in obs.items()}, **call)
         outputs = runner._module_to_env(batch=runner.module.forward_inference(batch), **call)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from benchmark_runs import run_benchmark
 from cli_helpers import ROOT
+from rollouts import ends
 
 sys.path.append(str(ROOT / "benchmarks" / "online"))
 from competing import count_steps
@@ -16,7 +17,7 @@ from floor import Floor
 from plain_loop import PlainPPO, advantages_of
 from settings import GAMMA, LAMBDA, SETTINGS, SHORT, Setting
 
-from rllib_multienv.connectors.generalized_advantages import generalized_advantages
+from rllib_multienv.connectors import generalized_advantages
 
 
 def test_the_plain_loop_and_ours_do_the_same_number_of_steps(tmp_path: Path) -> None:
@@ -67,22 +68,15 @@ def test_the_plain_loop_has_our_advantages() -> None:
     dones = np.zeros((length, copies))
     dones[2, 0] = dones[5, 1] = 1.0
     found = advantages_of(rewards, values, last_values, dones)
-    expected = [
-        generalized_advantages(
-            rewards[:, b],
-            values[:, b],
-            last_values=np.array(last),
-            terminated=np.array(ended),
-            lengths=np.array(lengths),
-            gamma=GAMMA,
-            lambda_=LAMBDA,
-        )
-        for b, last, ended, lengths in (
-            (0, [0.0, last_values[0]], [True, False], [3, 3]),
-            (1, [0.0], [True], [6]),
-        )
-    ]
-    np.testing.assert_allclose(found, np.stack(expected, 1), rtol=1e-6)
+    expected = generalized_advantages(
+        ends((length, copies), terminated=[(2, 0), (5, 1)]),
+        rewards=rewards,
+        values=values,
+        final_values=np.array([0.0, *last_values]),
+        gamma=GAMMA,
+        lambda_=LAMBDA,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_plain_loop_bootstraps_from_a_time_limit() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
-from tiny_runs import make_runner, running, tiny_config
+from tiny_runs import learner_batch, make_runner, running, tiny_config
 from toy_envs import Counter, Grid
 
 from rllib_multienv import EnvSpec, MultiEnvPPOConfig
@@ -134,13 +134,10 @@ def test_learner_piece_gets_the_episodes_first(ray_cluster: None) -> None:
         assert set(seen) == {"counter", "grid"}
         assert np.isfinite(result["learners"]["counter"]["policy_loss"])
     # The first episode of `counter` is terminated after three steps: the target of its last step is its reward.
-    runner = make_runner(made)
-    episodes = runner.sample()
-    raw = episodes[0].get_rewards(-1)
-    batch = made.build_learner_connector()(
-        rl_module=made.get_multi_rl_module_spec().build(), batch={}, episodes=episodes, shared_data={}, metrics=None
-    )
-    assert float(batch["counter"]["value_targets"][2]) == pytest.approx(raw + 1.0, rel=1e-6)
+    rollouts = make_runner(made).sample_rollouts()
+    raw = rollouts["counter"].rewards[2, 0]
+    batch = learner_batch(made, made.get_multi_rl_module_spec().build(), rollouts)
+    assert float(batch["counter"]["value_targets"][2 * 2]) == pytest.approx(raw + 1.0, rel=1e-6)
 
 
 class Total(ConnectorV2):

@@ -42,7 +42,7 @@ def whole_state(algo: MultiEnvPPO) -> dict[str, Any]:
         "observations": {e: env.obs.copy() for e, env in runner.environments.items()},
         "episodes": {e: [(r.id_, r.length, r.return_) for r in env.running] for e, env in runner.environments.items()},
         "actions": runner.get_state(components="module_to_env_connector")["module_to_env_connector"],
-        "updates": algo.learner_group._learner.get_state()["random"]["updates"],
+        "updates": algo.learner_group._learner.num_updates,
         "torch": torch.get_rng_state().numpy(),
         "numpy": list(np.random.get_state())[1:],
         "python": list(random.getstate()),

@@ -184,12 +184,10 @@ def test_dropped_fragments_are_counted_and_leave_no_trace(tmp_path: Path, fault:
     assert metrics["num_fragments_lost_lifetime"]["broken"].peek() == 1
     assert "broken" not in metrics["num_module_steps_sampled"]
     assert (counts(runner, "broken"), counts(runner, "counter")) == ([0, 0], [32, 32])
-    sampled = runner.sample_by_environment()
-    assert sum(map(len, sampled["broken"])) == 32
+    sampled = runner.sample_rollouts()
+    assert sampled["broken"].steps == 32
     assert counts(runner, "broken") == [32, 32]
-    for chunk in sampled["broken"]:
-        assert np.isfinite(chunk.get_observations()).all()
-        assert chunk.get_return() == len(chunk)
+    assert np.isfinite(sampled["broken"].obs).all() and (sampled["broken"].rewards == 1.0).all()
 
 
 def test_each_kind_of_failure_has_a_tolerance_of_its_own() -> None:

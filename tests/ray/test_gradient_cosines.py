@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from tiny_runs import running, tiny_config
 
 from rllib_multienv import MultiEnvPPO
-from rllib_multienv.learners.gradient_cosines import cosines, environment_gradients
+from rllib_multienv.learners import Minibatch, Step
+from rllib_multienv.learners.gradients import Reduction
+from rllib_multienv.learners.hooks import GradientCosines
 
 ENVS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1")
 
 
-def test_gradients_of_each_loss_leave_the_graph_for_the_whole() -> None:
-    shared, unused = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([5.0], requires_grad=True)
-    losses = {"a": shared.sum(), "c": (shared * torch.tensor([1.0, -1.0])).sum()}
-    gradients = environment_gradients(losses, ["a", "b", "c"], [shared, unused])
-    assert gradients.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, -1.0, 0.0]]
-    sum(losses.values(), torch.zeros(())).backward()
-    assert shared.grad is not None and shared.grad.tolist() == [2.0, 0.0]
-
-
 def test_cosines_of_pairs_without_those_of_no_gradient() -> None:
-    gradients = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-2.0, 0.0], [3.0, 3.0]])
-    found = {(a, b): float(value) for a, b, value in cosines(gradients, ["a", "b", "c", "d"])}
+    x = torch.zeros(2, requires_grad=True)
+    gradients = {"a": [1.0, 0.0], "b": [0.0, 0.0], "c": [-2.0, 0.0], "d": [3.0, 3.0]}
+    losses = {env_id: (x * torch.tensor(gradient)).sum() for env_id, gradient in gradients.items()}
+    metrics = MetricsLogger(root=True)
+    learner = SimpleNamespace(
+        env_ids=(*gradients, "not here"), parameters=[x], reduction=Reduction(), is_first=True, metrics=metrics
+    )
+    step = Step(minibatch=Minibatch(columns={}, weights={}))
+    GradientCosines(1).before_backward(learner, step, losses)
+    found = {(a, b): float(v) for a, rows in metrics.reduce().items() for b, v in rows["gradient_cosine"].items()}
     assert found == pytest.approx({("a", "c"): -1.0, ("a", "d"): 0.5**0.5, ("c", "d"): -(0.5**0.5)})
+    sum(losses.values(), torch.zeros(())).backward()  # the graph is still there
+    assert x.grad is not None and x.grad.tolist() == [2.0, 3.0]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -66,7 +66,7 @@ def test_remote_runners_begin_with_it_too(trained: dict[str, Any]) -> None:
         moments = algo.env_runner_group.foreach_env_runner(
             lambda runner: {
                 env_id: (n.moments.total().count, n.moments.total().mean)
-                for env_id, n in runner.normalizers[0].normalizers.items()
+                for env_id, n in runner.statistics[0].normalizers.items()
             }
         )
         for found in moments:

@@ -60,7 +60,7 @@ def test_evaluation_sees_observations_as_training_does() -> None:
     with running_iql(config) as algo:
         algo.train()
         moments = algo._replays["Reacher-v4"].obs_moments
-        (piece,) = algo.eval_env_runner.normalizers
+        (piece,) = algo.eval_env_runner.statistics
         np.testing.assert_array_equal(piece.moments()["Reacher-v4"].total().mean, moments.mean)
         seen = piece(batch={"Reacher-v4": {"obs": moments.mean[None].astype(np.float32)}}, episodes=[], rl_module=None)
         np.testing.assert_allclose(seen["Reacher-v4"]["obs"], 0.0, atol=1e-5)

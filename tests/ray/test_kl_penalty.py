@@ -9,7 +9,7 @@ import pytest
 from first_gradient import assert_same_parameters, of_learners
 from tiny_runs import assert_goes_on_when_restored, assert_same, running, tiny_config, weights
 
-from rllib_multienv.algorithms.ppo.kl_coefficients import LARGEST, SMALLEST, KLCoefficients
+from rllib_multienv.algorithms.ppo.adaptive import LARGEST, SMALLEST, KLCoefficients
 
 ENVS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1")
 

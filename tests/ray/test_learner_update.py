@@ -11,9 +11,10 @@ import torch
 from tiny_runs import assert_same, changed, running, tiny_config, weights
 
 from rllib_multienv import MultiEnvPPO
-from rllib_multienv.learners import MultiEnvTrainingData
+from rllib_multienv.learners import Minibatch, RolloutData, Step
 from rllib_multienv.learners.gradients import clip_by_global_norm
 from rllib_multienv.learners.minibatches import Shuffle, minibatches
+from rllib_multienv.rollout import Rollout
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")
 STEPS = 4  # 2 epochs of 2 minibatches
@@ -27,26 +28,26 @@ def algo() -> Iterator[MultiEnvPPO]:
         yield built
 
 
-def fragments(algo: MultiEnvPPO) -> dict[str, list[Any]]:
-    return {env_id: [chunks] for env_id, chunks in algo.env_runner.sample_by_environment().items()}
+def fragments(algo: MultiEnvPPO) -> dict[str, list[Rollout]]:
+    return {env_id: [rollout] for env_id, rollout in algo.env_runner.sample_rollouts().items()}
 
 
 def batch_of(algo: MultiEnvPPO) -> dict[str, Any]:
     """The learner's batch of a fresh fragment of every environment."""
-    learner = algo.learner_group._learner
-    episodes = [episode for (chunks,) in fragments(algo).values() for episode in chunks]
-    return learner._learner_connector(rl_module=learner.module, batch={}, episodes=episodes, shared_data={})
+    return algo.learner_group._learner.batch_of(fragments(algo))
+
+
+def step_on(batch: dict[str, Any]) -> Step:
+    return Step(minibatch=Minibatch(columns=batch, weights={}))
 
 
 def gradient(algo: MultiEnvPPO, batch: dict[str, Any]) -> list[torch.Tensor]:
-    learner = algo.learner_group._learner
-    losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
-    return [g.clone() for g in learner.compute_gradients(losses).values()]
+    return [g.clone() for g in algo.learner_group._learner.gradients(step_on(batch))]
 
 
-def update(algo: MultiEnvPPO, data: dict[str, list[Any]]) -> Any:
+def update(algo: MultiEnvPPO, data: dict[str, list[Rollout]]) -> Any:
     return algo.learner_group._learner.update(
-        training_data=MultiEnvTrainingData.of({e: [(c, sum(map(len, c))) for c in found] for e, found in data.items()}),
+        training_data=RolloutData.of({e: [(r, r.steps) for r in found] for e, found in data.items()}),
         timesteps={"num_env_steps_sampled_lifetime": 96},
         num_epochs=2,
         num_minibatches=2,
@@ -91,8 +92,7 @@ def test_the_number_of_steps_does_not_depend_on_the_data(algo: MultiEnvPPO, pres
 
 def test_a_gradient_that_is_not_finite_is_no_step_and_is_counted(algo: MultiEnvPPO) -> None:
     before, data = weights(algo), fragments(algo)
-    for episode in data["Reacher-v4"][0]:
-        episode.rewards.data[:] = np.nan
+    data["Reacher-v4"][0].rewards[:] = np.nan
     result = update(algo, data)
     assert_same(weights(algo), before)
     assert steps_taken(algo) == set()
@@ -108,8 +108,8 @@ def test_the_gradient_is_clipped_by_its_global_norm() -> None:
         raw = gradient(algo, batch)
         norm = torch.stack([g.norm() for g in raw]).norm()
         assert norm > 0.02
-        losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
-        clipped = list(learner.postprocess_gradients(learner.compute_gradients(losses)).values())
+        learner.take(step_on(batch))
+        clipped = [parameter.grad for parameter in learner.parameters]
         assert float(torch.stack([g.norm() for g in clipped]).norm()) == pytest.approx(0.01, rel=1e-3)
         for before, after in zip(raw, clipped, strict=True):
             torch.testing.assert_close(after, before * (0.01 / norm), rtol=1e-3, atol=1e-8)
@@ -168,7 +168,9 @@ def test_lr_sets_both() -> None:
 
 def test_minibatches_cover_all_rows_once_per_epoch() -> None:
     batch = {"a": {"row": torch.arange(23), "twice": 2 * torch.arange(23)}, "b": {"row": torch.arange(8)}}
-    found = list(minibatches(batch, num_minibatches=5, num_epochs=3, shuffle=Shuffle(seed=0, update=1)))
+    found = list(
+        minibatches(batch, num_minibatches=5, num_epochs=3, shuffle=Shuffle(seed=0, update=1), keys={"a": 1, "b": 2})
+    )
     assert len(found) == 15
     orders = []
     for epoch in range(3):
@@ -185,7 +187,13 @@ def test_minibatches_cover_all_rows_once_per_epoch() -> None:
 
 def test_fewer_rows_than_minibatches() -> None:
     found = list(
-        minibatches({"a": {"row": torch.arange(2)}}, num_minibatches=4, num_epochs=2, shuffle=Shuffle(seed=0, update=1))
+        minibatches(
+            {"a": {"row": torch.arange(2)}},
+            num_minibatches=4,
+            num_epochs=2,
+            shuffle=Shuffle(seed=0, update=1),
+            keys={"a": 1},
+        )
     )
     assert len(found) == 8
     assert sorted(int(part.columns["a"]["row"][0]) for part in found if part.columns) == [0, 0, 1, 1]

@@ -10,8 +10,8 @@ import pytest
 import ray
 from tiny_runs import assert_same, running, tiny_config
 
-from rllib_multienv.algorithms.online_sampling import environment_costs
-from rllib_multienv.learners import MultiEnvTrainingData
+from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.learners import RolloutData
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")
 
@@ -40,14 +40,14 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def test_all_learners_leave_it_out(num_learners: int) -> None:
     with running(tiny_config(ENVS, grad_clip=None).learners(num_learners=num_learners)) as algo:
         sampled = {
-            env_id: [(ray.put(chunks), sum(map(len, chunks)))]
+            env_id: [(ray.put(rollout), rollout.steps)]
             for _ in range(2)
-            for env_id, chunks in algo.env_runner.sample_by_environment().items()
+            for env_id, rollout in algo.env_runner.sample_rollouts().items()
         }
         owner = Owner.remote()
         second = {
-            env_id: ray.get(owner.put.remote(chunks))[0]
-            for env_id, chunks in algo.env_runner.sample_by_environment().items()
+            env_id: ray.get(owner.put.remote(rollout))[0]
+            for env_id, rollout in algo.env_runner.sample_rollouts().items()
         }
         sampled["Reacher-v4"].append((second["Reacher-v4"], 32))  # shared by both learners
         sampled["CartPole-v1"] = [(second["CartPole-v1"], 32)]  # all that there is of it
@@ -56,7 +56,7 @@ def test_all_learners_leave_it_out(num_learners: int) -> None:
         while not all(ray.get(is_lost.remote([reference])) for reference in second.values()):
             assert time.monotonic() < deadline
         results = algo.learner_group.update(
-            training_data=MultiEnvTrainingData.of(sampled, environment_costs(algo.config)),
+            training_data=RolloutData.of(sampled, environment_costs(algo.config)),
             timesteps={"num_env_steps_sampled_lifetime": 0},
             num_epochs=2,
             num_minibatches=2,

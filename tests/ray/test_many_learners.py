@@ -14,9 +14,9 @@ from first_gradient import RecordsFirstGradient, of_learners
 from tiny_runs import TINY_NET, assert_same, make_runner, running, tiny_config
 
 from rllib_multienv import EnvSpec
-from rllib_multienv.algorithms.online_sampling import environment_costs
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.learners import MultiEnvTrainingData
+from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.learners import RolloutData
 
 # Discrete and continuous in turn; 2 to 27 observations, 1 to 8 actions, one to four copies.
 SEVEN = (
@@ -54,7 +54,7 @@ def first_gradient(learner: Any) -> np.ndarray:
 
 def update(group: Any, made: Any, fragments: Mapping[str, Any]) -> list[Any]:
     return group.update(
-        training_data=MultiEnvTrainingData.of(fragments, environment_costs(made)),
+        training_data=RolloutData.of(fragments, environment_costs(made)),
         timesteps={},
         num_epochs=1,
         num_minibatches=2,
@@ -68,9 +68,9 @@ def cases() -> dict[int, Any]:
     for num_envs in (1, 2, 3, 5, 7):
         made = config(SEVEN[:num_envs], 0)
         runner = make_runner(made)
-        sampled = runner.sample_by_environment()
+        sampled = runner.sample_rollouts()
         runner.stop()
-        fragments = {env_id: [(ray.put(chunks), sum(map(len, chunks)))] for env_id, chunks in sampled.items()}
+        fragments = {env_id: [(ray.put(rollout), rollout.steps)] for env_id, rollout in sampled.items()}
         group = made.build_learner_group()
         group.set_weights({"shared": initial_weights()})
         update(group, made, fragments)
@@ -113,7 +113,7 @@ def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(
 
 def _change_environments(learner: Any, config: Any) -> None:
     learner.change_environments(config)
-    learner._num_updates = 0  # minibatches are those of the first update again
+    learner.num_updates = 0  # minibatches are those of the first update again
 
 
 def test_every_environment_is_sampled_and_trained_on() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from ray.rllib.core.columns import Columns
 from tiny_runs import running, tiny_config
 from toy_envs import Counter
 
@@ -22,11 +22,16 @@ GAMMA = 0.9
 
 
 def observe(piece: NormalizeObservations, rows: np.ndarray) -> None:
-    """One fragment [T, B, I] passes through the connector."""
-    piece.counting = True
-    for obs in rows.astype(np.float32):
-        piece(batch={"counter": {Columns.OBS: obs}})
-    piece.commit({"counter": np.ones(rows.shape[:2], bool)})
+    """One fragment [T, B, I] is counted."""
+    piece.count("counter", fragment(np.zeros(rows.shape[:2])), rows.astype(np.float32))
+
+
+def fragment(rewards: np.ndarray, done: np.ndarray | None = None, valid: np.ndarray | None = None) -> Any:
+    """What statistics look at in a rollout."""
+    nothing = np.zeros(rewards.shape, bool)
+    return SimpleNamespace(
+        rewards=rewards, done=nothing if done is None else done, valid=~nothing if valid is None else valid
+    )
 
 
 def assert_moments(moments: Moments, rows: np.ndarray) -> None:
@@ -93,7 +98,7 @@ def test_reward_statistics_merge_exactly_and_returns_go_on_across_fragments() ->
     rewards, dones = rng.normal(5.0, 2.0, (2, 40, 3)), rng.random((2, 40, 3)) < 0.1
     for first in range(0, 40, 10):
         for piece, r, d in zip(remote, rewards, dones, strict=True):
-            piece.observe("counter", r[first : first + 10], d[first : first + 10], np.ones((10, 3), bool))
+            piece.count("counter", fragment(r[first : first + 10], d[first : first + 10]))
         merged = local.merge_states([piece.get_state() for piece in remote])
         for piece in (local, *remote):
             piece.set_state(merged)
@@ -107,16 +112,15 @@ def test_steps_that_only_reset_are_not_counted() -> None:
     piece = RewardScale(num_envs={"counter": 1}, gammas={"counter": 0.5})
     rewards = np.array([[1.0], [1.0], [0.0], [4.0]])
     dones, valid = np.array([[False], [True], [False], [False]]), np.array([[True], [True], [False], [True]])
-    piece.observe("counter", rewards, dones, valid)
+    piece.count("counter", fragment(rewards, dones, valid))
     assert_moments(piece.normalizers["counter"].moments.total(), np.array([[1.0], [1.5], [4.0]]))
 
 
 def test_normalised_observations_have_mean_zero_and_deviation_one() -> None:
     rows = np.random.default_rng(3).normal((100.0, -1.0), (0.01, 50.0), (1000, 2)).astype(np.float32)
     normalizer = ObservationNormalizer(2)
+    np.testing.assert_array_equal(normalizer(rows), rows.clip(-10, 10))  # nothing was counted yet
     normalizer.moments.add(rows)
-    np.testing.assert_array_equal(normalizer(rows), rows.clip(-10, 10))  # not used before it is told to
-    normalizer.freeze()
     normalised = normalizer(rows)
     assert normalised.dtype == np.float32
     np.testing.assert_allclose(normalised.mean(0), 0.0, atol=1e-3)

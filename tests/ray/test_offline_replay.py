@@ -11,7 +11,6 @@ import pytest
 from iql_runs import noise
 from ray.rllib.core.columns import Columns
 
-from rllib_multienv.algorithms.iql.minibatches import draw_minibatches
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.learners.shares import share_environments
 from rllib_multienv.normalization import RewardNormalizer
@@ -92,15 +91,15 @@ def test_minibatches_do_not_depend_on_the_number_of_learners() -> None:
     whole = OfflineTrainingData(
         replays=replays, batch_sizes={"a": 5, "b": 6, "c": 7}, costs={"a": 1.0, "b": 2.0, "c": 1.5}
     )
-    draw = {"num_updates": 4, "seed": 3, "first_update": 10}
-    expected = rows(draw_minibatches(replays, whole, **draw))
+    draw = {"num_steps": 4, "seed": 3, "first_step": 10, "keys": {"a": 1, "b": 2, "c": 3}}
+    expected = rows(whole.draw(replays, **draw))
     assert [m["b"].shape for m in expected] == [(6, 7)] * 4
     assert not np.array_equal(expected[0]["a"], expected[1]["a"])
     for learners in (1, 2, 3, 5):
         parts = []
         for data, _ in whole.shard(learners):
             own = {env_id: replays[env_id] for env_id in data.replays}
-            parts.append(list(draw_minibatches(own, data, **draw)))
+            parts.append(list(data.draw(own, **draw)))
         for number, minibatch in enumerate(expected):
             for env_id, observations in minibatch.items():
                 pieces = [p[number].columns[env_id]["obs"] for p in parts if env_id in p[number].columns]
@@ -184,12 +183,12 @@ def test_both_stores_are_drawn_from_uniformly_and_alike() -> None:
     for replay in (growing, load(noise(4, 2, steps=20)).replay):
         counts = np.bincount(replay.draw(np.random.default_rng(0), 40_000), minlength=20)
         np.testing.assert_allclose(counts, 2000, rtol=0.1)
-        sample = replay.sample(draw_generator(3, 7, "cart"), 6)
-        again = replay.sample(draw_generator(3, 7, "cart"), 6)
+        sample = replay.sample(draw_generator(3, 7, 7), 6)
+        again = replay.sample(draw_generator(3, 7, 7), 6)
         assert all(len(column) == 6 for column in sample.values())
         for key, column in sample.items():
             np.testing.assert_array_equal(again[key], column)
-        for other in (draw_generator(4, 7, "cart"), draw_generator(3, 8, "cart"), draw_generator(3, 7, "ant")):
+        for other in (draw_generator(4, 7, 7), draw_generator(3, 8, 7), draw_generator(3, 7, 8)):
             assert not np.array_equal(replay.sample(other, 6)["rewards"], sample["rewards"])
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
-from tiny_runs import make_runner, tiny_config
+from tiny_runs import learner_batch, make_runner, tiny_config
 
 from rllib_multienv.algorithms.ppo.loss import ppo_loss
-from rllib_multienv.connectors.proximal_policy import IMPORTANCE_WEIGHTS, MAX_IMPORTANCE_WEIGHT
+from rllib_multienv.algorithms.ppo.proximal_policy import IMPORTANCE_WEIGHTS, MAX_IMPORTANCE_WEIGHT
 from rllib_multienv.nets import DiagGaussian
 
 ENVS = ("CartPole-v1", "Reacher-v4")
@@ -20,17 +20,14 @@ def learner_batches(noise: float) -> tuple[Any, Any, Any]:
     torch.manual_seed(0)
     plain = tiny_config(ENVS)
     runner = make_runner(plain)
-    episodes = runner.sample()
+    rollouts = runner.sample_rollouts()
     module = plain.get_multi_rl_module_spec().build()
     module.set_state(runner.module.get_state())
     with torch.no_grad():
         for parameter in module.shared.parameters():
             parameter += noise * torch.randn_like(parameter)
     ahead = plain.copy(copy_frozen=False).env_runners(num_env_runners=1, sample_ahead=True)
-    sampled, corrected = (
-        config.build_learner_connector()(rl_module=module, batch={}, episodes=episodes, shared_data={}, metrics=None)
-        for config in (plain, ahead)
-    )
+    sampled, corrected = (learner_batch(config, module, rollouts) for config in (plain, ahead))
     return sampled, corrected, module
 
 

@@ -91,20 +91,22 @@ def test_observations_are_those_that_the_module_saw() -> None:
         assert normalize.normalizers["counter"].moments.total().count > 0
 
 
-def test_chunks_by_environment_and_copies_per_environment() -> None:
+def test_rollouts_by_environment_and_copies_per_environment() -> None:
     config = tiny_config([COUNTER, EnvSpec("grid", make=Grid), EnvSpec("CartPole-v1", num_envs=5)])
     runner = make_runner(config.env_runners(rollout_fragment_length=6))
-    sampled = runner.sample_by_environment()
+    sampled = runner.sample_rollouts()
     assert list(sampled) == ["counter", "grid", "CartPole-v1"]
-    assert {e: sum(map(len, chunks)) for e, chunks in sampled.items()} == {
-        "counter": 18,
-        "grid": 12,
-        "CartPole-v1": 30,
+    assert {e: rollout.steps for e, rollout in sampled.items()} == {"counter": 18, "grid": 12, "CartPole-v1": 30}
+    assert {e: r.rewards.shape for e, r in sampled.items()} == {
+        "counter": (6, 3),
+        "grid": (6, 2),
+        "CartPole-v1": (6, 5),
     }
-    assert {e: runner.environments[e].num_envs for e in sampled} == {"counter": 3, "grid": 2, "CartPole-v1": 5}
-    assert len(sampled["grid"]) == 2  # no episode ended: one chunk per copy
-    assert sampled["grid"][0].get_observations().shape == (7, 4)  # one-hot
-    assert {a for chunk in sampled["grid"] for a in chunk.get_actions().tolist()} <= {0, 1, 2}  # not 5, 6, 7
+    grid = sampled["grid"]
+    assert list(grid.chunks()) == [(0, 0, 6), (1, 0, 6)]  # no episode ended: one chunk per copy
+    assert grid.final_rows.tolist() == [10, 11] and grid.obs.shape == (6, 2, 4) and grid.final_obs.shape == (2, 4)
+    assert set(grid.actions.flatten().tolist()) <= {0, 1, 2}  # not 5, 6, 7
+    assert sampled["counter"].first.T.tolist()[0] == [True, False, False, True, False, False]
 
 
 def test_sample_takes_timesteps_or_episodes() -> None:
@@ -113,7 +115,10 @@ def test_sample_takes_timesteps_or_episodes() -> None:
     with pytest.raises(ValueError, match="not both"):
         runner.sample(num_timesteps=1, num_episodes=1)
     for count in (1, 2, 7):
-        by_env = runner.sample_by_environment(num_episodes=count)
+        by_env: dict[str, list[Any]] = defaultdict(list)
+        for chunk in runner.sample(num_episodes=count):
+            by_env[chunk.module_id].append(chunk)
+        assert set(by_env) == {"counter", "CartPole-v1"}
         for chunks in by_env.values():
             assert sum(c.is_done for c in chunks) == count
             assert len({c.id_ for c in chunks}) == count

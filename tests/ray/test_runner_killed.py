@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def network_and_counts(runner: Any) -> tuple[dict[str, Any], dict[str, float]]:
     network = {n: t.numpy().copy() for n, t in runner.module.shared.network.state_dict().items()}
-    return network, {env_id: n.moments.total().count for env_id, n in runner.normalizers[0].normalizers.items()}
+    return network, {env_id: n.moments.total().count for env_id, n in runner.statistics[0].normalizers.items()}
 
 
 def test_runners_killed_while_sampling() -> None:

@@ -17,7 +17,7 @@ from tiny_runs import running, tiny_config
 from toy_envs import Paced
 
 from rllib_multienv import EnvSpec
-from rllib_multienv.env_runners.sample_requests import PATIENCE
+from rllib_multienv.env_runners.sampling import PATIENCE
 
 TIMEOUT = 2.0
 

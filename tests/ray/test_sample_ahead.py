@@ -20,7 +20,7 @@ from tiny_runs import running, tiny_config
 from toy_envs import Paced, Stamped
 
 from rllib_multienv import EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
-from rllib_multienv.connectors.proximal_policy import IMPORTANCE_WEIGHTS
+from rllib_multienv.algorithms.ppo.proximal_policy import IMPORTANCE_WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

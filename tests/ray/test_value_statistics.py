@@ -9,7 +9,8 @@ import torch
 from first_gradient import assert_same_parameters, of_learners
 from tiny_runs import assert_goes_on_when_restored, running, tiny_config
 
-from rllib_multienv.learners.value_statistics import RATE, ValueStatistics
+from rllib_multienv.algorithms.ppo.adaptive import RATE, ValueStatistics
+from rllib_multienv.learners import Minibatch, Step
 
 ENVS = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1")
 
@@ -93,21 +94,13 @@ def test_two_learners_hold_the_same_statistics() -> None:
 def test_scaled_value_losses_are_divided_by_their_running_error() -> None:
     with running(tiny_config(ENVS, value_loss_scaling="running", vf_clip_param=None)) as algo:
         learner = algo.learner_group._learner
-        batch = {
-            env_id: columns
-            for env_id, columns in learner._learner_connector(
-                rl_module=learner.module,
-                batch={},
-                episodes=[e for chunks in algo.env_runner.sample_by_environment().values() for e in chunks],
-                shared_data={},
-            ).items()
-            if env_id == "Pendulum-v1"
-        }
+        batch = learner.batch_of({"Pendulum-v1": [algo.env_runner.sample_rollouts()["Pendulum-v1"]]})
+        step = Step(minibatch=Minibatch(columns=batch, weights={}))
 
         def critic_gradient() -> torch.Tensor:
-            losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
-            learner.compute_gradients(losses)
-            return torch.cat([p.grad.reshape(-1) for p in learner.network.critic_parameters() if p.grad is not None])
+            critic = set(learner.network.critic_parameters())
+            pairs = zip(learner.parameters, learner.gradients(step), strict=True)
+            return torch.cat([gradient.reshape(-1) for parameter, gradient in pairs if parameter in critic])
 
         plain = critic_gradient()
         known = {"weight": 1.0, "mean": 0.0, "square": 1.0}

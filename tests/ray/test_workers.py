@@ -69,7 +69,7 @@ def test_runners_start_where_a_checkpoint_of_another_layout_ended() -> None:
         found = algo.env_runner_group.foreach_env_runner(
             lambda r: (
                 {n: t.numpy().copy() for n, t in r.module.shared.network.state_dict().items()},
-                {e: n.moments.total().count for e, n in r.normalizers[0].normalizers.items()},
+                {e: n.moments.total().count for e, n in r.statistics[0].normalizers.items()},
             )
         )
         for network, counts in found:
@@ -98,7 +98,7 @@ def test_remote_evaluation_has_the_weights_and_statistics_of_training() -> None:
         ((network, counts),) = algo.eval_env_runner_group.foreach_env_runner(
             lambda r: (
                 {n: t.numpy().copy() for n, t in r.module.shared.network.state_dict().items()},
-                {e: n.moments.total().count for e, n in r.normalizers[0].normalizers.items()},
+                {e: n.moments.total().count for e, n in r.statistics[0].normalizers.items()},
             ),
             local_env_runner=False,
         )

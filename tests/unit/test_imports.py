@@ -17,9 +17,6 @@ OUTSIDE = {"", "__main__"}  # the package itself, which offers names of all room
 KNOWN = {
     ("algorithms.iql.config", "algorithms.iql.iql"),
     ("algorithms.ppo.config", "algorithms.ppo.ppo"),
-    ("checkpoints", "atomic_files"),
-    ("learners.multi_env_learner", "evaluation"),
-    ("learners.multi_env_learner", "evaluation.progress"),
 }
 LEFT_OUT = {"carry_over", "discounting"}
 

@@ -19,14 +19,14 @@ from ray.rllib.utils.metrics import (
 
 from rllib_multienv.algorithms.iql.config import MultiEnvIQLConfig
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
-from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of, statistics_of
+from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of
 from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.env_runners import environment_cost
-from rllib_multienv.env_runners.episode_metrics import MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.envs.make import episode_limit
 from rllib_multienv.evaluation.scores import add_normalized_scores
 from rllib_multienv.learners import describe_shares, share_environments
+from rllib_multienv.metrics import MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.normalization import Moments
 from rllib_multienv.offline.loading import LoadedDataset, load_dataset, temporary_store
 from rllib_multienv.offline.raw import IN_MEMORY
@@ -70,7 +70,7 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             env_id: environment_cost(self.config.space_specs[env_id], size)
             for env_id, size in self._batch_sizes.items()
         }
-        for piece in statistics_of(self.env_runner):  # from where evaluation and checkpoints take them
+        for piece in self.env_runner.statistics:  # from where evaluation and checkpoints take them
             piece.start_from({env_id: dataset.obs_moments for env_id, dataset in loaded.items()})
         if self.config.num_learners > 1:
             print(describe_shares(share_environments(self._costs, self.config.num_learners), self._costs), flush=True)
@@ -132,7 +132,7 @@ class MultiEnvIQL(MultiEnvAlgorithm):
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
                 training_data=self.training_data(),
-                num_updates=self.config.num_updates_per_iteration,
+                num_steps=self.config.num_updates_per_iteration,
             )
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self.metrics.log_value(NUM_UPDATES_LIFETIME, self.config.num_updates_per_iteration, reduce="lifetime_sum")

@@ -1,48 +1,43 @@
-"""What the driver hands to the learners: references to data sets, and who trains on which part of each minibatch."""
+"""Offline training data: references to data sets that learners draw from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ray.rllib.core.learner.training_data import TrainingData
+import ray
 
-from rllib_multienv.learners.shares import Share, Shares, share_environments
+from rllib_multienv.learners import Minibatch, MultiEnvLearner
+from rllib_multienv.learners.shares import Shares
+from rllib_multienv.learners.training_data import ReplayData
 
 
 @dataclass
-class OfflineTrainingData(TrainingData):
+class OfflineTrainingData(ReplayData):
     """Data sets to draw minibatches from; no experience moves with it.
 
     Attributes:
         replays: By env id, a :class:`~rllib_multienv.offline.replay.DatasetReplay` or its object-store reference.
-        batch_sizes: Transitions of each environment in a minibatch, over all learners.
-        costs: What each environment costs a learner, to balance them.
-        shares: The part of each minibatch that this learner takes; all of it where not given.
+            Learners fetch each once.
     """
 
     replays: Mapping[str, Any] = field(default_factory=dict)
-    batch_sizes: Mapping[str, int] = field(default_factory=dict)
-    costs: Mapping[str, float] = field(default_factory=dict)
-    shares: Shares = field(default_factory=dict)
 
-    def validate(self) -> None:
-        """There is nothing that could be wrong."""
+    def part(self, shares: Shares) -> OfflineTrainingData:
+        """The data sets of these environments."""
+        return replace(self, replays={env_id: self.replays[env_id] for env_id in shares}, shares=shares)
 
-    def shard(
-        self, num_shards: int, len_lookback_buffer: int | None = None, **kwargs: Any
-    ) -> list[tuple[TrainingData, dict[str, Any]]]:
-        """Give every learner the data sets that it has a share in.
-
-        Learners that share a data set draw the same minibatches of it, and each takes its own rows: so the gradient
-        does not depend on the number of learners.
-        """
-        return [
-            (replace(self, replays={env_id: self.replays[env_id] for env_id in shares}, shares=shares), {})
-            for shares in share_environments(self.costs, num_shards)
-        ]
-
-    def share(self, env_id: str) -> Share:
-        """The part of ``env_id`` that this learner trains on."""
-        return self.shares.get(env_id, Share())
+    def steps(self, learner: MultiEnvLearner, *, num_steps: int = 1, **kwargs: Any) -> Iterator[Minibatch]:
+        """``num_steps`` minibatches, each of transitions drawn at random."""
+        for env_id, replay in self.replays.items():
+            if env_id not in learner.replays:
+                learner.replays[env_id] = ray.get(replay) if isinstance(replay, ray.ObjectRef) else replay
+        return self.draw(
+            {env_id: learner.replays[env_id] for env_id in self.replays},
+            num_steps=num_steps,
+            seed=learner.shuffle_seed,
+            first_step=learner.num_steps,
+            keys=learner.env_keys,
+            device=learner.device,
+        )

@@ -9,6 +9,7 @@ from ray.rllib.algorithms.ppo.ppo import PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
+from rllib_multienv.algorithms.ppo.proximal_policy import ProximalPolicy
 from rllib_multienv.algorithms.settings import (
     Count,
     Fraction,
@@ -20,7 +21,7 @@ from rllib_multienv.algorithms.settings import (
     is_schedule,
     settings,
 )
-from rllib_multienv.connectors import EpisodesToBatch, GeneralizedAdvantages, ProximalPolicy
+from rllib_multienv.connectors import GeneralizedAdvantages
 
 
 class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
@@ -116,8 +117,8 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
         Args:
             sample_ahead: Whether remote runners sample the next iteration's fragments while the learners learn from
                 this one's. The policy that samples is then one update older than it would be, for which
-                :class:`~rllib_multienv.connectors.ProximalPolicy` corrects. It pays where runners and learners have
-                CPUs (or a GPU) of their own and neither takes most of the time.
+                :class:`~rllib_multienv.algorithms.ppo.proximal_policy.ProximalPolicy` corrects. It pays where runners
+                and learners have CPUs (or a GPU) each and neither takes most of the time.
         """
 
     def learning_rates(self) -> dict[str, float | Schedule]:
@@ -144,7 +145,6 @@ class MultiEnvPPOConfig(MultiEnvConfigMixin, PPOConfig):
     ) -> ConnectorV2:
         """The user's pieces, then batches by environment, advantages and, where sampled ahead, importance weights."""
         pipeline = super().build_learner_connector(input_observation_space, input_action_space, device)
-        pipeline.append(EpisodesToBatch())
         pipeline.append(GeneralizedAdvantages(config=self, device=device))
         if self.sample_ahead:
             pipeline.append(ProximalPolicy())

@@ -1,12 +1,13 @@
-"""Learner piece: what PPO stays near to, where another policy has sampled."""
+"""Learner piece: the decoupled PPO objective, for rollouts of an older policy."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
+
+from rllib_multienv.connectors import RolloutConnector
 
 #: Column of pi_prox(a|s) / pi_behav(a|s), [B].
 IMPORTANCE_WEIGHTS = "importance_weights"
@@ -14,7 +15,7 @@ IMPORTANCE_WEIGHTS = "importance_weights"
 MAX_IMPORTANCE_WEIGHT = 2.0
 
 
-class ProximalPolicy(ConnectorV2):
+class ProximalPolicy(RolloutConnector):
     """Has PPO clip against the policy that this update begins with, and weights rows by how likely it finds them.
 
     Fragments that were sampled ahead come from the policy before the last update (pi_behav). Ratios to that one begin

@@ -1,4 +1,4 @@
-"""Module-to-env piece: actions from distributions."""
+"""Module-to-env pieces: sample actions, and convert them to the environments' spaces."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SampleActions(ConnectorV2):
     """Adds ``"actions"`` and ``"action_logp"`` as arrays; takes the mode where ``explore`` is false.
 
     Actions are the network's: 0..n-1 for discrete spaces, otherwise [B, A] around [-1, 1], not clipped (the probability
-    is that of the action that was drawn). Draws come from a generator of this piece's own, so that its state can be
-    saved and nothing else in the process disturbs it.
+    is that of the action that was drawn). Draws come from this piece's own generator, so that its state can be saved
+    and nothing else in the process disturbs it.
     """
 
     def __init__(self, *, space_specs: Mapping[str, SpaceSpec], seed: int | None, device: Any = None, **kwargs: Any):
@@ -49,10 +49,25 @@ class SampleActions(ConnectorV2):
         return {"generator": self.generator.get_state().numpy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on drawing where a saved piece stopped; without a generator's state, do nothing."""
+        """Continue drawing where a saved piece stopped; without a generator's state, do nothing."""
         if "generator" in state:
             self.generator.set_state(torch.from_numpy(state["generator"].copy()))
 
     def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         """Runners draw independently: there is nothing to merge or to send."""
         return {}
+
+
+class ActionsToEnv(ConnectorV2):
+    """Adds ``"actions_for_env"``: clipped, un-squashed to the space's bounds, in the space's shape and dtype."""
+
+    def __init__(self, *, space_specs: Mapping[str, SpaceSpec], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.space_specs = dict(space_specs)
+
+    def __call__(self, *, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Convert where a (user's) piece before this one has not done so already."""
+        for env_id, columns in batch.items():
+            if Columns.ACTIONS_FOR_ENV not in columns:
+                columns[Columns.ACTIONS_FOR_ENV] = self.space_specs[env_id].action_to_env(columns[Columns.ACTIONS])
+        return batch

@@ -1,0 +1,104 @@
+"""The off-policy loop: sample, add to replay stores, update from them, send weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.rllib.core.columns import Columns
+
+from rllib_multienv.algorithms.on_policy import OnlineAlgorithm
+from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.learners import Minibatch, MultiEnvLearner, RolloutData
+from rllib_multienv.learners.training_data import ReplayData
+from rllib_multienv.offline.replay import GrowingReplay
+from rllib_multienv.rollout import Rollout
+
+
+def transitions(rollout: Rollout) -> dict[str, np.ndarray]:
+    """The N valid steps of a rollout as transitions, in time order.
+
+    Returns:
+        ``"obs"`` and ``"new_obs"`` [N, ...], ``"actions"``, ``"rewards"`` (divided by the reward scale, float32), and
+        ``"terminateds"``. The next observation of an episode's last step is its real last one.
+    """
+    next_obs = np.empty_like(rollout.obs)
+    next_obs[:-1] = rollout.obs[1:]
+    next_obs.reshape(-1, *rollout.obs.shape[2:])[rollout.final_rows] = rollout.final_obs
+    columns = {
+        Columns.OBS: rollout.obs,
+        Columns.NEXT_OBS: next_obs,
+        Columns.ACTIONS: rollout.actions,
+        Columns.REWARDS: (rollout.rewards / rollout.reward_scale).astype(np.float32),
+        Columns.TERMINATEDS: rollout.terminated,
+    }
+    return {key: column[rollout.valid] for key, column in columns.items()}
+
+
+@dataclass
+class OffPolicyData(ReplayData, RolloutData):
+    """Fragments that learners add to their replay stores before they draw from these.
+
+    Every learner keeps the stores of the environments that it has a share in. Learners that share an environment get
+    the same fragments, so their stores are the same.
+
+    Attributes:
+        capacity: Transitions that a store keeps.
+        min_size: Transitions that a store must hold before its environment is trained on.
+    """
+
+    capacity: int = 1_000_000
+    min_size: int = 1
+
+    def steps(self, learner: MultiEnvLearner, *, num_steps: int = 1, **kwargs: Any) -> Iterator[Minibatch]:
+        """Add the fragments; then ``num_steps`` minibatches, without environments that have too few transitions."""
+        for env_id, rollouts in self.fetch(learner).items():
+            store = learner.replays.setdefault(env_id, GrowingReplay(self.capacity))
+            assert isinstance(store, GrowingReplay)
+            for rollout in rollouts:
+                store.add(transitions(rollout))
+        for env_id in learner.replays.keys() - set(learner.env_ids):
+            del learner.replays[env_id]
+        filled = {env_id: store for env_id, store in learner.replays.items() if len(store) >= self.min_size}
+        return self.draw(
+            {env_id: filled[env_id] for env_id in learner.env_ids if env_id in filled},
+            num_steps=num_steps,
+            seed=learner.shuffle_seed,
+            first_step=learner.num_steps,
+            keys=learner.env_keys,
+            device=learner.device,
+        )
+
+
+class OffPolicyAlgorithm(OnlineAlgorithm):
+    """One iteration: every environment is sampled, its transitions are stored, steps are taken on what is stored.
+
+    The configuration has ``replay_capacity`` (transitions of each environment that are kept), ``min_replay_size``
+    (before an environment is trained on), ``batch_size`` (transitions of each environment in a minibatch) and
+    ``num_steps_per_iteration`` (optimiser steps). Replay stores are part of checkpoints.
+    """
+
+    def training_step(self) -> None:
+        """Sample, store, update, send weights."""
+        sampled, env_steps = self.sample()
+        if not sampled.fragments:
+            return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
+        # In the order of the configuration, so that an environment stays with the learners that have its store.
+        data = OffPolicyData.of(
+            sampled.fragments,
+            environment_costs(self.config),
+            batch_sizes={e: self.config.get_config_for_module(e).batch_size for e in self.config.space_specs},
+            capacity=self.config.replay_capacity,
+            min_size=self.config.min_replay_size,
+        )
+        self.update(data, env_steps, num_steps=self.config.num_steps_per_iteration)
+
+    def _change_environments(self, config: Any) -> None:
+        if self.config.num_learners > 1:
+            raise ValueError(
+                "add_env and remove_env: with several learners environments would move to learners that do not have "
+                "their replay stores. Use learners(num_learners=1), or build another algorithm."
+            )
+        super()._change_environments(config)

@@ -1,0 +1,110 @@
+"""The on-policy loop: sample, update, send weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_MODULE_STEPS_TRAINED_LIFETIME,
+    SYNCH_ENV_CONNECTOR_STATES_TIMER,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
+
+from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
+from rllib_multienv.env_runners.sampling import OnlineSampling, SampledRound, environment_costs, near_their_learners
+from rllib_multienv.learners import RolloutData, SharedTrainingData, describe_shares, share_environments
+from rllib_multienv.metrics import NUM_ENV_STEPS_LOST_LIFETIME, NUM_FRAGMENTS_LOST_LIFETIME
+
+
+class OnlineAlgorithm(MultiEnvAlgorithm):
+    """Sampling from environments, for the on-policy and the off-policy loop."""
+
+    def setup(self, config: Any) -> None:
+        """Build everything."""
+        super().setup(config)
+        self._sampling = OnlineSampling(self.env_runner_group, self.config)
+        self._print_assignment()
+
+    def _print_assignment(self) -> None:
+        """Say who does what, where there is more than one who could."""
+        lines = [self._sampling.describe()]
+        if self.config.num_learners > 1:
+            costs = environment_costs(self.config)
+            lines.append(describe_shares(share_environments(costs, self.config.num_learners), costs))
+        if any(lines):
+            print("\n".join(line for line in lines if line), flush=True)
+
+    def _change_environments(self, config: Any) -> None:
+        super()._change_environments(config)
+        self._sampling.change_environments(config)
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Restore everything; see :meth:`MultiEnvAlgorithm.restore_from_path`."""
+        super().restore_from_path(path, *args, **kwargs)
+        self._sampling.forget()
+
+    def sample(self) -> tuple[SampledRound, int]:
+        """One fragment of every environment from every runner that owns it, and the steps sampled so far."""
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            sampled = self._sampling.round()
+        if sampled.metrics:
+            self.metrics.aggregate(sampled.metrics, key=ENV_RUNNER_RESULTS)
+        env_steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+        with self.metrics.log_time((TIMERS, SYNCH_ENV_CONNECTOR_STATES_TIMER)):
+            self._sampling.share_statistics(sampled, env_steps)
+        log = self.metrics.log_value
+        for env_id in sampled.lost:
+            log((ENV_RUNNER_RESULTS, NUM_FRAGMENTS_LOST_LIFETIME, env_id), 1, reduce="lifetime_sum")
+        for env_id, steps in sampled.unwanted.items():
+            log((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_LOST_LIFETIME, env_id), steps, reduce="lifetime_sum")
+        return sampled, env_steps
+
+    def update(self, training_data: SharedTrainingData, env_steps: int, **kwargs: Any) -> None:
+        """Update the learners, and send the new weights to the runners.
+
+        Args:
+            training_data: What they train on.
+            env_steps: Steps sampled so far.
+            kwargs: Passed to ``training_data.steps``.
+        """
+        timesteps = {
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: env_steps,
+            NUM_MODULE_STEPS_TRAINED_LIFETIME: self.metrics.peek(
+                (LEARNER_RESULTS, ALL_MODULES, NUM_MODULE_STEPS_TRAINED_LIFETIME), default=0
+            ),
+        }
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(training_data=training_data, timesteps=timesteps, **kwargs)
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+
+
+class OnPolicyAlgorithm(OnlineAlgorithm):
+    """One iteration: every environment is sampled, one update is made, the new weights go to the runners.
+
+    With ``sample_ahead`` the runners sample the next iteration's fragments during the update, hence with the weights
+    before it.
+    """
+
+    def training_step(self) -> None:
+        """Sample, update, send weights."""
+        sampled, env_steps = self.sample()
+        if self.config.sample_ahead:
+            self._sampling.begin_next()
+        if not sampled.fragments:
+            return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
+        costs = near_their_learners(environment_costs(self.config), sampled.nodes, self.learner_nodes)
+        self.update(
+            RolloutData.of(sampled.fragments, costs),
+            env_steps,
+            num_epochs=self.config.num_epochs,
+            num_minibatches=self.config.num_minibatches,
+        )

@@ -1,0 +1,145 @@
+"""Learner piece: batches of steps with generalised advantages, from rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+
+from rllib_multienv.connectors.pipelines import RolloutConnector
+from rllib_multienv.normalization import CLIP
+from rllib_multienv.rollout import Rollout
+
+
+def generalized_advantages(
+    rollout: Rollout,
+    *,
+    rewards: np.ndarray,
+    values: np.ndarray,
+    final_values: np.ndarray,
+    gamma: float,
+    lambda_: float,
+) -> np.ndarray:
+    """Generalised advantage estimation (Schulman et al. 2016, equation 16).
+
+    Args:
+        rollout: Says where episodes end.
+        rewards: [T, B], as the values count them.
+        values: [T, B], V of each step's observation.
+        final_values: [F], V of :attr:`Rollout.final_obs`. It counts unless the step before it was terminal: a time
+            limit is not an end, and neither is the end of a fragment (docs/deviations.md, 8).
+        gamma: Discount factor.
+        lambda_: Trace decay.
+
+    Returns:
+        float64 [T, B]; without meaning where ``rollout.valid`` is False.
+    """
+    next_values = np.empty(values.shape)
+    next_values[:-1] = values[1:]
+    next_values.reshape(-1)[rollout.final_rows] = final_values
+    next_values[rollout.terminated] = 0.0
+    deltas = rewards + gamma * next_values - values
+    decay = np.where(rollout.done, 0.0, gamma * lambda_)
+    advantages = np.empty(values.shape)
+    running = np.zeros(values.shape[1])  # [B]
+    for t in reversed(range(len(values))):
+        # A_t = delta_t + gamma lambda A_{t+1}, within an episode.
+        running = deltas[t] + decay[t] * running
+        advantages[t] = running
+    return advantages
+
+
+class GeneralizedAdvantages(RolloutConnector):
+    """One batch per environment, N valid steps of all its rollouts: what was seen and done, and advantages.
+
+    Columns, as tensors: ``"obs"``, ``"actions"``, ``"action_logp"``, ``"action_dist_inputs"``, ``"advantages"``,
+    ``"value_targets"``, ``"vf_preds"`` (values before the update) and the rollouts' extra columns.
+
+    Values of all environments come from one packed forward. Rewards are divided by the environment's running scale.
+    Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
+    are small (``min_advantage_std``; docs/deviations.md, 13).
+    """
+
+    def __init__(self, *, config: Any, device: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.device = device or "cpu"
+
+    def __call__(
+        self, *, rl_module: Any, batch: dict[str, Any], rollouts: Mapping[str, Sequence[Rollout]], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Add every environment that has rollouts to ``batch``; columns that are there already stay."""
+        found = {env_id: rollouts_ for env_id, rollouts_ in rollouts.items() if any(r.steps for r in rollouts_)}
+        values = rl_module.shared.compute_values(
+            {env_id: {Columns.OBS: self._tensor(_all_observations(rollouts_))} for env_id, rollouts_ in found.items()}
+        )
+        for env_id, rollouts_ in found.items():
+            columns = _joined([_columns(rollout) for rollout in rollouts_])
+            columns |= self._advantages(env_id, rollouts_, values[env_id].double().cpu().numpy())
+            batch[env_id] = {key: self._tensor(column) for key, column in columns.items()} | batch.get(env_id, {})
+        return batch
+
+    def _advantages(self, env_id: str, rollouts: Sequence[Rollout], values: np.ndarray) -> dict[str, np.ndarray]:
+        """Advantages, value targets and values [N].
+
+        Args:
+            env_id: The environment.
+            rollouts: Its rollouts.
+            values: For each of them V of all observations [T * B], then of the final ones [F].
+        """
+        config = self.config.get_config_for_module(env_id)
+        parts, start = [], 0
+        for rollout in rollouts:
+            shape, final = rollout.valid.shape, start + rollout.valid.size
+            rewards = rollout.rewards / rollout.reward_scale
+            if self.config.normalize_rewards:
+                rewards = np.clip(rewards, -CLIP, CLIP)
+            step_values = values[start:final].reshape(shape)  # [T, B]
+            start = final + len(rollout.final_obs)
+            advantages = generalized_advantages(
+                rollout,
+                rewards=rewards,
+                values=step_values,
+                final_values=values[final:start],
+                gamma=config.gamma,
+                lambda_=config.lambda_,
+            )
+            parts.append((advantages[rollout.valid], step_values[rollout.valid]))  # [n] each
+        advantages, step_values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))  # [N]
+        floor = self.config.min_advantage_std if self.config.normalize_rewards else 0.0
+        standardised = (advantages - advantages.mean()) / max(advantages.std(), floor, 1e-8)
+        return {
+            Columns.VF_PREDS: step_values.astype(np.float32),
+            Postprocessing.VALUE_TARGETS: (advantages + step_values).astype(np.float32),
+            Postprocessing.ADVANTAGES: standardised.astype(np.float32),
+        }
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _all_observations(rollouts: Sequence[Rollout]) -> np.ndarray:
+    """[sum of T * B + F, ...]: for each rollout the observations of its steps, then the final ones."""
+    parts = [part for r in rollouts for part in (r.obs.reshape(-1, *r.obs.shape[2:]), r.final_obs)]
+    return np.concatenate(parts)
+
+
+def _columns(rollout: Rollout) -> dict[str, np.ndarray]:
+    """What was seen and done in the valid steps of a rollout, [n, ...] each."""
+    columns = {
+        Columns.OBS: rollout.obs,
+        Columns.ACTIONS: rollout.actions,
+        Columns.ACTION_LOGP: rollout.logp,
+        Columns.ACTION_DIST_INPUTS: rollout.action_dist_inputs,
+        **rollout.extra,
+    }
+    return {key: column[rollout.valid] for key, column in columns.items() if column is not None}
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The columns of all parts one after another, [N, ...] each."""
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

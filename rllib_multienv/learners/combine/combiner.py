@@ -1,0 +1,61 @@
+"""The interface of combiners."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskGradients:
+    """What a combiner may look at: E environments, P parameters (of one group of the optimiser, such as the actor's).
+
+    All values are those over all learners, and equal on all of them.
+
+    Attributes:
+        env_ids: The environments, in the order of the configuration.
+        losses: [E]; None unless the combiner needs ``"losses"``. Zero where an environment has no row in this step.
+        gram: float64 [E, E], inner products of the environments' gradients; None unless it needs ``"gram"``.
+        gradients: [E, P]; None unless it needs ``"gradients"``.
+        generator: Random numbers that are the same on all learners, and anew in each step.
+    """
+
+    env_ids: tuple[str, ...]
+    losses: Tensor | None
+    gram: Tensor | None
+    gradients: Tensor | None
+    generator: torch.Generator
+
+
+class Combiner(ABC):
+    """Makes one gradient of the gradients of all environments, in each step.
+
+    A combiner that looks at gradients is called for each group of parameters (actor, critic, ...), whose losses reach
+    no other group's parameters; each group has its own copy, hence its own state. Others are called once.
+
+    Attributes:
+        needs: What :meth:`combine` looks at, of ``"losses"``, ``"gram"`` and ``"gradients"``. With neither of the last
+            two a step keeps its single backward pass. With ``"gram"`` learners exchange slices of gradients for the
+            inner products. With ``"gradients"`` all learners get all gradients: E P numbers.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def combine(self, tasks: TaskGradients) -> Tensor:
+        """Weights [E] of the environments' gradients in their sum; or, with ``"gradients"``, the gradient [P] itself.
+
+        Gradients are those of the losses after ``env_loss_weights``.
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; all attributes."""
+        return dict(vars(self))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state of :meth:`get_state`."""
+        vars(self).update(state)

@@ -1,0 +1,288 @@
+"""Rollouts: what a runner hands to learners for one environment, and RLlib's episodes made from it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+from rllib_multienv.envs.vector import VectorStep
+
+#: Column of the flat observations before normalisation, from which statistics are counted. It stays with the runner.
+RAW_OBS = "raw_obs"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rollout:
+    """A fragment of one environment as arrays, time first: T time steps of B copies.
+
+    Attributes:
+        obs: [T, B, ...], as the module saw them (flat, normalised).
+        actions: [T, B] or [T, B, A], the network's.
+        logp: [T, B], log probabilities under the policy that sampled; None where it did not explore.
+        action_dist_inputs: [T, B, D].
+        rewards: [T, B], the environment's own.
+        reward_scale: What learners divide rewards by.
+        terminated: bool [T, B], the step reached a terminal state.
+        truncated: bool [T, B], the step ended the episode otherwise, as by a time limit. Never both.
+        valid: bool [T, B]; False where no experience happened, because the copy was only being reset (NEXT_STEP).
+        final_obs: [F, ...], as the module would see them: the observation after the last step of each finished
+            episode, and after each copy's last step in an unfinished one.
+        final_rows: int [F], the steps that these follow, as rows ``t * B + b`` in ascending order.
+        state_in: ``{name: [B, ...]}``, the memory's state before the first step; empty without memory.
+        first: bool [T, B], the memory was reset before this step.
+        extra: ``{name: [T, B, ...]}``, further columns, such as those that a user's connector adds.
+    """
+
+    obs: np.ndarray
+    actions: np.ndarray
+    logp: np.ndarray | None
+    action_dist_inputs: np.ndarray
+    rewards: np.ndarray
+    reward_scale: float = 1.0
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+    final_obs: np.ndarray
+    final_rows: np.ndarray
+    state_in: Mapping[str, np.ndarray] = field(default_factory=dict)
+    first: np.ndarray
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def done(self) -> np.ndarray:
+        """bool [T, B], the step ended an episode."""
+        return self.terminated | self.truncated
+
+    @property
+    def steps(self) -> int:
+        """Steps of experience."""
+        return int(self.valid.sum())
+
+    def final_place(self, t: int, b: int) -> int:
+        """Where in `final_obs` the observation after step (t, b) is, the last of a chunk."""
+        return int(np.searchsorted(self.final_rows, t * self.valid.shape[1] + b))
+
+    def chunks(self) -> Iterator[tuple[int, int, int]]:
+        """``(b, first, stop)`` of every run of steps ``[first, stop)`` of one episode, copy by copy in time order."""
+        length = len(self.valid)
+        valid = self.valid.T.tolist()  # [B, T]
+        for b, ends in enumerate((self.done & self.valid).T):  # [T]
+            first = 0
+            for end in [*np.flatnonzero(ends).tolist(), length - 1]:
+                while first <= end and not valid[b][first]:
+                    first += 1
+                if first <= end:
+                    yield b, first, end + 1
+                first = end + 1
+
+    def limited(self, quota: list[int]) -> Rollout:
+        """This rollout without what copies did after as many episodes as they are still to finish.
+
+        Args:
+            quota: [B], episodes that each copy is still to finish; counted down in place.
+        """
+        valid = self.valid.copy()
+        for b, left in enumerate(quota):
+            ends = np.flatnonzero(self.done[:, b] & valid[:, b])[:left]
+            if len(ends) == left:
+                valid[ends[-1] + 1 if left else 0 :, b] = False
+            quota[b] -= len(ends)
+        kept = valid.reshape(-1)[self.final_rows]  # [F]
+        return replace(self, valid=valid, final_obs=self.final_obs[kept], final_rows=self.final_rows[kept])
+
+
+class RolloutBuilder:
+    """Collects the time steps of one environment into arrays, which are allocated once."""
+
+    def __init__(self, length: int, num_envs: int) -> None:
+        self._length, self._num_envs, self._t = length, num_envs, 0
+        self._columns: dict[str, np.ndarray] = {}
+        self._final: list[tuple[int, int, np.ndarray]] = []  # t, b, raw observation
+        self.rewards = np.empty((length, num_envs))
+        self.terminated, self.truncated, self.is_reset = (np.empty((length, num_envs), dtype=bool) for _ in range(3))
+
+    def append(self, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
+        """Add a time step: what the module saw and did ([B, ...] each), and what the environment answered."""
+        t = self._t
+        for key, value in columns.items():
+            if t == 0:
+                self._columns[key] = np.empty((self._length, *value.shape), value.dtype)
+            self._columns[key][t] = value
+        self.rewards[t] = step.rewards
+        self.terminated[t] = step.terminated
+        self.truncated[t] = step.truncated
+        self.is_reset[t] = step.is_reset
+        self._final += [(t, b, observation) for b, observation in step.final_obs.items()]
+        self._t += 1
+
+    def final_observations(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and raw values of :attr:`Rollout.final_obs`.
+
+        Args:
+            obs: [B, ...], raw observations that the policy would act on next.
+        """
+        last = self._length - 1
+        found = {t * self._num_envs + b: observation for t, b, observation in self._final}
+        ended = self.terminated[last] | self.truncated[last] | self.is_reset[last]
+        found |= {last * self._num_envs + b: obs[b] for b in np.flatnonzero(~ended).tolist()}
+        rows = sorted(found)
+        values = np.stack([found[row] for row in rows]) if rows else obs[:0]
+        return np.array(rows, dtype=np.int64), values
+
+    def finish(
+        self, final_rows: np.ndarray, final_obs: np.ndarray, begins: np.ndarray
+    ) -> tuple[Rollout, np.ndarray | None]:
+        """The rollout, and the raw observations [T, B, ...] (None where they are not normalised).
+
+        Args:
+            final_rows: See :attr:`Rollout.final_rows`.
+            final_obs: See :attr:`Rollout.final_obs`.
+            begins: bool [B], whether each copy was at the beginning of an episode before the first step.
+        """
+        columns = self._columns
+        raw = columns.pop(RAW_OBS, None)
+        ended = self.terminated | self.truncated | self.is_reset
+        first = np.concatenate([begins[None], ended[:-1]]) & ~self.is_reset  # [T, B]
+        rollout = Rollout(
+            obs=columns.pop(Columns.OBS),
+            actions=columns.pop(Columns.ACTIONS),
+            logp=columns.pop(Columns.ACTION_LOGP, None),
+            action_dist_inputs=columns.pop(Columns.ACTION_DIST_INPUTS),
+            rewards=self.rewards,
+            terminated=self.terminated,
+            truncated=self.truncated & ~self.terminated,
+            valid=~self.is_reset,
+            final_obs=final_obs,
+            final_rows=final_rows,
+            first=first,
+            extra=columns,
+        )
+        return rollout, raw
+
+
+# RLlib's episodes, where a callback or a learner connector asks for them
+
+
+@dataclass(slots=True)
+class RunningEpisode:
+    """The episode that one copy is in; it may span several fragments.
+
+    Attributes:
+        length: Steps in earlier fragments.
+        return_: Rewards in earlier fragments.
+        id_: RLlib's id; empty until an episode object is built.
+        custom_data: What callbacks have put into the episode.
+        chunks: Episode objects of earlier fragments, where a callback wants them.
+    """
+
+    length: int = 0
+    return_: float = 0.0
+    id_: str = ""
+    custom_data: dict[str, Any] = field(default_factory=dict)
+    chunks: list[SingleAgentEpisode] = field(default_factory=list)
+
+    def named(self) -> RunningEpisode:
+        """This, with an id."""
+        self.id_ = self.id_ or uuid.uuid4().hex
+        return self
+
+
+def episode_of(
+    env_id: str, rollout: Rollout, chunk: tuple[int, int, int], running: RunningEpisode
+) -> SingleAgentEpisode:
+    """RLlib's episode object of one of a rollout's chunks."""
+    b, first, stop = chunk
+    rows = slice(first, stop)
+    last = rollout.final_obs[rollout.final_place(stop - 1, b)]
+    observations = np.concatenate([rollout.obs[rows, b], last[None]])  # [steps + 1, ...]
+    columns = {
+        Columns.ACTION_LOGP: rollout.logp,
+        Columns.ACTION_DIST_INPUTS: rollout.action_dist_inputs,
+        **rollout.extra,
+    }
+    episode = SingleAgentEpisode(
+        id_=running.named().id_,
+        agent_id=env_id,
+        module_id=env_id,
+        multi_agent_episode_id=running.id_,
+        observations=InfiniteLookbackBuffer(observations),
+        infos=InfiniteLookbackBuffer([{}] * len(observations)),
+        actions=InfiniteLookbackBuffer(rollout.actions[rows, b]),
+        rewards=InfiniteLookbackBuffer(rollout.rewards[rows, b].copy()),
+        extra_model_outputs={
+            key: InfiniteLookbackBuffer(column[rows, b]) for key, column in columns.items() if column is not None
+        },
+        terminated=bool(rollout.terminated[stop - 1, b]),
+        truncated=bool(rollout.truncated[stop - 1, b]),
+        t_started=running.length,
+        len_lookback_buffer=0,
+    )
+    episode.custom_data.update(running.custom_data)
+    return episode
+
+
+class EpisodeView:
+    """Rollouts as RLlib's episodes for a user's learner connectors, and back.
+
+    Attributes:
+        episodes: One for each chunk of all rollouts; ``module_id`` is the env id.
+    """
+
+    def __init__(self, rollouts: Mapping[str, Sequence[Rollout]]) -> None:
+        self._rollouts = rollouts
+        self._places: dict[str, tuple[str, int, tuple[int, int, int]]] = {}
+        self.episodes: list[SingleAgentEpisode] = []
+        for env_id, found in rollouts.items():
+            for number, rollout in enumerate(found):
+                for chunk in rollout.chunks():
+                    episode = episode_of(env_id, rollout, chunk, RunningEpisode())
+                    self._places[episode.id_] = env_id, number, chunk
+                    self.episodes.append(episode)
+
+    def changed_rollouts(self) -> dict[str, list[Rollout]]:
+        """The rollouts with what connectors have changed in the episodes; steps of removed episodes are not valid.
+
+        Raises:
+            ValueError: An episode is longer or shorter than it was, or was added.
+        """
+        result = {
+            env_id: [
+                replace(
+                    rollout,
+                    obs=rollout.obs.copy(),
+                    actions=rollout.actions.copy(),
+                    rewards=rollout.rewards.copy(),
+                    valid=np.zeros_like(rollout.valid),
+                    final_obs=rollout.final_obs.copy(),
+                )
+                for rollout in found
+            ]
+            for env_id, found in self._rollouts.items()
+        }
+        for episode in self.episodes:
+            if episode.id_ not in self._places:
+                raise ValueError(
+                    f"A learner connector added an episode of {episode.module_id!r}. Connectors may change or remove "
+                    "the episodes that they are given; steps of their own have no place in a rollout."
+                )
+            env_id, number, (b, first, stop) = self._places[episode.id_]
+            rollout, rows = result[env_id][number], slice(first, stop)
+            if len(episode) != stop - first:
+                raise ValueError(
+                    f"A learner connector changed the length of an episode of {env_id!r} from {stop - first} to "
+                    f"{len(episode)} steps. Change values in place, or remove the whole episode from the list."
+                )
+            observations = episode.get_observations()
+            rollout.obs[rows, b] = observations[:-1]
+            rollout.actions[rows, b] = episode.get_actions()
+            rollout.rewards[rows, b] = episode.get_rewards()
+            rollout.valid[rows, b] = True
+            rollout.final_obs[rollout.final_place(stop - 1, b)] = observations[-1]
+        return result

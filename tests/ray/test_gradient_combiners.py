@@ -1,0 +1,171 @@
+"""Combiners make one gradient of the environments' gradients, the same for any number of learners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from first_gradient import RecordsFirstGradient, assert_same_parameters, of_learners
+from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_config
+
+from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
+from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.learners import Minibatch, RolloutData, Step
+from rllib_multienv.learners.combine import Combiner, PCGrad, TaskGradients, WeightedSum, make_combiner
+
+ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1", "Acrobot-v1")
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+class Recording(RecordsFirstGradient, MultiEnvPPOLearner):
+    """Keeps its first gradient."""
+
+
+class SignVote(Combiner):
+    """A user's own: the mean size of the gradients, with the sign of most."""
+
+    needs = frozenset({"gradients", "losses"})
+
+    def combine(self, tasks: TaskGradients) -> torch.Tensor:
+        assert tasks.losses is not None and tasks.gradients is not None and tasks.gram is None
+        self.losses = tasks.losses.tolist()
+        return tasks.gradients.sign().sum(0) * tasks.gradients.abs().mean(0)
+
+
+class LeastLoss(Combiner):
+    """Only the environment with the least loss counts; remembers how often it was asked."""
+
+    needs = frozenset({"losses"})
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def combine(self, tasks: TaskGradients) -> torch.Tensor:
+        assert tasks.losses is not None
+        self.calls += 1
+        return (tasks.losses == tasks.losses.min()).float()
+
+
+def config(combiner: Any, num_learners: int = 0) -> Any:
+    made = tiny_config(ENVS, grad_clip=None, num_epochs=1, gradient_combiner=combiner, env_loss_weights={ENVS[1]: 3.0})
+    made = made.learners(num_learners=num_learners, learner_class=Recording)
+    made.validate()
+    return made
+
+
+@pytest.fixture(scope="module")
+def gradients() -> dict[str, Any]:
+    """One rollout of each environment, initial weights, and the environments' gradients by each group's parameters."""
+    made = config("weighted_sum")
+    rollouts = make_runner(made).sample_rollouts()
+    group = made.build_learner_group()
+    learner = group._learner
+    batch = learner.batch_of({env_id: [rollout] for env_id, rollout in rollouts.items()})
+    numbers = [sum(p.numel() for p in parameters) for parameters in learner._groups.values()]
+    rows = []
+    for env_id in ENVS:
+        step = Step(minibatch=Minibatch(columns={env_id: batch[env_id]}, weights={}))
+        rows.append(torch.cat([g.reshape(-1) for g in learner.gradients(step)]))
+    entropy = np.random.SeedSequence([learner.shuffle_seed, 1, 0]).generate_state(1)[0]
+    return {
+        "rollouts": rollouts,
+        "weights": group.get_weights(),
+        "groups": torch.stack(rows).double().split(numbers, 1),
+        "seed": int(entropy),
+    }
+
+
+def first_gradient(combiner: Any, gradients: dict[str, Any], num_learners: int) -> np.ndarray:
+    """The gradient of the first step on whole rollouts; all learners have the same."""
+    made = config(combiner, num_learners)
+    group = made.build_learner_group()
+    try:
+        group.set_weights(gradients["weights"])
+        fragments = {env_id: [(ray.put(r), r.steps)] for env_id, r in gradients["rollouts"].items()}
+        data = RolloutData.of(fragments, environment_costs(made))
+        group.update(training_data=data, timesteps={}, num_epochs=1, num_minibatches=1)
+        first, *others = of_learners(group, lambda learner: learner.first_gradient)
+        for other in others:
+            np.testing.assert_array_equal(other, first)
+        return first
+    finally:
+        group.shutdown()
+
+
+def pcgrad_as_in_the_paper(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Algorithm 1 of Yu et al. 2020 on whole gradients [E, P]."""
+    projected = rows.clone()
+    for i in range(len(rows)):
+        for j in torch.randperm(len(rows), generator=generator).tolist():
+            product = projected[i] @ rows[j]
+            if j != i and product < 0:
+                projected[i] -= product / rows[j].square().sum() * rows[j]
+    return projected.sum(0)
+
+
+def close(found: np.ndarray, expected: torch.Tensor) -> bool:
+    return bool(np.linalg.norm(found - expected.numpy()) < 1e-5 * float(expected.norm()))
+
+
+@pytest.mark.parametrize("num_learners", [0, 1, 2, 3])
+def test_pcgrad_is_that_of_whole_gradients(num_learners: int, gradients: dict[str, Any]) -> None:
+    groups = gradients["groups"]
+    assert all((rows @ rows.T).min() < 0 for rows in groups)  # there is something to project
+    parts = [pcgrad_as_in_the_paper(rows, torch.Generator().manual_seed(gradients["seed"])) for rows in groups]
+    found = first_gradient("pcgrad", gradients, num_learners)
+    assert close(found, torch.cat(parts))
+    assert not close(found, torch.cat([rows.sum(0) for rows in groups]))
+
+
+@pytest.mark.parametrize("num_learners", [0, 2])
+def test_a_users_own_combiner_sees_all_gradients(num_learners: int, gradients: dict[str, Any]) -> None:
+    expected = torch.cat([rows.sign().sum(0) * rows.abs().mean(0) for rows in gradients["groups"]])
+    assert close(first_gradient(SignVote, gradients, num_learners), expected)
+
+
+@pytest.mark.parametrize("num_learners", [0, 2])
+def test_weights_from_losses_keep_the_single_backward(num_learners: int, gradients: dict[str, Any]) -> None:
+    found = first_gradient(LeastLoss(), gradients, num_learners)
+    alone = [torch.cat([rows[e] for rows in gradients["groups"]]) for e in range(len(ENVS))]
+    assert sum(close(found, gradient) for gradient in alone) == 1
+
+
+def test_learners_stay_equal_and_environments_come_and_go() -> None:
+    with running(config("pcgrad", 2)) as algo:
+        algo.train()
+        assert_same_parameters(algo.learner_group)
+        algo.remove_env(ENVS[0])
+        algo.add_env("InvertedPendulum-v4")
+        result = algo.train()
+        assert_same_parameters(algo.learner_group)
+        assert np.isfinite(result["learners"]["InvertedPendulum-v4"]["total_loss"])
+
+
+@pytest.mark.parametrize("combiner", ["pcgrad", LeastLoss()])
+def test_a_restored_run_continues_as_it_would_have(combiner: Any, tmp_path: Path) -> None:
+    assert_goes_on_when_restored(config(combiner), tmp_path)
+
+
+def test_state_is_in_checkpoints(tmp_path: Path) -> None:
+    with running(config(LeastLoss())) as algo:
+        algo.train()
+        path = algo.save_to_path(tmp_path)
+        calls = algo.learner_group._learner.combiner.calls
+        assert calls == 2
+    with running(config(LeastLoss())) as algo:
+        algo.restore_from_path(path)
+        assert algo.learner_group._learner.combiner.calls == calls
+
+
+def test_names_and_classes() -> None:
+    assert isinstance(make_combiner("weighted_sum"), WeightedSum)
+    assert isinstance(make_combiner(PCGrad), PCGrad)
+    with pytest.raises(ValueError, match=r"gradient_combiner='pcgard'.*'pcgrad'"):
+        make_combiner("pcgard")
+    with pytest.raises(TypeError, match="gradient_combiner=3"):
+        make_combiner(3)  # type: ignore[arg-type]

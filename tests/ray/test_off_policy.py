@@ -1,0 +1,90 @@
+"""The off-policy loop: stores grow, learners that share an environment draw the same, a restored run continues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from first_gradient import assert_same_parameters, of_learners
+from ray.rllib.core.columns import Columns
+from rollouts import ends
+from tiny_runs import assert_goes_on_when_restored, running, tiny_config, weights
+
+from rllib_multienv import MultiEnvPPOConfig
+from rllib_multienv.algorithms.off_policy import OffPolicyAlgorithm, transitions
+from rllib_multienv.learners import MultiEnvLearner
+
+ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")
+
+
+class CloningLearner(MultiEnvLearner):
+    """Makes what was done likelier: the simplest loss on transitions."""
+
+    def compute_loss_for_module(self, *, module_id: str, batch: Any, fwd_out: Any, **kwargs: Any) -> Any:
+        distribution = self.module[module_id].get_train_action_dist_cls().from_logits(fwd_out["action_dist_inputs"])
+        return -distribution.logp(batch[Columns.ACTIONS]).mean()
+
+
+class Cloning(OffPolicyAlgorithm):
+    @classmethod
+    def get_default_config(cls) -> MultiEnvPPOConfig:
+        return MultiEnvPPOConfig(algo_class=cls)
+
+
+def config(**settings: Any) -> MultiEnvPPOConfig:
+    made = tiny_config(ENVS, grad_clip=None).learners(learner_class=CloningLearner, **settings)
+    made.algo_class = Cloning
+    made.replay_capacity, made.min_replay_size, made.batch_size, made.num_steps_per_iteration = 50, 40, 9, 3
+    return made
+
+
+def sizes(learner: Any) -> dict[str, int]:
+    return {env_id: len(store) for env_id, store in learner.replays.items()}
+
+
+def test_transitions_have_the_real_next_observation() -> None:
+    rollout = ends((3, 2), terminated=[(0, 0)], truncated=[(1, 1)], resets=[(2, 1)])
+    rollout.obs[:] = [[0, 10], [1, 11], [2, 12]]
+    rollout.final_obs[:] = [100, 111, 102]  # after (0, 0), (1, 1) and (2, 0)
+    found = transitions(rollout)
+    assert found["obs"].tolist() == [0, 10, 1, 11, 2]
+    assert found["new_obs"].tolist() == [100, 11, 2, 111, 102]
+    assert found["terminateds"].tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_stores_grow_and_environments_are_trained_on_once_they_are_filled() -> None:
+    with running(config()) as algo:
+        before = weights(algo)
+        result = algo.train()  # 32 transitions of each, fewer than min_replay_size
+        assert "CartPole-v1" not in result["learners"]
+        assert all(np.array_equal(a, before[name]) for name, a in weights(algo).items())
+        result = algo.train()
+        assert of_learners(algo.learner_group, sizes) == [dict.fromkeys(ENVS, 50)]
+        assert [result["learners"][env_id]["num_module_steps_trained"] for env_id in ENVS] == [27] * 3
+        algo.remove_env("Reacher-v4")
+        algo.train()
+        assert set(of_learners(algo.learner_group, sizes)[0]) == {"CartPole-v1", "Pendulum-v1"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_learners_take_the_steps_of_one() -> None:
+    parameters = []
+    for num_learners in (0, 2):
+        with running(config(num_learners=num_learners)) as algo:
+            for _ in range(3):
+                algo.train()
+            parameters.append(weights(algo))
+            if num_learners:
+                assert_same_parameters(algo.learner_group)
+                with pytest.raises(ValueError, match="replay stores"):
+                    algo.remove_env("Reacher-v4")
+    for name, array in parameters[0].items():
+        np.testing.assert_allclose(parameters[1][name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_restored_run_continues_as_it_would_have(tmp_path: Path) -> None:
+    assert_goes_on_when_restored(config(), tmp_path)
