@@ -139,8 +139,13 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
 
     shared_module_class: type[SharedModule] = SharedModule
 
-    def _set_multi_env_defaults(self) -> None:
-        """Called by constructors after RLlib's."""
+    def __init__(self, algo_class: type | None = None) -> None:
+        """Set all settings to their defaults.
+
+        Args:
+            algo_class: The algorithm that `build_algo` builds.
+        """
+        super().__init__(algo_class=algo_class)
         self.set_defaults()
         self._set_initial_agent_defaults()
         self.space_specs: dict[str, SpaceSpec] = {}
@@ -332,6 +337,10 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
     def is_multi_agent(self) -> bool:
         """Always: batches are keyed by ModuleID."""
         return True
+
+    def learning_rates(self) -> dict[str, Any]:
+        """Rate (or schedule over environment steps) of each group of parameters: ``actor`` and ``critic``."""
+        return dict.fromkeys(("actor", "critic"), 3e-4 if self.lr is None else self.lr)
 
     @property
     def env_specs(self) -> tuple[EnvSpec, ...]:

@@ -1,20 +1,49 @@
-"""The off-policy loop: sample, add to replay stores, update from them, send weights."""
+"""The off-policy loop: sample, add to replay stores, update from them, send weights; and its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from ray.rllib.core.columns import Columns
 
+from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
 from rllib_multienv.algorithms.on_policy import OnlineAlgorithm
+from rllib_multienv.algorithms.settings import Count, PerEnvironment, settings
 from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.learners import Minibatch, MultiEnvLearner, RolloutData
 from rllib_multienv.learners.training_data import ReplayData
 from rllib_multienv.offline.replay import GrowingReplay
 from rllib_multienv.rollout import Rollout
+
+
+class OffPolicyConfigMixin(MultiEnvConfigMixin):
+    """Settings of off-policy algorithms."""
+
+    @settings
+    def training(
+        self,
+        *,
+        batch_size: PerEnvironment[Count] = 256,
+        num_steps_per_iteration: Count = 1,
+        replay_capacity: Count = 1_000_000,
+        min_replay_size: Count = 1000,
+        normalize_rewards: bool = False,
+        **rllib: Any,
+    ) -> Self:
+        """Set how to train.
+
+        Args:
+            batch_size: Transitions of each environment in a minibatch, over all learners.
+            num_steps_per_iteration: Optimiser steps of each iteration.
+            replay_capacity: Transitions of each environment that are kept, the newest ones.
+            min_replay_size: Transitions that an environment must have before it is trained on.
+            normalize_rewards: Whether rewards are divided by the running deviation of their discounted return, as it
+                was when they were sampled.
+        """
+        return super().training(**rllib)
 
 
 def transitions(rollout: Rollout) -> dict[str, np.ndarray]:
@@ -75,9 +104,7 @@ class OffPolicyData(ReplayData, RolloutData):
 class OffPolicyAlgorithm(OnlineAlgorithm):
     """One iteration: every environment is sampled, its transitions are stored, steps are taken on what is stored.
 
-    The configuration has ``replay_capacity`` (transitions of each environment that are kept), ``min_replay_size``
-    (before an environment is trained on), ``batch_size`` (transitions of each environment in a minibatch) and
-    ``num_steps_per_iteration`` (optimiser steps). Replay stores are part of checkpoints.
+    Replay stores are part of checkpoints.
     """
 
     def training_step(self) -> None:

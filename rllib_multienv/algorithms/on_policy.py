@@ -1,9 +1,10 @@
-"""The on-policy loop: sample, update, send weights."""
+"""The on-policy loop: sample, update, send weights; and its settings."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
     ENV_RUNNER_RESULTS,
@@ -18,9 +19,90 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
+from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
+from rllib_multienv.algorithms.settings import Count, Fraction, NonNegative, PerEnvironment, settings
+from rllib_multienv.connectors import GeneralizedAdvantages
 from rllib_multienv.env_runners.sampling import OnlineSampling, SampledRound, environment_costs, near_their_learners
 from rllib_multienv.learners import RolloutData, SharedTrainingData, describe_shares, share_environments
 from rllib_multienv.metrics import NUM_ENV_STEPS_LOST_LIFETIME, NUM_FRAGMENTS_LOST_LIFETIME
+
+
+class OnPolicyConfigMixin(MultiEnvConfigMixin):
+    """Settings of on-policy algorithms.
+
+    Each iteration, every runner that owns an environment contributes ``rollout_fragment_length`` time steps of
+    ``num_envs_per_env_runner`` copies of it; there is no train batch size to set.
+    """
+
+    @settings
+    def training(
+        self,
+        *,
+        num_epochs: Count = 1,
+        num_minibatches: Count = 1,
+        lambda_: PerEnvironment[Fraction] = 0.95,
+        normalize_rewards: bool = True,
+        min_advantage_std: NonNegative = 0.05,
+        **rllib: Any,
+    ) -> Self:
+        """Set how to train.
+
+        Args:
+            num_epochs: Passes over the data in each update.
+            num_minibatches: Parts that each environment's data is cut into, each epoch (M in the paper).
+            lambda_: Lambda of generalised advantage estimation.
+            normalize_rewards: Whether rewards are divided by the running deviation of their discounted return.
+            min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
+                with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
+                what is left of its advantages is noise; scaled to unit size it would undo what was learned.
+        """
+        return super().training(**rllib)
+
+    @settings
+    def env_runners(self, *, sample_ahead: bool = False, **rllib: Any) -> Self:
+        """Set how to sample.
+
+        Args:
+            sample_ahead: Whether remote runners sample the next iteration's fragments while the learners learn from
+                this one's. The policy that samples is then one update older than it would be, for which the algorithm
+                has to correct, as PPO does. It pays where runners and learners have CPUs (or a GPU) each and neither
+                takes most of the time.
+        """
+        return super().env_runners(**rllib)
+
+    def build_learner_connector(
+        self, input_observation_space: Any = None, input_action_space: Any = None, device: Any = None
+    ) -> ConnectorV2:
+        """The user's pieces, then batches by environment with advantages."""
+        pipeline = super().build_learner_connector(input_observation_space, input_action_space, device)
+        pipeline.append(GeneralizedAdvantages(config=self, device=device))
+        return pipeline
+
+    def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:
+        """There is no train batch size that could contradict the fragment length."""
+
+    def validate(self) -> None:
+        """Check all settings.
+
+        Raises:
+            ValueError: Names the setting, its value, and what would be right.
+        """
+        super().validate()
+        if self.in_evaluation:
+            return
+        length = self.get_rollout_fragment_length()
+        for spec in self.env_specs:
+            rows = length * self.num_copies(spec)
+            if rows < self.num_minibatches:
+                self._value_error(
+                    f"Environment {spec.id!r} gives {rows} steps per fragment ({length} time steps of "
+                    f"{self.num_copies(spec)} copies), fewer than num_minibatches={self.num_minibatches}."
+                )
+        if self.sample_ahead and not self.num_env_runners:
+            self._value_error(
+                "sample_ahead=True: the local runner cannot sample while this process learns; set "
+                "env_runners(num_env_runners=...) to at least 1, or leave sample_ahead out."
+            )
 
 
 class OnlineAlgorithm(MultiEnvAlgorithm):

@@ -32,8 +32,6 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         """Build the network, for inference without the critic."""
         config = net_config_from_dict(self.model_config["network"])
         self.network = config.build(self.model_config["interfaces"])
-        #: Mean and deviation of the values of environments whose values the network gives in a unit of their own.
-        self.value_moments: dict[str, tuple[float, float]] = {}
         self._has_dropout = getattr(config, "dropout", 0.0) > 0.0
         if self.inference_only:
             # RLlib 2.60 deletes nested attributes from the wrong object, so it is done here.
@@ -67,22 +65,16 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """As :meth:`_forward`, with value predictions ``"vf_preds"`` [B_e], and ``"vf_logits"`` [B_e, K] over bins."""
         outputs = self._run(batch, "actor", "critic")
-        values = self._in_common_unit(self.network.read_values(outputs.values))
+        values = self._values(outputs)
         result = {e: {Columns.ACTION_DIST_INPUTS: outputs.policy[e], Columns.VF_PREDS: values[e]} for e in batch}
         if self.network.value_bins is not None:
             for env_id, columns in result.items():
                 columns[VF_LOGITS] = outputs.values[env_id]
         return result
 
-    def _in_common_unit(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The network's values in the unit of rewards."""
-        if not self.value_moments:
-            return values
-        result = {}
-        for env_id, value in values.items():
-            mean, std = self.value_moments.get(env_id, (0.0, 1.0))
-            result[env_id] = value * std + mean
-        return result
+    def _values(self, outputs: Outputs) -> dict[str, Tensor]:
+        """Values [B_e] in the unit of rewards."""
+        return self.network.read_values(outputs.values)
 
     @torch.no_grad()
     def compute_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -92,8 +84,7 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         if with_dropout:
             self.eval()
         try:
-            outputs = self._run(batch, "critic")
-            return self._in_common_unit(self.network.read_values(outputs.values))
+            return self._values(self._run(batch, "critic"))
         finally:
             if with_dropout:
                 self.train()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.env_runners import MultiEnvRunner
@@ -31,7 +32,7 @@ def tiny_config(envs: Sequence[Any] = ("CartPole-v1", "InvertedPendulum-v4"), **
 @contextmanager
 def running(config: MultiEnvPPOConfig | MultiEnvPPO) -> Iterator[MultiEnvPPO]:
     """The algorithm of a configuration (or an algorithm), stopped in the end."""
-    algo = config.build_algo() if isinstance(config, MultiEnvPPOConfig) else config
+    algo = config.build_algo() if isinstance(config, AlgorithmConfig) else config
     try:
         yield algo
     finally:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from first_gradient import assert_same_parameters, of_learners
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from rollouts import ends
-from tiny_runs import assert_goes_on_when_restored, running, tiny_config, weights
+from tiny_runs import TINY_NET, assert_goes_on_when_restored, running, weights
 
-from rllib_multienv import MultiEnvPPOConfig
-from rllib_multienv.algorithms.off_policy import OffPolicyAlgorithm, transitions
+from rllib_multienv.algorithms.off_policy import OffPolicyAlgorithm, OffPolicyConfigMixin, transitions
 from rllib_multienv.learners import MultiEnvLearner
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")
@@ -27,17 +27,27 @@ class CloningLearner(MultiEnvLearner):
         return -distribution.logp(batch[Columns.ACTIONS]).mean()
 
 
+class CloningConfig(OffPolicyConfigMixin, AlgorithmConfig):
+    def get_default_learner_class(self) -> type:
+        return CloningLearner
+
+
 class Cloning(OffPolicyAlgorithm):
     @classmethod
-    def get_default_config(cls) -> MultiEnvPPOConfig:
-        return MultiEnvPPOConfig(algo_class=cls)
+    def get_default_config(cls) -> CloningConfig:
+        return CloningConfig(algo_class=cls)
 
 
-def config(**settings: Any) -> MultiEnvPPOConfig:
-    made = tiny_config(ENVS, grad_clip=None).learners(learner_class=CloningLearner, **settings)
-    made.algo_class = Cloning
-    made.replay_capacity, made.min_replay_size, made.batch_size, made.num_steps_per_iteration = 50, 40, 9, 3
-    return made
+def config(num_learners: int = 0) -> Any:
+    return (
+        CloningConfig(algo_class=Cloning)
+        .environment(envs=ENVS)
+        .env_runners(num_envs_per_env_runner=2, rollout_fragment_length=16)
+        .rl_module(model_config=TINY_NET)
+        .training(replay_capacity=50, min_replay_size=40, batch_size=9, num_steps_per_iteration=3)
+        .learners(num_learners=num_learners)
+        .debugging(seed=0)
+    )
 
 
 def sizes(learner: Any) -> dict[str, int]:

@@ -113,5 +113,5 @@ def test_scaled_value_losses_are_divided_by_their_running_error() -> None:
 
 @pytest.mark.parametrize("option", ["value_normalization", "value_loss_scaling"])
 def test_unknown_choices_are_refused(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option}='popart': must be one of 'none', 'running'"):
+    with pytest.raises(ValueError, match=f"{option}='popart': must be 'none' or 'running'"):
         tiny_config(ENVS, **{option: "popart"}).validate()

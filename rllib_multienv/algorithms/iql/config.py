@@ -92,7 +92,6 @@ class MultiEnvIQLConfig(MultiEnvConfigMixin, AlgorithmConfig):
 
             algo_class = MultiEnvIQL
         super().__init__(algo_class=algo_class)
-        self._set_multi_env_defaults()
         self.normalize_rewards = False
 
     # Settings
