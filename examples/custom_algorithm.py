@@ -9,7 +9,7 @@ checkpoints, new environments while training, data normalisation, gradient combi
 from __future__ import annotations
 
 import argparse
-from typing import Any, Self
+from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from torch import Tensor
@@ -33,14 +33,13 @@ class A2CConfig(OnPolicyConfigMixin, AlgorithmConfig):
         vf_loss_coeff: PerEnvironment[NonNegative] = 0.5,
         entropy_coeff: PerEnvironment[NonNegative] = 0.01,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
             vf_loss_coeff: Factor of the value loss.
             entropy_coeff: Factor of the entropy bonus.
         """
-        return super().training(**rllib)
 
     def get_default_learner_class(self) -> type:
         """The learner with this algorithm's loss."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from ray.rllib.core.columns import Columns
@@ -32,7 +32,7 @@ class OffPolicyConfigMixin(MultiEnvConfigMixin):
         min_replay_size: Count = 1000,
         normalize_rewards: bool = False,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
@@ -43,7 +43,6 @@ class OffPolicyConfigMixin(MultiEnvConfigMixin):
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return, as it
                 was when they were sampled.
         """
-        return super().training(**rllib)
 
 
 def transitions(rollout: Rollout) -> dict[str, np.ndarray]:

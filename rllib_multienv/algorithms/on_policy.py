@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.utils.metrics import (
@@ -44,7 +44,7 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
         normalize_rewards: bool = True,
         min_advantage_std: NonNegative = 0.05,
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
@@ -56,10 +56,9 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
                 with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
                 what is left of its advantages is noise; scaled to unit size it would undo what was learned.
         """
-        return super().training(**rllib)
 
     @settings
-    def env_runners(self, *, sample_ahead: bool = False, **rllib: Any) -> Self:
+    def env_runners(self, *, sample_ahead: bool = False, **rllib: Any) -> None:
         """Set how to sample.
 
         Args:
@@ -68,7 +67,6 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
                 has to correct, as PPO does. It pays where runners and learners have CPUs (or a GPU) each and neither
                 takes most of the time.
         """
-        return super().env_runners(**rllib)
 
     def build_learner_connector(
         self, input_observation_space: Any = None, input_action_space: Any = None, device: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from ray.rllib.algorithms.ppo.ppo import PPO, PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -71,7 +71,7 @@ class MultiEnvPPOConfig(OnPolicyConfigMixin, PPOConfig):
         value_normalization: Literal["none", "running"] = "none",
         value_loss_scaling: Literal["none", "running"] = "none",
         **rllib: Any,
-    ) -> Self:
+    ) -> None:
         """Set how to train.
 
         Args:
@@ -97,7 +97,6 @@ class MultiEnvPPOConfig(OnPolicyConfigMixin, PPOConfig):
             value_loss_scaling: ``"running"``: each environment's value loss is divided by its running mean, so that
                 all weigh alike in the shared network however well they are known already.
         """
-        return super().training(**rllib)
 
     def learning_rates(self) -> dict[str, float | Schedule]:
         """Rate (or schedule over environment steps) of each group of parameters: ``actor`` and ``critic``."""
