@@ -24,13 +24,7 @@ _PACKAGES = ("gymnasium", "mujoco", "box2d", "ale-py", "gymnasium-robotics", "me
 
 @dataclass(frozen=True, kw_only=True)
 class RandomScore:
-    """Mean and standard deviation of the returns of random actions.
-
-    Args:
-        env_id, env_name: The environment's id, and what it is made from, as in ``"CartPole-v1"``.
-        episodes: Number of episodes.
-        mean, std: Of their returns.
-    """
+    """Returns of random actions in an environment: its id and what it is made from, episodes, mean and deviation."""
 
     env_id: str
     env_name: str
@@ -49,20 +43,17 @@ def random_score(
 ) -> RandomScore:
     """Measures the return per episode of uniformly random actions (`action_space.sample()`).
 
-    Unbounded actions are drawn as Gymnasium draws them, from a normal distribution. The environment is one copy made by
-    Gymnasium, whatever the spec's `backend`.
-
-    A measurement is cached in a JSON file per environment, settings and package versions. Environments that are named
-    by a module or given as a callable are measured every time: their code may change without a new version.
+    The environment is one copy made by Gymnasium, whatever the spec's `backend`. A measurement is cached in a JSON file
+    per environment, settings and package versions. Environments that are named by a module or given as a callable are
+    measured every time: their code may change without a new version.
 
     Args:
         env_spec: The environment.
         episodes: Number of episodes.
         seed: Seed of the environment and of the actions.
         max_steps: The measurement ends after this many steps altogether. The episode that is cut off there does not
-            count, unless it is the first: then its return so far does.
-        cache_dir: Folder of the cache; default: `random_scores` in ``$MULTIENV_CACHE`` or else in
-            ``~/.cache/rllib_multienv``.
+            count, unless it is the first.
+        cache_dir: Folder of the cache; default: `random_scores` in ``$MULTIENV_CACHE`` or ``~/.cache/rllib_multienv``.
 
     Raises:
         ValueError: `episodes` or `max_steps` is below 1, or the environment is unknown.
@@ -74,7 +65,8 @@ def random_score(
     measured = path = None
     if definition is not None:
         key = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
-        path = _cache_dir(cache_dir) / f"{env_spec.id}-{key}.json"
+        home = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "rllib_multienv")
+        path = Path(cache_dir or home / "random_scores") / f"{env_spec.id}-{key}.json"
         measured = _read(path)
     if measured is None:
         measured = _measure(env_spec, episodes, seed, max_steps)
@@ -136,13 +128,6 @@ def _definition(env_spec: EnvSpec, **settings: int) -> dict[str, Any] | None:
         return dict(json.loads(json.dumps(definition)))
     except TypeError:  # a keyword argument that is no plain value
         return None
-
-
-def _cache_dir(cache_dir: str | Path | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir)
-    home = os.environ.get(CACHE_VARIABLE)
-    return (Path(home) if home else Path.home() / ".cache" / "rllib_multienv") / "random_scores"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

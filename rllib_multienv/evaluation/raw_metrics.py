@@ -54,13 +54,9 @@ def join_parts(texts: Iterable[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseInfo:
-    """One phase: all its variants and seeds are trained on the same environments.
+    """One phase: all its variants and seeds are trained on the same environments, for so many steps in each.
 
-    Args:
-        name, kind: Its name, and one of `PHASE_KINDS`.
-        start_from: The phase with whose agents it starts (`from` in files), if any.
-        envs: Env ids, in the order of the report.
-        steps_per_environment: Planned environment steps in each environment, if any.
+    Its kind is one of `PHASE_KINDS`; it may start from the agents of another phase (`from` in files).
     """
 
     name: str
@@ -84,14 +80,10 @@ _Part = TypeVar("_Part", PhaseInfo, VariantInfo)
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentInfo:
-    """Phases, variants and seeds of an experiment, and what it ran with.
+    """Phases, variants and seeds of an experiment in the order of the report, and what it ran with.
 
-    Args:
-        name, title, description: The title defaults to the name; the description is paragraphs for the report.
-        phases, variants: In the order of the report; some may not have run.
-        seeds: Seeds of the runs.
-        versions: Version by package.
-        machine, command: What it ran on and with; of several parts as `join_parts` joins them.
+    Some phases and variants may not have run. Versions are by package. Those, machine and command are joined by
+    `join_parts` where several parts of the experiment differ.
 
     Raises:
         ValueError: Two phases or variants have the same name, or one refers to an unknown one.
@@ -168,18 +160,18 @@ class RawMetrics:
     def __post_init__(self) -> None:
         """Checks and sorts the tables."""
         for table, columns in TABLES.items():
-            rows, name = getattr(self, table), f"{table}.csv"
+            rows = getattr(self, table)
             frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=list(columns))
-            frame = _typed(table, frame, name)
+            frame = _typed(table, frame)
             keys = frame[[column for column in _KEY_COLUMNS if column in frame]]
             twice = keys[keys.duplicated()]
             try:
                 for what in ("phase", "variant"):
                     self.experiment.check_known(what, frame[what].unique() if what in frame else ())
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
+                raise ValueError(f"{table}.csv: {error}") from error
             if len(twice):
-                raise ValueError(f"{name}: two rows for {', '.join(map(str, twice.iloc[0]))}")
+                raise ValueError(f"{table}.csv: two rows for {', '.join(map(str, twice.iloc[0]))}")
             object.__setattr__(self, table, self.experiment.in_order(frame))
 
     def run_envs(self, frame: pd.DataFrame) -> pd.Series:
@@ -190,10 +182,7 @@ class RawMetrics:
 
 
 def read_raw_metrics(folder: str | Path) -> RawMetrics:
-    """Reads the raw metrics of an experiment.
-
-    Args:
-        folder: The folder with `experiment.json` and the tables; `gradient_cosines.csv` may be missing.
+    """Reads the raw metrics of an experiment from their folder, in which `gradient_cosines.csv` may be missing.
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
@@ -209,9 +198,7 @@ def read_raw_metrics(folder: str | Path) -> RawMetrics:
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}")
     tables = {
-        table: _typed(table, pd.read_csv(file, dtype=str, keep_default_na=False), str(file))
-        for table, file in files.items()
-        if file is not None
+        table: pd.read_csv(file, dtype=str, keep_default_na=False) for table, file in files.items() if file is not None
     }
     experiment = read_experiment_info(folder / "experiment.json")
     try:
@@ -270,15 +257,13 @@ def merge_raw_metrics(parts: Mapping[str, RawMetrics]) -> RawMetrics:
         ValueError: A phase or a variant differs between two parts.
     """
     infos = {name: part.experiment for name, part in parts.items()}
+    packages = sorted({package for info in infos.values() for package in info.versions})
     experiment = replace(
         next(iter(infos.values())),
         phases=_merge_named("phase", {name: info.phases for name, info in infos.items()}),
         variants=_merge_named("variant", {name: info.variants for name, info in infos.items()}),
         seeds=tuple(sorted({seed for info in infos.values() for seed in info.seeds})),
-        versions={
-            package: join_parts(info.versions.get(package, "") for info in infos.values())
-            for package in sorted({package for info in infos.values() for package in info.versions})
-        },
+        versions={name: join_parts(info.versions.get(name, "") for info in infos.values()) for name in packages},
         machine=join_parts(info.machine for info in infos.values()),
         command=join_parts(info.command for info in infos.values()),
     )
@@ -311,12 +296,12 @@ def _merge_named(what: str, parts: Mapping[str, tuple[_Part, ...]]) -> tuple[_Pa
     return tuple(merged.values())
 
 
-def _typed(table: str, frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The table's columns with their types; a ValueError names `where`, row (the header is row 1) and column."""
+def _typed(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table's columns with their types; a ValueError names file, row (the header is row 1) and column."""
     columns = {}
     for column, kind in TABLES[table].items():
         if column not in frame:
-            raise ValueError(f"{where}: the column {column!r} is missing")
+            raise ValueError(f"{table}.csv: the column {column!r} is missing")
         values = frame[column]
         empty = values.isna() | (values.astype(str).str.strip() == "")
         if kind == "text":
@@ -327,11 +312,10 @@ def _typed(table: str, frame: pd.DataFrame, where: str) -> pd.DataFrame:
             numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype("float64")
             right = np.isfinite(numbers) & ((numbers % 1 == 0) | (not whole)) | (empty & optional)
             expected = "a whole number" if whole else "a finite number"
-            columns[column] = numbers.where(np.isfinite(numbers))
             if right.all():
                 columns[column] = numbers.astype("Int64" if whole and optional else "int64" if whole else "float64")
         if not right.all():
             row = int(np.argmin(right))
             found = "empty" if empty.iloc[row] else repr(values.iloc[row])
-            raise ValueError(f"{where}, row {row + 2}, {column}: {found} where {expected} is expected")
+            raise ValueError(f"{table}.csv, row {row + 2}, {column}: {found} where {expected} is expected")
     return pd.DataFrame(columns)

@@ -41,24 +41,19 @@ def normalized_score(value: Any, reference: tuple[Any, Any]) -> Any:
 def add_normalized_scores(
     results: dict[str, Any], means: Mapping[str, float], references: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Adds, in place, the score of each environment with a reference, and their average, median and worst.
+    """Adds the score of each environment with a reference to `results`, and their average, median and worst.
 
     Args:
-        results: Where to.
+        results: Changed in place.
         means: Mean return by env id.
         references: Returns of a random and of an expert policy, by env id.
     """
-    scores = {
-        env_id: normalized_score(mean, references[env_id])
-        for env_id, mean in means.items()
-        if env_id in references and np.isfinite(mean)
-    }
+    known = {env_id: mean for env_id, mean in means.items() if env_id in references and np.isfinite(mean)}
+    scores = {env_id: normalized_score(mean, references[env_id]) for env_id, mean in known.items()}
     if scores:
-        values = list(scores.values())
         results[NORMALIZED_SCORE] = scores
-        results[f"{NORMALIZED_SCORE}_average"] = float(np.mean(values))
-        results[f"{NORMALIZED_SCORE}_median"] = float(np.median(values))
-        results[f"{NORMALIZED_SCORE}_worst"] = float(np.min(values))
+        for name, function in (("average", np.mean), ("median", np.median), ("worst", np.min)):
+            results[f"{NORMALIZED_SCORE}_{name}"] = float(function(list(scores.values())))
 
 
 def student_half_width(values: np.ndarray) -> np.ndarray:
@@ -83,12 +78,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
 def interquartile_mean(scores: Strata) -> Interval:
     """Interquartile mean over environments and seeds, with a 95% interval by stratified bootstrap.
 
-    Of n scores the floor(n/4) smallest and largest are left out. The bootstrap resamples seeds within each environment.
-    After Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice"; their library
-    needs complete matrices and does not let draws be fixed.
-
-    Args:
-        scores: At least one score. Where an environment has only one there is no interval.
+    Of n scores the floor(n/4) smallest and largest are left out. The bootstrap resamples seeds within each environment;
+    where one has a single score there is no interval. After Agarwal et al. 2021, "Deep reinforcement learning at the
+    edge of the statistical precipice"; their library needs complete matrices and does not let draws be fixed.
     """
     value = float(_trimmed(np.concatenate(scores)))
     if min(map(len, scores)) < 2:

@@ -17,17 +17,13 @@ _KEYS = ("name", "title", "description", "base", "variants", "phases", "seeds", 
 _NAME = re.compile(r"[\w.+-]+")
 
 
-def _is_seeds(value: Any) -> bool:
-    return isinstance(value, list) and value != [] and all(type(seed) is int for seed in value)
-
-
 # What a value may be: the check, and how an error calls it.
 _Kind = tuple[Callable[[Any], bool], str]
 _WHOLE: _Kind = (lambda value: type(value) is int and value >= 1, "a whole number of at least 1")
 _FLAG: _Kind = (lambda value: isinstance(value, bool), "true or false")
 _TREE: _Kind = (lambda value: isinstance(value, dict), "keys and values below it")
 _NAMES: _Kind = (lambda value: isinstance(value, list), "a list of names")
-_SEEDS: _Kind = (_is_seeds, "whole numbers")
+_SEEDS: _Kind = (lambda value: bool(value) and all(type(seed) is int for seed in value), "whole numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +37,7 @@ class ExperimentFile:
         members: The phases of each variant, by name.
         episodes: Episodes per environment in the evaluation at the end of each run.
         anneal: Whether learning rates fall linearly to zero over each run (``training.lr_anneal_steps``).
-        source: The file's path, for errors.
-        lines: Path in the tree -> line in the file.
+        source, lines: The file's path, and the line of each path in its tree, for errors.
     """
 
     info: ExperimentInfo
@@ -54,10 +49,6 @@ class ExperimentFile:
     anneal: bool = False
     source: str = "<experiment>"
     lines: Mapping[yaml_text.Path, int] = field(default_factory=dict, repr=False, compare=False)
-
-    def error(self, message: str, *path: str | int) -> ConfigFileError:
-        """An error at the line of `path`, or of the nearest thing around it whose line is known."""
-        return error_at(message, path, source=self.source, lines=self.lines)
 
     def variants_of(self, phase: PhaseInfo) -> list[VariantInfo]:
         """The variants that take part in a phase."""
@@ -78,11 +69,7 @@ def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def load_experiment_file(path: str | Path, *, default_name: str | None = None) -> ExperimentFile:
-    """Reads an experiment file.
-
-    Args:
-        path: The file.
-        default_name: The experiment's name where the file gives none; default: the file's, without its ending.
+    """Reads an experiment file; where it gives no name, that is `default_name`, or its own without the ending.
 
     Raises:
         ConfigFileError: The file cannot be read or is not valid; with the line.

@@ -32,14 +32,9 @@ def describe_machine() -> str:
     """CPU cores and their kind, GPUs, and the version of Python, for reports."""
     import torch
 
-    gpus = f"{torch.cuda.device_count()} GPU ({torch.cuda.get_device_name()}), " if torch.cuda.is_available() else ""
-    return f"{os.cpu_count()} CPU cores ({_cpu_name()}), {gpus}Python {platform.python_version()}"
-
-
-def _cpu_name() -> str:
-    try:
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    gpus = f"{torch.cuda.device_count()} GPU ({torch.cuda.get_device_name()}), " if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} CPU cores ({cpu}), {gpus}Python {platform.python_version()}"

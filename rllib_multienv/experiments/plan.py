@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from rllib_multienv.config_files.build import check_config_file
-from rllib_multienv.config_files.errors import ConfigFileError
+from rllib_multienv.config_files.errors import ConfigFileError, error_at
 from rllib_multienv.config_files.file import ConfigFile
 from rllib_multienv.evaluation.progress import ONLINE
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
@@ -84,15 +85,14 @@ def check_runs(runs: Iterable[Run]) -> None:
 
 
 def selected(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
-    """The runs whose names begin with one of `patterns`, and those that they start from; all without patterns.
+    """The runs whose names start with one of `patterns`, and those that they start from; all without patterns.
 
     Raises:
         ValueError: A pattern fits none.
     """
     wanted: set[str] = set()
-    for pattern in patterns or [""]:
-        parts = [part for part in pattern.split("/") if part]
-        found = [run for run in runs if _fits(run.name.split("/"), parts)]
+    for pattern in patterns or ["*"]:
+        found = [run for run in runs if fnmatchcase(f"{run.name}/", f"{pattern.rstrip('/')}/*")]
         if not found:
             phases = ", ".join(sorted({run.phase.name for run in runs}))
             raise ValueError(f"no run of the experiment is named {pattern!r}; its phases are {phases}")
@@ -102,10 +102,6 @@ def selected(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
                 wanted.add(needed.name)
                 needed = needed.start
     return [run for run in runs if run.name in wanted]
-
-
-def _fits(name: Sequence[str], parts: Sequence[str]) -> bool:
-    return all(own == part or part == "*" for own, part in zip(name, parts, strict=False)) and len(parts) <= len(name)
 
 
 def _trees(
@@ -136,6 +132,6 @@ def _with_steps(
     if experiment.anneal:
         if total is None:
             message = f"'anneal' needs the length of the runs of {phase.name!r}: give the phase steps_per_environment"
-            raise experiment.error(message, "phases", phase.name)
+            raise error_at(message, ("phases", phase.name), source=experiment.source, lines=experiment.lines)
         tree = merged(tree, {"training": {"lr_anneal_steps": total}})
     return dict(tree)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from rllib_multienv.checkpoints import find_checkpoint
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
@@ -36,12 +38,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """The files of a run: its folder ``runs/<phase>/<variant>[/<env>]/seed<k>``, and files of that name beside it.
-
-    Args:
-        root: The experiment's folder.
-        run: The run.
-    """
+    """Files of a run in its experiment: the folder ``runs/<phase>/<variant>[/<env>]/seed<k>``, and those beside it."""
 
     root: Path
     run: Run
@@ -107,18 +104,8 @@ class Place:
 
 def _settings(file: ConfigFile) -> dict[str, Any]:
     """The settings by dotted name, without the path that the run starts from, which depends on the folder."""
-    flat: dict[str, Any] = {}
-
-    def add(tree: Mapping[str, Any], prefix: str) -> None:
-        for key, value in tree.items():
-            if isinstance(value, Mapping):
-                add(value, f"{prefix}{key}.")
-            else:
-                flat[f"{prefix}{key}"] = value
-
-    add({"algorithm": file.algorithm, **file.tree}, "")
-    flat.pop("initialize_from.path", None)
-    return flat
+    flat = pd.json_normalize({"algorithm": file.algorithm, **file.tree}).to_dict("records")[0]
+    return {str(key): value for key, value in flat.items() if key != "initialize_from.path"}
 
 
 class Execution:
@@ -130,8 +117,7 @@ class Execution:
     Args:
         root: The experiment's folder.
         runs: The runs, each after the one that it starts from.
-        parallel: How many at a time.
-        episodes: Episodes per environment in the evaluation at the end of each run.
+        parallel, episodes: Runs at a time, and episodes per environment in the evaluation at the end of each.
         on_change: Called with a run whenever its state has changed.
     """
 

@@ -6,7 +6,6 @@ import base64
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +19,7 @@ from rllib_multienv.cli import app
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores
 from rllib_multienv.evaluation.raw_metrics import RawMetrics, VariantInfo, read_raw_metrics, write_raw_metrics
 from rllib_multienv.evaluation.report import write_report
-from rllib_multienv.evaluation.report.figures import ReportFigure, variant_styles
-from rllib_multienv.evaluation.report.page import opening_sentences, report_sections
+from rllib_multienv.evaluation.report.figures import ReportFigure, report_figures, variant_styles
 from rllib_multienv.evaluation.report.tables import report_tables
 
 # Draws and writes a report where neither Ray nor PyTorch nor Gymnasium can be imported.
@@ -46,18 +44,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table(metrics: RawMetrics, name: str) -> pd.DataFrame:
-    return report_tables(ExperimentScores(metrics))[name].frame
+    return report_tables(ExperimentScores(metrics))[name]
 
 
 def figures(metrics: RawMetrics) -> dict[str, ReportFigure]:
     scores = ExperimentScores(metrics)
-    sections = report_sections(scores, report_tables(scores))
-    return {figure.name: figure for section in sections for figure in section.figures}
+    return {figure.name: figure for figure in report_figures(scores, report_tables(scores))}
 
 
-def titles(metrics: RawMetrics) -> list[str]:
-    scores = ExperimentScores(metrics)
-    return [section.title for section in report_sections(scores, report_tables(scores))]
+def page(metrics: RawMetrics, folder: Path) -> str:
+    write_raw_metrics(metrics, folder / "metrics")
+    return write_report(folder).read_text()
 
 
 def legend(figure: ReportFigure) -> list[str]:
@@ -95,15 +92,13 @@ def test_environments_have_returns_and_scores() -> None:
 
 
 def test_transfer_is_compared_with_scratch() -> None:
-    s4, mlp = table(made_up(), "transfer_environments").to_dict("records")
-    assert (s4["final_transfer"], s4["final_scratch"], s4["unit"]) == (91.0, 51.0, "score")
-    # Transfer rises from 60 to 91, scratch from 0 to 51; after a quarter 67.75 and 12.75.
-    assert [s4[key] for key in ("quarter_transfer", "quarter_scratch", "end_scratch")] == [67.75, 12.75, 51.0]
-    assert mlp["quarter_transfer"] < mlp["quarter_scratch"]
-    transfer = table(made_up(), "transfer")
-    assert transfer["ahead_of_quarter_scratch"].tolist() == transfer["ahead_of_end_scratch"].tolist()
-    assert transfer["ahead_of_end_scratch"].tolist() == ["1 of 1", "0 of 1"]
-    assert transfer["final_difference"].tolist() == [40.0, -20.0]
+    s4, mlp = table(made_up(), "transfer").to_dict("records")
+    assert [s4[key] for key in ("phase", "variant", "base_phase", "base")] == ["transfer", "s4", "scratch", "s4"]
+    assert (s4["final"], s4["final_average"], mlp["final_average"]) == (40.0, 40.0, -20.0)
+    # Transfer rises from 60 to 91, after a quarter it is at 67.75; scratch rises from 0 to 51.
+    assert (s4["ahead_at_quarter"], s4["ahead_of_end"]) == ("1 of 1", "1 of 1")
+    assert (mlp["ahead_at_quarter"], mlp["ahead_of_end"]) == ("0 of 1", "0 of 1")
+    assert s4["while_learning_average"] == pytest.approx((60 + 91) / 2 - 51 / 2)
 
 
 def test_several_transfer_phases_are_compared_with_the_same_scratch() -> None:
@@ -111,7 +106,7 @@ def test_several_transfer_phases_are_compared_with_the_same_scratch() -> None:
     metrics = with_copy(made_up(), "phase", "transfer", replace(transfer, name="transfer-fresh"))
     rows = table(metrics, "transfer")
     assert rows["phase"].tolist() == ["transfer", "transfer", "transfer-fresh", "transfer-fresh"]
-    assert rows["final_difference"].tolist() == [40.0, -20.0, 40.0, -20.0]
+    assert rows["final_average"].tolist() == [40.0, -20.0, 40.0, -20.0]
     assert {"curves_transfer", "curves_transfer-fresh"} <= set(figures(metrics))
 
 
@@ -148,7 +143,9 @@ def test_references_are_the_best_variants_means_over_seeds() -> None:
         (200.0, True, "reference not above random"),
     ],
 )
-def test_without_a_usable_reference_there_is_no_score(random: float | None, references: bool, problem: str) -> None:
+def test_without_a_usable_reference_there_is_no_score(
+    random: float | None, references: bool, problem: str, tmp_path: Path
+) -> None:
     metrics = made_up()
     scores = metrics.random_scores.set_index("env_id")
     scores = scores.drop("Pendulum-v1") if random is None else scores
@@ -162,19 +159,17 @@ def test_without_a_usable_reference_there_is_no_score(random: float | None, refe
     assert (s4["average"], s4["environments"]) == (81.0, 1)
     rows = table(metrics, "references").set_index("env_id")
     assert rows["problem"].to_dict() == {"CartPole-v1": "", "Pendulum-v1": problem, "Acrobot-v1": ""}
-    assert f"Pendulum-v1 ({problem})" in report_tables(ExperimentScores(metrics))["scores"].notes[1]
+    assert f"No normalised score in Pendulum-v1: {problem}." in page(metrics, tmp_path)
 
 
-def test_without_references_returns_are_shown() -> None:
+def test_without_references_returns_are_shown(tmp_path: Path) -> None:
     metrics = rows_of(made_up(), lambda rows: rows["phase"] != "single")
     assert table(metrics, "scores")["average"].isna().all()
-    row = table(metrics, "transfer_environments").iloc[0]
-    assert (row["final_transfer"], row["quarter_transfer"], row["unit"]) == (91.0, 67.75, "return")
-    assert "scores" not in figures(metrics)
-    assert (
-        "references are missing"
-        in list(opening_sentences(ExperimentScores(metrics), report_tables(ExperimentScores(metrics))))[1]
-    )
+    assert table(metrics, "environments")["return"].iloc[0] == 81.0
+    row = table(metrics, "transfer").iloc[0]
+    assert (row["ahead_at_quarter"], pd.isna(row["final"])) == ("1 of 1", True)
+    assert not {"scores", "transfer", "ablations"} & figures(metrics).keys()
+    assert "There are no normalised scores: the references are missing." in page(metrics, tmp_path)
 
 
 def test_a_failed_run_does_not_count_and_is_named(tmp_path: Path) -> None:
@@ -182,10 +177,9 @@ def test_a_failed_run_does_not_count_and_is_named(tmp_path: Path) -> None:
     s4 = table(metrics, "scores").iloc[0]
     # Seeds 0 and 1 are left: means of 80.5 and 40.5.
     assert (s4["average"], s4["seeds"]) == (60.5, "2 of 3")
-    write_raw_metrics(metrics, tmp_path / "metrics")
-    page = write_report(tmp_path).read_text()
-    assert "<li>pretrain, Agnostic S4, seed 2: failed</li>" in page
-    assert "29 of 30 runs are done" in page
+    text = page(metrics, tmp_path)
+    assert "<li>pretrain, Agnostic S4, seed 2: failed</li>" in text
+    assert "29 of 30 runs are done" in text
 
 
 def test_unfinished_runs_are_drawn_where_none_is_done() -> None:
@@ -200,12 +194,10 @@ def test_unfinished_runs_are_drawn_where_none_is_done() -> None:
 
 def test_only_what_has_run_is_in_the_report(tmp_path: Path) -> None:
     part = rows_of(made_up(), lambda rows: rows["phase"] == "pretrain")
-    assert titles(part) == ["Results", "Learning curves", "Ablations", "Gradients", "References", "Runs"]
+    titles = re.findall("<h2>(.*)</h2>", page(part, tmp_path))[:-1]
+    assert titles == ["Results", "Learning curves", "Ablations", "Gradients", "References", "Runs"]
     assert ExperimentScores(part).labels.keys() == {"s4", "mlp", "s4-bare"}
-    empty = RawMetrics(experiment=INFO)
-    assert titles(empty) == []
-    write_raw_metrics(empty, tmp_path / "metrics")
-    assert "A made-up experiment" in write_report(tmp_path).read_text()
+    assert re.findall("<h2>(.*)</h2>", page(RawMetrics(experiment=INFO), tmp_path)) == ["How it was made"]
 
 
 def test_each_base_has_figures_of_its_ablations_where_they_start_new() -> None:
@@ -243,48 +235,41 @@ def test_ablations_are_points_with_intervals() -> None:
     assert whiskers == [(row[f"{name}_low"], row[f"{name}_high"]) for name in ("final", "while_learning")]
 
 
-def images(page: str) -> Iterator[str]:
-    for found in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page):
-        yield base64.b64decode(found).decode()
-
-
 def test_the_page_contains_everything_it_shows(report: Path) -> None:
-    page = report.joinpath("report.html").read_text()
-    assert "<title>A made-up experiment</title>" in page
-    assert "Second &lt;paragraph&gt;." in page
-    assert "<code>multienv experiment made-up.yaml</code>" in page
+    text = report.joinpath("report.html").read_text()
+    assert "<title>A made-up experiment</title>" in text
+    assert "Second &lt;paragraph&gt;." in text
+    assert "<code>multienv experiment made-up.yaml</code>" in text
     for heading in ("Results", "Learning curves", "Transfer", "Ablations", "Gradients", "References", "Runs"):
-        assert f"<h2>{heading}</h2>" in page
-    drawn = list(images(page))
-    assert len(drawn) == len(list((report / "figures").iterdir())) == page.count("<img")
-    assert all(image.rstrip().endswith("</svg>") for image in drawn)
-    assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
-    assert "<script" not in page
-    ids = re.findall(r'\bid="([^"]+)"', page)
+        assert f"<h2>{heading}</h2>" in text
+    images = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)" alt="\w', text)
+    assert len(images) == len(list((report / "figures").iterdir())) == text.count("<img")
+    assert all(base64.b64decode(image).decode().rstrip().endswith("</svg>") for image in images)
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', text)
+    assert "<script" not in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r'href="#([\w.-]+)"', page)) == set(ids)
+    assert set(re.findall(r'href="#([\w.-]+)"', text)) == set(ids)
 
 
 def test_the_page_opens_with_three_sentences(report: Path) -> None:
-    page = report.joinpath("report.html").read_text()
-    opening = page[page.index("<p>") : page.index("</p>")]
-    assert "4 variants, 3 environments, 3 seeds: 30 of 30 runs are done" in opening
+    text = report.joinpath("report.html").read_text()
+    opening = text[text.index("<p>") : text.index("</p>")]
+    assert "4 variants and 3 seeds: 30 of 30 runs are done." in opening
     assert (
         "After the phase pretrain, Agnostic S4 has the highest average normalised score of 3 variants: 61.0" in opening
     )
-    assert (
-        "Transfer does best with Agnostic S4 in the phase transfer: after a quarter of the steps it is ahead" in opening
-    )
+    assert "Of 2 transfers, Agnostic S4 in the phase transfer gains most" in opening
+    assert "40.0 points on average; after a quarter of the steps it is ahead in 1 of 1 environments" in opening
 
 
 def test_a_table_is_csv_and_markdown(report: Path) -> None:
-    names = {name for name, found in report_tables(ExperimentScores(made_up())).items() if len(found.frame)}
-    assert {path.name for path in (report / "tables").iterdir()} == {
-        f"{n}.{end}" for n in names for end in ("csv", "md")
-    }
+    names = [name for name, found in report_tables(ExperimentScores(made_up())).items() if len(found)]
+    files = {f"{name}.{ending}" for name in names for ending in ("csv", "md")}
+    assert {path.name for path in (report / "tables").iterdir()} == files
     lines = (report / "tables" / "scores.md").read_text().splitlines()
-    assert lines[2].startswith("| phase | variant | average | median | worst | IQM [95% interval] | while learning |")
-    assert lines[4].startswith("| pretrain | Agnostic S4 | 61.0 | 61.0 | 41.0 | 61.0 [")
+    assert lines[0].startswith("| phase | variant | average | median | worst | IQM [95% interval] | while learning |")
+    assert lines[2].startswith("| pretrain | Agnostic S4 | 61.0 | 61.0 | 41.0 | 61.0 [")
     # A column without anything to say is not shown.
     assert "problem" not in (report / "tables" / "references.md").read_text()
     assert "problem" in (report / "tables" / "references.csv").read_text()
@@ -299,7 +284,7 @@ def test_the_same_metrics_give_the_same_bytes_in_another_process_without_ray(rep
     write_raw_metrics(read_raw_metrics(report / "metrics"), tmp_path / "metrics")
     subprocess.run([sys.executable, "-c", WITHOUT_RAY, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
     files = sorted(path.relative_to(report) for path in report.rglob("*") if path.is_file())
-    assert len(files) > 25
+    assert len(files) > 20
     for file in files:
         assert (report / file).read_bytes() == (tmp_path / file).read_bytes(), file
 
@@ -308,18 +293,18 @@ def test_the_command_makes_one_report_of_several_folders(report: Path, tmp_path:
     one, other = tmp_path / "one", tmp_path / "other"
     write_raw_metrics(rows_of(made_up(), lambda rows: rows["seed"] < 2), one / "metrics")
     write_raw_metrics(rows_of(made_up(), lambda rows: rows["seed"] == 2), other / "metrics")
-    page = tmp_path / "page" / "index.html"
-    result = CliRunner().invoke(app, ["report", str(one), str(other), "--output", str(page)])
+    target = tmp_path / "page" / "index.html"
+    result = CliRunner().invoke(app, ["report", str(one), str(other), "--output", str(target)])
     assert result.exit_code == 0, result.output
     assert "index.html" in result.output
-    assert page.read_bytes() == (report / "report.html").read_bytes()
+    assert target.read_bytes() == (report / "report.html").read_bytes()
     for name in ("metrics", "tables", "figures"):
         for file in (report / name).iterdir():
-            assert file.read_bytes() == (page.parent / name / file.name).read_bytes(), file
+            assert file.read_bytes() == (target.parent / name / file.name).read_bytes(), file
     # The page's folder is a part like any other, and may be the target.
-    again = CliRunner().invoke(app, ["report", str(page.parent), str(other), "--output", str(page)])
+    again = CliRunner().invoke(app, ["report", str(target.parent), str(other), "--output", str(target)])
     assert again.exit_code == 0, again.output
-    assert read_raw_metrics(page.parent / "metrics").experiment == INFO
+    assert read_raw_metrics(target.parent / "metrics").experiment == INFO
 
 
 def test_the_command_names_what_is_missing(tmp_path: Path) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_band
 from rllib_multienv.evaluation.learning_curves import label_curves, panels
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
-from rllib_multienv.evaluation.report.tables import BOUNDS
+from rllib_multienv.evaluation.report.tables import interval_of
+from rllib_multienv.evaluation.scores import SEEDS_FOR_INTERVAL, Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,16 +23,25 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A
 # More bands than this would hide the lines.
 _MOST_BANDS = 6
 # Scores beyond are cut off: one that is far off would press all others together.
-_LOWEST, _HIGHEST = -60, 220
+_LIMITS = (-60, 220)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReportFigure:
-    """A figure of the report: its file name without ending, what it shows, and the drawing."""
+class ReportFigure(NamedTuple):
+    """A figure of the report: its file name without ending, the drawing, and its caption where the page has none."""
 
     name: str
-    caption: str
     figure: Figure
+    caption: str = ""
+
+
+def report_figures(scores: ExperimentScores, tables: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
+    """All figures for which there is data, the headline first."""
+    drawn = [
+        score_figure(scores, tables["scores"], tables["environments"]),
+        *curve_figures(scores),
+        *(difference_figure(scores, name, tables[name]) for name in ("transfer", "ablations")),
+    ]
+    return [figure for figure in drawn if figure is not None]
 
 
 def main_variants(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
@@ -51,16 +59,19 @@ def variant_styles(scores: ExperimentScores) -> dict[str, dict[str, str]]:
     }
 
 
-def _rows(ax: Axes, labels: Sequence[str]) -> None:
-    """One row of points for each label, the first on top."""
-    ax.set_yticks(range(len(labels)), [fill(label, 60) for label in labels], parse_math=False)
+def _points_figure(
+    title: str, labels: Sequence[str], points: Sequence[tuple[float, Interval, str, str]], line: float
+) -> tuple[Figure, Axes]:
+    """A figure with one row per label, the first on top, and points (row, interval, colour, face) in them."""
+    figure, (ax,) = panels(1, (9.0, 0.5 + 0.28 * len(labels)))
+    for y, interval, color, face in points:
+        ax.plot(interval[1:], [y, y], color=color, linewidth=1.4)
+        ax.plot([interval.value], [y], "o", color=color, markersize=5, markerfacecolor=face)
+    ax.axvline(line, color="black", linestyle="--", linewidth=0.8)
+    ax.set_yticks(range(len(labels)), [fill(label, 70) for label in labels], fontsize=8, parse_math=False)
     ax.set_ylim(len(labels) - 0.5, -0.5)
-
-
-def _point(ax: Axes, row: pd.Series, column: str, y: float, color: str, face: str = "") -> None:
-    """A point with a horizontal interval."""
-    ax.plot([row[f"{column}_low"], row[f"{column}_high"]], [y, y], color=color, linewidth=1.4)
-    ax.plot([row[column]], [y], "o", color=color, markersize=5, markerfacecolor=face or color)
+    ax.set_xlabel(title, fontsize=8)
+    return figure, ax
 
 
 def score_figure(scores: ExperimentScores, table: pd.DataFrame, environments: pd.DataFrame) -> ReportFigure | None:
@@ -69,31 +80,34 @@ def score_figure(scores: ExperimentScores, table: pd.DataFrame, environments: pd
     shown = table[table["variant"].isin(names)].dropna(subset="iqm") if len(table) else table
     if shown.empty:
         return None
-    phases, variants = list(shown["phase"].unique()), list(shown["variant"].unique())
-    styles = variant_styles(scores)
-    size = (max(3.0, 10.0 / len(phases)), 0.9 + 0.3 * len(variants))
-    figure, axes = panels(len(phases), size, columns=3, sharey=True, sharex=True)
-    for phase, ax in zip(phases, axes, strict=True):
-        for _, row in shown[shown["phase"] == phase].iterrows():
-            color, y = styles[row["variant"]]["color"], variants.index(row["variant"])
-            points = environments[(environments["phase"] == phase) & (environments["variant"] == row["variant"])]
-            ax.plot(
-                points["score"].clip(_LOWEST, _HIGHEST), [y] * len(points), "|", color=color, markersize=9, alpha=0.6
-            )
-            _point(ax, row, "iqm", y, color)
-        ax.axvline(100, color="black", linestyle="--", linewidth=0.8)
-        ax.set_xlabel("normalised score", fontsize=8)
-        ax.set_title(phase, fontsize=9.5)
-        _rows(ax, [scores.labels[variant] for variant in variants])
-    return ReportFigure(
-        name="scores",
-        caption=(
-            "Normalised score of the final evaluation: 100 (dashed) is the best agent trained in each environment "
-            "alone, 0 a random policy. Points: interquartile mean over environments and seeds with 95% interval; "
-            f"strokes: single environments, cut off at {_LOWEST} and {_HIGHEST}."
-        ),
-        figure=figure,
-    )
+    colors = [variant_styles(scores)[variant]["color"] for variant in shown["variant"]]
+    intervals = [interval_of(row, "iqm") for _, row in shown.iterrows()]
+    points = [
+        (float(y), interval, color, color) for y, (interval, color) in enumerate(zip(intervals, colors, strict=True))
+    ]
+    runs = list(zip(shown["phase"], shown["variant"], strict=True))
+    labels = [f"{phase}: {scores.labels[variant]}" for phase, variant in runs]
+    figure, ax = _points_figure("normalised score", labels, points, line=100)
+    for y, (run, color) in enumerate(zip(runs, colors, strict=True)):
+        values = environments["score"][(environments["phase"] == run[0]) & (environments["variant"] == run[1])]
+        ax.plot(values.clip(*_LIMITS), [y] * len(values), "|", color=color, markersize=9, alpha=0.6)
+    return ReportFigure("scores", figure)
+
+
+def difference_figure(scores: ExperimentScores, name: str, table: pd.DataFrame) -> ReportFigure | None:
+    """Differences in the table of this name, one per row; None where there are no scores."""
+    shown = table.dropna(subset=["final", "while_learning"], how="all") if len(table) else table
+    if shown.empty:
+        return None
+    points, labels = [], []
+    for y, (_, row) in enumerate(shown.iterrows()):
+        color = variant_styles(scores)[row["variant"]]["color"]
+        for column, offset, face in (("final", -0.14, color), ("while_learning", 0.14, "white")):
+            points.append((y + offset, interval_of(row, column), color, face))
+        base = row["base_phase"] if row["base_phase"] != row["phase"] else scores.labels[row["base"]]
+        labels.append(f"{row['phase']}: {scores.labels[row['variant']]} (minus {base})")
+    figure, _ = _points_figure("difference of the normalised score", labels, points, line=0)
+    return ReportFigure(name, figure)
 
 
 def curve_figures(scores: ExperimentScores) -> Iterator[ReportFigure]:
@@ -156,62 +170,7 @@ def _curve_figure(
         texts.append(f"Dashed: training from scratch ({scratch.name}).")
     texts.append(f"Lines: mean over {' to '.join(map(str, sorted(seeds)))} seeds.")
     if len(series) <= _MOST_BANDS and max(seeds) > 1:
-        texts.append(f"Bands: {BOUNDS}")
+        texts.append(f"Bands: 95% interval of the mean (Student's t); below {SEEDS_FOR_INTERVAL} seeds, their range.")
     if unfinished:
         texts.append("Unfinished runs are shown where none is done.")
-    yield ReportFigure(name=name, caption=" ".join(texts), figure=figure)
-
-
-def ablation_figure(scores: ExperimentScores, table: pd.DataFrame) -> ReportFigure | None:
-    """What each ablation changes, one per row; None without ablations that have scores."""
-    shown = table.dropna(subset=["final", "while_learning"], how="all") if len(table) else table
-    if shown.empty:
-        return None
-    figure, (ax,) = panels(1, (9.0, 0.6 + 0.3 * len(shown)))
-    labels = []
-    for y, (_, row) in enumerate(shown.iterrows()):
-        color = variant_styles(scores)[row["variant"]]["color"]
-        _point(ax, row, "final", y - 0.14, color)
-        _point(ax, row, "while_learning", y + 0.14, color, face="white")
-        labels.append(f"{row['phase']}: {scores.labels[row['variant']]} (base: {scores.labels[row['base']]})")
-    ax.axvline(0, color="black", linewidth=0.8)
-    _rows(ax, labels)
-    return ReportFigure(
-        name="ablations",
-        caption=(
-            "Ablations minus their base: difference of the interquartile means of the normalised score, with 95% "
-            "intervals; filled: final evaluation, open: while learning. Where an interval contains 0, these seeds do "
-            "not tell the two apart."
-        ),
-        figure=figure,
-    )
-
-
-def cosine_figure(scores: ExperimentScores, table: pd.DataFrame) -> ReportFigure | None:
-    """Mean gradient cosine of every pair of environments, as heat maps of the main variants; None without any."""
-    measured = [variant for variant in scores.experiment.variants if variant.name in set(table["variant"])]
-    if not measured:
-        return None
-    main = table[table["variant"].isin([variant.name for variant in main_variants(measured)])]
-    groups = list(main.groupby(["phase", "variant"], sort=False))
-    limit = max(0.05, main["cosine"].abs().max())
-    largest = max(len({*group["env_a"], *group["env_b"]}) for _, group in groups)
-    figure, axes = panels(len(groups), (2.0 + 0.3 * largest,) * 2, columns=2 if largest > 8 else 3)
-    for ((phase, variant), group), ax in zip(groups, axes, strict=True):
-        envs = [env_id for env_id in scores.references.index if env_id in {*group["env_a"], *group["env_b"]}]
-        matrix = group.pivot(index="env_a", columns="env_b", values="cosine").reindex(index=envs, columns=envs)
-        matrix = np.where(matrix.isna(), matrix.T, matrix)  # each pair is there once
-        ax.pcolormesh(matrix, cmap="PuOr", vmin=-limit, vmax=limit)
-        ax.set_xticks(np.arange(len(envs)) + 0.5, envs, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
-        ax.set_yticks(np.arange(len(envs)) + 0.5, envs, fontsize=7)
-        ax.set(aspect="equal", ylim=(len(envs), 0))
-        ax.grid(False)
-        ax.set_title(fill(f"{scores.labels[variant]}, {phase}", 26), fontsize=9, parse_math=False)
-    return ReportFigure(
-        name="gradient_cosines",
-        caption=(
-            "Cosine between two environments' gradients of the shared parameters, mean over steps and seeds. Orange: "
-            f"opposite directions; violet: the same. Colours reach from -{limit:.2g} to {limit:.2g}."
-        ),
-        figure=figure,
-    )
+    yield ReportFigure(name, figure, " ".join(texts))
