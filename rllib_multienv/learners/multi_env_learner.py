@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from ray.rllib.core import COMPONENT_RL_MODULE
@@ -197,17 +196,13 @@ class MultiEnvLearner(TorchLearner):
             self._lr_schedules[name] = schedule
             self._groups[name] = trained
             groups.append({"params": trained, "lr": float(schedule.get_current_value()), "name": name})
+        self.parameters = [parameter for group in self._groups.values() for parameter in group]
         optimizer = torch.optim.Adam(groups, eps=self.config.adam_epsilon, fused=True)
         self.register_optimizer(
             module_id=SHARED_MODULE,
             optimizer=optimizer,
             params=self.parameters,
         )
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """All trained parameters, group by group."""
-        return [parameter for group in self._groups.values() for parameter in group]
 
     def change_environments(self, config: Any) -> None:
         """Let the environments of the run be those of ``config``, which differs in nothing else.
@@ -310,9 +305,8 @@ class MultiEnvLearner(TorchLearner):
         the sum over learners is the mean over the whole minibatch.
         """
         columns = step.minibatch.columns
-        if (
-            self._looks_at_gradients
-        ):  # a graph for each environment: a backward through the packed one costs that of all
+        if self._looks_at_gradients:
+            # A graph for each environment: a backward through the packed one costs as much as that of all.
             forward = {key: out for env_id in columns for key, out in self._forward({env_id: columns[env_id]}).items()}
         else:
             forward = self._forward(columns) if columns else {}
@@ -338,8 +332,7 @@ class MultiEnvLearner(TorchLearner):
         """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
         tasks = self._tasks(step, losses)
         weights = self.combiner.combine(tasks).tolist()
-        parameters = self.parameters
-        for parameter in parameters:
+        for parameter in self.parameters:
             parameter.grad = None
         terms = [
             losses[e] if w == 1.0 else losses[e] * w for e, w in zip(tasks.env_ids, weights, strict=True) if e in losses
@@ -349,7 +342,7 @@ class MultiEnvLearner(TorchLearner):
             for term in terms[1:]:
                 total = total + term
             total.backward()
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         self.reduction.sum(gradients)
         return gradients
 
@@ -385,14 +378,8 @@ class MultiEnvLearner(TorchLearner):
             zero = torch.zeros((), device=self._device)
             values = torch.stack([losses.get(env_id, zero).detach() for env_id in self.env_ids])  # [E]
             self.reduction.sum([values])
-        entropy = np.random.SeedSequence([self.shuffle_seed, step.update, step.number]).generate_state(1)[0]
-        return TaskGradients(
-            env_ids=self.env_ids,
-            losses=values,
-            gram=gram,
-            gradients=gradients,
-            generator=torch.Generator().manual_seed(int(entropy)),
-        )
+        seed = (self.shuffle_seed, step.update, step.number)
+        return TaskGradients(env_ids=self.env_ids, losses=values, gram=gram, gradients=gradients, seed=seed)
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move the learning rates along their schedules."""

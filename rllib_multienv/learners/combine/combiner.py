@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,14 +22,18 @@ class TaskGradients:
         losses: [E]; None unless the combiner needs ``"losses"``. Zero where an environment has no row in this step.
         gram: float64 [E, E], inner products of the environments' gradients; None unless it needs ``"gram"``.
         gradients: [E, P]; None unless it needs ``"gradients"``.
-        generator: Random numbers that are the same on all learners, and anew in each step.
+        seed: The same on all learners, another one in each step.
     """
 
     env_ids: tuple[str, ...]
     losses: Tensor | None
     gram: Tensor | None
     gradients: Tensor | None
-    generator: torch.Generator
+    seed: tuple[int, ...]
+
+    def generator(self) -> torch.Generator:
+        """A generator of the same random numbers on all learners."""
+        return torch.Generator().manual_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
 
 
 class Combiner(ABC):

@@ -24,10 +24,10 @@ class PCGrad(Combiner):
         """Weights [E]: how often each gradient is in the sum of all projected ones."""
         gram = tasks.gram
         assert gram is not None
-        num_envs = len(gram)
+        num_envs, generator = len(gram), tasks.generator()
         coefficients = torch.eye(num_envs, dtype=gram.dtype, device=gram.device)  # [E, E], row i makes g_i projected
         for i in range(num_envs):
-            for j in torch.randperm(num_envs, generator=tasks.generator).tolist():
+            for j in torch.randperm(num_envs, generator=generator).tolist():
                 product = coefficients[i] @ gram[j]
                 if j != i and product < 0:
                     coefficients[i, j] -= product / gram[j, j]
