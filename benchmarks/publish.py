@@ -1,4 +1,4 @@
-"""Where the benchmarks' tables go. Not to be run itself."""
+"""Output of the benchmarks. Imported by them, not a program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["publish"]
 
 
 def publish(text: str, output: Path | None) -> None:
-    """Print a benchmark's text, and write it to ``output`` where one was given."""
+    """Print a benchmark's text, and write it to ``output`` if given."""
     print(text)
     if output:
         output.write_text(text + "\n", encoding="utf-8")
