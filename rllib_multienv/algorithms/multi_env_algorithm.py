@@ -1,11 +1,12 @@
-"""What all algorithms share: the agent's own checkpoint files, start from an agent, evaluation, aggregate metrics."""
+"""Base of all algorithms: checkpoints of the agent, start from an agent, environments that come and go, evaluation."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,6 @@ from ray.rllib.core import (
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 
-from rllib_multienv.algorithms.resources import wait_for_resources
-from rllib_multienv.algorithms.results import add_aggregates, drop_empty_windows
 from rllib_multienv.algorithms.shrink_and_perturb import shrink_and_perturb
 from rllib_multienv.atomic_files import atomic_folder, upload_sealed
 from rllib_multienv.carry_over import carried_over_state
@@ -39,7 +38,15 @@ from rllib_multienv.checkpoints import (
 )
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
 from rllib_multienv.gym_ids import did_you_mean
-from rllib_multienv.metrics import EPISODE_RETURNS, GRADIENT_COSINE, MODULE_EPISODE_RETURN_MEAN
+from rllib_multienv.metrics import (
+    EPISODE_RETURN_AVERAGE,
+    EPISODE_RETURN_MEDIAN,
+    EPISODE_RETURN_WORST,
+    EPISODE_RETURNS,
+    GRADIENT_COSINE,
+    MODULE_EPISODE_RETURN_MEAN,
+    MODULE_EPISODE_RETURN_STD,
+)
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import is_in_parts
 from rllib_multienv.normalization import Moments
@@ -89,7 +96,7 @@ class MultiEnvAlgorithm(Algorithm):
     def add_env(self, env: Any) -> str:
         """Train on one more environment from the next iteration on.
 
-        Everything else goes on as it was: no worker is restarted, no episode cut, no statistics are lost.
+        Everything else continues: no worker is restarted, no episode cut, no statistics are lost.
 
         Args:
             env: A Gymnasium id, an :class:`~rllib_multienv.spec.EnvSpec`, or a mapping of its fields.
@@ -183,7 +190,7 @@ class MultiEnvAlgorithm(Algorithm):
     def _send_to_runners(self, workers: list[int] | None = None) -> None:
         """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.
 
-        RLlib's own synchronisation does not wait, and drops what it sends to a runner that has not answered yet.
+        RLlib's synchronisation does not wait, and drops messages to a runner that has not answered the last one.
 
         Args:
             workers: Indices of the remote runners; all of them where not given.
@@ -243,9 +250,9 @@ class MultiEnvAlgorithm(Algorithm):
         ``path`` or the new one is there, complete (:func:`rllib_multienv.atomic_files.atomic_folder` names the file
         systems that cannot promise that). Other files in the folder ``path`` stay.
 
-        In another file system the earlier checkpoint is gone once the upload begins. ``multienv.json`` is taken away
+        In another file system the earlier checkpoint is lost once the upload begins. ``multienv.json`` is removed
         first and written last, so that a folder that is not complete is refused by all that read checkpoints. To keep
-        the earlier one until then, give every checkpoint a path of its own.
+        the earlier one until then, give every checkpoint its own path.
 
         Args:
             path: A folder, a URI, or a ``ray.train.Checkpoint``; where not given, a new temporary folder.
@@ -324,14 +331,14 @@ class MultiEnvAlgorithm(Algorithm):
         return super().from_checkpoint(path, filesystem, **kwargs)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """RLlib's, without the agent that this run began from: its checkpoint may be gone by then."""
+        """RLlib's, without the agent that this run began from: its checkpoint may have been deleted by then."""
         (config,), kwargs = super().get_ctor_args_and_kwargs()
         return ({**config, "initial_checkpoint": None},), kwargs
 
     # Evaluation
 
     def evaluate(self, parallel_train_future: Any = None) -> Any:
-        """Evaluate on environments of their own, which training never sees: nothing of it changes."""
+        """Evaluate on separate copies of the environments; training does not change."""
         if self.eval_env_runner_group is None:
             self.eval_env_runner_group = EnvRunnerGroup(
                 env_creator=self.env_creator,
@@ -394,3 +401,69 @@ def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:
     if filesystem is None or isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         return str(Path(path).absolute()), None
     return str(path), filesystem
+
+
+def drop_empty_windows(results: Any, keys: Container[str], below: bool = False) -> None:
+    """Remove, in place, windows without values, which RLlib reports as NaN, under any of ``keys``.
+
+    RLlib keeps reporting every key that was reported once, also those of environments that were removed, and those that
+    are not measured in every iteration.
+    """
+    for key, value in list(results.items()):
+        if isinstance(value, dict):
+            drop_empty_windows(value, keys, below or key in keys)
+            if key in keys and not value:
+                del results[key]
+        elif (below or key in keys) and isinstance(value, float | np.floating) and np.isnan(value):
+            del results[key]
+
+
+def add_aggregates(results: Any) -> None:
+    """Add, in place, aggregates of returns over environments, and standard deviations over episodes."""
+    means = [float(v) for v in results.get(MODULE_EPISODE_RETURN_MEAN, {}).values() if np.isfinite(v)]
+    if means:
+        results[EPISODE_RETURN_AVERAGE] = float(np.mean(means))
+        results[EPISODE_RETURN_MEDIAN] = float(np.median(means))
+        results[EPISODE_RETURN_WORST] = float(np.min(means))
+    returns = results.get(EPISODE_RETURNS, {})
+    if returns:
+        results[MODULE_EPISODE_RETURN_STD] = {
+            env_id: float(np.std(values)) for env_id, values in returns.items() if np.size(values)
+        }
+
+
+def wait_for_resources(needed: dict[str, float], *, timeout_s: float, what: str) -> None:
+    """Wait until the cluster has these resources free.
+
+    Without them Ray would let the workers wait forever, and the driver with them. In a placement group (a Tune
+    trial has one) they are reserved already.
+
+    Args:
+        needed: By name, such as ``{"CPU": 3}``.
+        timeout_s: How long to wait for an earlier run to release them, or for the cluster to grow.
+        what: For whom, in words.
+
+    Raises:
+        RuntimeError: They did not come free in time.
+    """
+    if not ray.is_initialized() or ray.util.get_current_placement_group() is not None:
+        return
+    deadline = time.monotonic() + timeout_s
+    while missing := _missing(needed):
+        if time.monotonic() > deadline:
+            total = ray.cluster_resources()
+            raise RuntimeError(
+                f"Waited {timeout_s:g} s for the resources of {what}, but "
+                + "; ".join(
+                    f"{needed[name]:g} {name} are needed and {free:g} of {total.get(name, 0.0):g} are free"
+                    for name, free in missing.items()
+                )
+                + ". Ask for fewer workers, or give Ray more (ray.init(num_cpus=...), a larger cluster)."
+            )
+        time.sleep(0.1)
+
+
+def _missing(needed: dict[str, float]) -> dict[str, float]:
+    """What is free of those resources of which too little is."""
+    free: dict[str, Any] = ray.available_resources()
+    return {name: free.get(name, 0.0) for name, n in needed.items() if free.get(name, 0.0) < n - 1e-6}

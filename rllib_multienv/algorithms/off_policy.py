@@ -101,7 +101,7 @@ class OffPolicyData(ReplayData, RolloutData):
 
 
 class OffPolicyAlgorithm(OnlineAlgorithm):
-    """One iteration: every environment is sampled, its transitions are stored, steps are taken on what is stored.
+    """One iteration: every environment is sampled, its transitions are stored, and steps are taken on stored ones.
 
     Replay stores are part of checkpoints.
     """

@@ -43,7 +43,7 @@ class NoEpisodes(list[SingleAgentEpisode]):
 
 
 class Lockstep:
-    """Steps environments together and collects what they did as rollouts.
+    """Steps environments together and collects their rollouts.
 
     Attributes:
         environments: The environments, by env id; the runner adds and removes them.
@@ -228,7 +228,7 @@ class Lockstep:
         return finished
 
     def _lose_fragment(self, env_id: str, failure: EnvFailure | NonFiniteError) -> None:
-        """Give up what was sampled of an environment in this round, where the configuration allows it."""
+        """Give up an environment's fragment in this round, where the configuration allows it."""
         if not self._tolerates(failure):
             raise failure
         logger.warning("The fragment of %r is lost, and its copies are made again: %s", env_id, failure)

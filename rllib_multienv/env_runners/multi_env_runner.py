@@ -155,7 +155,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._own([env_id for env_id in self.owned if env_id in self._specs])
 
     def make_module(self) -> None:
-        """Build the module without what only the value function needs; it never trains."""
+        """Build the module without the critic; it never trains."""
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module: MultiEnvModule = spec.build()
         self.module.shared.to(self._device).eval()
@@ -329,7 +329,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         if COMPONENT_ENVIRONMENTS in state:
             self._episode_metrics.set_state(state[COMPONENT_ENVIRONMENTS]["windows"])
             if self.worker_index == 0 and self.config.num_env_runners > 0:
-                # What this runner saw when it was the only one is what all runners agree on now.
+                # The statistics of this runner alone become those that all runners share.
                 for piece in self.statistics:
                     piece.set_state(piece.merge_states([piece.get_state()]))
             for env_id, saved in state[COMPONENT_ENVIRONMENTS]["copies"].items():

@@ -25,14 +25,14 @@ ORPHANED_AFTER_S = 60.0
 PATIENCE = 3
 
 
-# Which runner samples which environments
+# Assignment of environments to runners
 
 
 def environment_cost(space_spec: SpaceSpec, num_envs: int) -> float:
     """Estimated cost of one time step of ``num_envs`` copies, in arbitrary units.
 
     The networks' work grows with the lengths of the observation and action sequences, the simulator's roughly with the
-    observation size too; the constant stands for what every environment costs whatever its size.
+    observation size too; the constant is the cost of any environment, whatever its size.
     """
     return num_envs * (8.0 + space_spec.obs_size + space_spec.action_size)
 
@@ -279,7 +279,7 @@ class SampleRequests:
         while self._open:
             punctual = [request for request in self._open.values() if request.age < self._timeout_s]
             if not punctual and answers:
-                break  # what is late may come in a later round
+                break  # late answers may come in a later round
             patience = self._timeout_s if punctual else PATIENCE * self._timeout_s
             oldest = max(request.age for request in punctual or self._open.values())
             by_reference = {request.references[0]: request for request in self._open.values()}
@@ -297,7 +297,7 @@ class SampleRequests:
         return sorted(answers, key=lambda answer: answer.worker), lost
 
     def forget(self) -> None:
-        """Take no answers to what was asked before."""
+        """Ignore the answers to earlier requests."""
         self._open.clear()
 
     def _ask(self, worker: int, env_ids: tuple[str, ...]) -> _Request:
@@ -432,7 +432,7 @@ class OnlineSampling:
         """Merge the statistics of the runners that answered, and give them the whole of it.
 
         RLlib asks every runner for its state after each iteration: it would wait for one that is late, and then
-        overwrite what that one has seen. Here a late runner keeps it until it answers.
+        overwrite the statistics of that one. Here a late runner keeps them until it answers.
 
         Args:
             sampled: The round.
@@ -452,12 +452,12 @@ class OnlineSampling:
             self._requests.ask(self._ownership.owned(self._group.healthy_env_runner_ids()))
 
     def forget(self) -> None:
-        """Do not use what is being sampled now: it is of an agent that is no more."""
+        """Do not use what is being sampled now: it comes from an agent that was replaced."""
         if self._ownership is not None:
             self._requests.forget()
 
     def describe(self) -> str:
-        """Which runner samples which environments; empty where the local one samples all."""
+        """The assignment, a line for each runner; empty where the local one samples all."""
         return "" if self._ownership is None else self._ownership.describe()
 
 

@@ -1,4 +1,4 @@
-"""Learner hooks: diagnostics and adaptive quantities that look on while a learner updates."""
+"""Learner hooks: diagnostics and adaptive quantities."""
 
 from __future__ import annotations
 

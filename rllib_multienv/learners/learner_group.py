@@ -11,7 +11,7 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from rllib_multienv.learners.training_data import SharedTrainingData
 
-#: Where one learner fails, what it does to the others becomes known a little earlier or later.
+#: When one learner fails, the errors that this causes in others may arrive a little earlier or later.
 AFTERMATH_S = 5.0
 
 

@@ -23,7 +23,7 @@ class Minibatch:
         columns: ``{env_id: {column: [n_e, ...]}}``; environments of which this learner has no row are missing.
         weights: By env id, this learner's rows over the rows of all learners: the mean over its rows counts so much
             in the mean over the whole minibatch.
-        is_reported: Whether what is logged of it is reported: it is in the last pass over the data.
+        is_reported: Whether values logged in its step are reported: it is in the last pass over the data.
     """
 
     columns: dict[str, dict[str, Tensor]]
@@ -73,7 +73,7 @@ class Step:
 
     @property
     def is_reported(self) -> bool:
-        """Whether what is logged of this step is reported."""
+        """Whether values logged in this step are reported."""
         return self.minibatch.is_reported
 
     def log(self, env_id: str, key: str, value: Tensor) -> None:

@@ -61,7 +61,7 @@ class MultiEnvLearner(TorchLearner):
     :meth:`make_hooks` and :meth:`after_step`.
 
     Attributes:
-        hooks: Diagnostics and what is adapted while training.
+        hooks: Diagnostics and adaptive quantities.
         combiner: How the gradients of environments become one.
         replays: Replay stores of this learner's environments, for algorithms that draw from such.
         reduction: Sums over all learners.
@@ -99,7 +99,7 @@ class MultiEnvLearner(TorchLearner):
 
     @property
     def is_first(self) -> bool:
-        """Whether this learner reports what all learners have in common."""
+        """Whether this learner reports the values that all learners have in common."""
         return not self.distributed or dist.get_rank() == 0
 
     @property
@@ -320,7 +320,7 @@ class MultiEnvLearner(TorchLearner):
         return self._combined_one_by_one(step, losses) if self._looks_at_gradients else self._combined(step, losses)
 
     def _forward(self, batch: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-        """One packed forward, in the configured precision; what comes out is in float32."""
+        """One packed forward, in the configured precision; its outputs are float32."""
         if self.config.precision == "float32":
             return self.module.forward_train(batch)
         # Weights that autocast keeps from a part without gradients (targets, next values) would have none later on.

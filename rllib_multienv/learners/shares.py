@@ -1,4 +1,4 @@
-"""Which learner trains on which part of which environments."""
+"""Shares: the part of each environment that each learner trains on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def share_environments(costs: Mapping[str, float], num_learners: int) -> list[Sh
     parts; whatever the numbers, no environment is left out, and no learner is left without work.
 
     Args:
-        costs: Cost of each environment. Their order is kept, so what stands together is trained together.
+        costs: Cost of each environment. Their order is kept: neighbours are trained by the same learner.
         num_learners: Number of learners, at least one.
 
     Returns:

@@ -1,4 +1,4 @@
-"""PPO's shared module: values in a unit of their own for each environment."""
+"""PPO's shared module: values in each environment's own unit."""
 
 from __future__ import annotations
 
