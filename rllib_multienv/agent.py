@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
-from rllib_multienv.envs.errors import check_finite
+from rllib_multienv.envs.errors import EnvFailure, check_finite
 from rllib_multienv.envs.make import make_env, probe_spaces
 from rllib_multienv.envs.vector import EnvCopies
+from rllib_multienv.envs.video import check_video, record_episode
+from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.nets import distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
@@ -49,7 +50,7 @@ class MultiEnvAgent:
         """Load an agent.
 
         Args:
-            path: A checkpoint folder.
+            path: A checkpoint folder, or the folder of a run or a trial, of which the newest checkpoint is taken.
             device: Device of the network.
 
         Raises:
@@ -154,7 +155,8 @@ class MultiEnvAgent:
         explore: bool = False,
         max_steps: int = 100_000,
         video_dir: str | Path | None = None,
-    ) -> list[tuple[float, int]]:
+        video_format: str = "mp4",
+    ) -> EvaluationResult:
         """Play whole episodes.
 
         Args:
@@ -164,18 +166,22 @@ class MultiEnvAgent:
             explore: Draw actions instead of taking the mode.
             max_steps: Limit of an episode's length: in an environment without a time limit a deterministic policy may
                 never end an episode.
-            video_dir: Also record an episode as a video in this folder (needs the ``video`` extra).
+            video_dir: Also record an episode as a video in this folder.
+            video_format: ``"mp4"``, which needs the extra ``video``, or ``"gif"``.
 
         Returns:
-            Return (undiscounted sum of raw rewards) and length of each episode.
+            Return (undiscounted sum of raw rewards) and length of each episode; a list with their ``mean``, ``std`` and
+            so on.
 
         Raises:
             ValueError: The environment cannot be made from the checkpoint alone, or ``episodes`` is not positive.
-            EnvFailure: The environment raised.
-            RuntimeError: An episode is longer than ``max_steps``.
+            ImportError: The video needs a package that is not installed.
+            EnvFailure: The environment raised, or an episode is longer than ``max_steps``.
         """
         if episodes < 1:
             raise ValueError(f"episodes={episodes}: must be at least 1.")
+        if video_dir is not None:
+            check_video(video_format)
         env_id = self.add_env(env)
         if env_id not in self.env_specs:
             raise ValueError(
@@ -191,7 +197,7 @@ class MultiEnvAgent:
         # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
         left = [(episodes + b) // num_envs for b in range(num_envs)]
         copies = EnvCopies(self.env_specs[env_id], num_envs, seed=seed)
-        results: list[tuple[float, int]] = []
+        result = EvaluationResult(env_id)
         try:
             obs = copies.reset()
             returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
@@ -202,35 +208,30 @@ class MultiEnvAgent:
                 returns += step.rewards
                 lengths += ~step.is_reset
                 if lengths.max() > max_steps:
-                    raise RuntimeError(
-                        f"{env_id}: an episode has not ended after {max_steps} steps. Give the environment a time "
-                        "limit with EnvSpec(..., max_episode_steps=...), or pass a larger max_steps."
+                    raise EnvFailure(
+                        env_id,
+                        "step",
+                        f"an episode has not ended after {max_steps} steps. Give the environment a time limit with "
+                        "EnvSpec(..., max_episode_steps=...), or pass a larger max_steps.",
                     )
                 for b in np.flatnonzero(step.terminated | step.truncated):
                     if left[b]:
-                        results.append((float(returns[b]), int(lengths[b])))
+                        result.append((float(returns[b]), int(lengths[b])))
                         left[b] -= 1
                     returns[b], lengths[b] = 0.0, 0
                 obs = step.obs
         finally:
             copies.close()
         if video_dir is not None:
-            self._record(env_id, Path(video_dir), seed, explore)
-        return results
+            rendered = make_env(self.env_specs[env_id], render_mode="rgb_array")
+            path = Path(video_dir) / f"{env_id.replace('/', '-')}.{video_format}"
+            record_episode(rendered, lambda obs: self.act(env_id, obs, explore), path, seed=seed, max_steps=max_steps)
+        return result
 
-    def _record(self, env_id: str, folder: Path, seed: int | None, explore: bool) -> None:
-        env: gym.Env = gym.wrappers.RecordVideo(
-            make_env(self.env_specs[env_id], render_mode="rgb_array"),
-            str(folder),
-            name_prefix=env_id,
-            episode_trigger=lambda episode: episode == 0,
-            disable_logger=True,
+    def __repr__(self) -> str:
+        """Network, parameters and environments."""
+        size = sum(parameter.numel() for parameter in self._network.parameters())
+        return (
+            f"MultiEnvAgent({self.checkpoint.network.type} network with {size:,} parameters; environments: "
+            f"{', '.join(self.space_specs)})"
         )
-        try:
-            obs, _ = env.reset(seed=seed)
-            done = False
-            while not done:
-                obs, _, terminated, truncated, _ = env.step(self.act(env_id, obs, explore))
-                done = terminated or truncated
-        finally:
-            env.close()

@@ -143,7 +143,8 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
     """Read the agent in a checkpoint folder.
 
     Args:
-        path: A folder that ``algo.save_to_path`` or Tune wrote.
+        path: A folder that ``algo.save_to_path`` or Tune wrote, or the folder of a run or a trial (see
+            :func:`find_checkpoint`).
         weights: Whether to read the network's weights too.
         filesystem: The pyarrow file system in which ``path`` is, if not on this machine; only without ``weights``.
 
@@ -152,6 +153,8 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         ValueError: The folder is not a checkpoint of this package, or of a newer version of it, or the file with the
             weights is not as it was written.
     """
+    if filesystem is None:
+        path = find_checkpoint(path)
     description = _read_description(path, filesystem)
     has_action_values = ACTION_VALUES_FILE in description.get("files", {})
     if weights:
@@ -182,15 +185,23 @@ def _load_tensors(path: str | Path, name: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path, *, best: bool = False) -> Path:
     """The checkpoint that a path stands for: itself, or the newest complete one of a run's or a trial's folder.
 
     A run's folder may have a link ``checkpoint``, which says the trial that counts where there are several.
 
+    Args:
+        path: A checkpoint, or the folder of a run or a trial.
+        best: Take the run's best checkpoint in place of the newest.
+
     Raises:
-        FileNotFoundError: There is no such folder, or a run's folder without a checkpoint.
+        FileNotFoundError: There is no such folder, or no checkpoint in it.
     """
     path = Path(path)
+    if best:
+        if not (path / "best_checkpoint").is_dir():
+            raise FileNotFoundError(f"{str(path)!r} has no best_checkpoint. Give the folder of a run that saved one.")
+        return path / "best_checkpoint"
     if not path.is_dir():
         raise FileNotFoundError(f"There is no checkpoint {str(path)!r}: the folder does not exist.{_hint(path)}")
     if (path / DESCRIPTION_FILE).is_file():
@@ -278,7 +289,7 @@ def _read_description(path: str | Path, filesystem: Any) -> dict[str, Any]:
     if text is None:
         raise ValueError(
             f"{str(path)!r} is not a checkpoint of rllib_multienv: it has no file {DESCRIPTION_FILE}. Give a folder "
-            "that algo.save_to_path() returned, or a checkpoint_* folder of a Tune run."
+            "that algo.save_to_path() returned, or the folder of a run, of a trial or of one of its checkpoints."
         )
     try:
         description = json.loads(text)

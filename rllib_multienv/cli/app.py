@@ -39,7 +39,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any value of the file, as in training.gamma=0.9; repeatable."),
 ]
-Episodes = Annotated[int, typer.Option(help="Episodes per environment in the final evaluation; 0 leaves it out.")]
+Episodes = Annotated[
+    int, typer.Option(min=0, help="Episodes per environment in the final evaluation; 0 leaves it out.")
+]
 
 
 @app.command()
@@ -98,30 +100,54 @@ def evaluate(
     checkpoint: Checkpoint,
     env: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="An environment, also a new one; repeatable. Default: those of the training."),
+        typer.Option(
+            metavar="ID[=MAKE]",
+            help="An environment, also a new one; MAKE is a Gymnasium id or module:function. Repeatable. "
+            "Default: those of the training.",
+        ),
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes per environment.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the environments.")] = 0,
-    video: Annotated[bool, typer.Option("--video", help="Record one episode each (needs the extra [video]).")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The run's best checkpoint in place of its newest.")] = False,
+    random: Annotated[bool, typer.Option("--random", help="Also measure random actions.")] = False,
+    video: Annotated[
+        bool, typer.Option("--video", help="Record one episode each as MP4 (needs the extra 'video').")
+    ] = False,
+    gif: Annotated[bool, typer.Option("--gif", help="Record one episode each as GIF.")] = False,
+    video_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the videos; default: beside the checkpoint.", show_default=False),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write JSON; - prints it.", show_default=False)
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write CSV; - prints it.", show_default=False)
+    ] = None,
 ) -> None:
     """Run episodes with a trained agent, without exploration, and print their returns."""
-    console = make_console()
     with user_errors():
         from rllib_multienv.checkpoints import find_checkpoint
-        from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table
+        from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table, write_rows
 
-        folder = find_checkpoint(checkpoint)
-        videos = folder.parent / f"{folder.name}-videos" if video else None
+        if video and gif:
+            raise ValueError("--video and --gif are both given: choose one")
+        folder = find_checkpoint(checkpoint, best=best)
+        videos = (video_dir or folder.parent / f"{folder.name}-videos") if video or gif or video_dir else None
+        console = make_console(sys.stderr if Path("-") in (json_file, csv_file) else None)
         with console.status("loading the agent") as status:
             rows = evaluate_checkpoint(
                 folder,
-                env_ids=env or (),
+                envs=env or (),
                 episodes=episodes,
                 seed=seed,
                 video_dir=videos,
+                video_format="gif" if gif else "mp4",
+                random=random,
                 on_env=lambda env_id: status.update(f"evaluating {env_id}"),
             )
         console.print(evaluation_table(rows))
+        write_rows(rows, json_file=json_file, csv_file=csv_file)
         if videos is not None:
             console.print(Text(f"videos in {shown(videos)}"), soft_wrap=True)
 

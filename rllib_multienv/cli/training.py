@@ -210,7 +210,7 @@ def _evaluate(console: Console, folder: RunFolder, checkpoint: Path, episodes: i
         traceback.print_exc()
         console.print(Text(f"The evaluation failed: {type(error).__name__}: {error}"), soft_wrap=True)
         return False
-    write_evaluation(rows, folder.evaluation)
+    write_evaluation((row.result for row in rows), folder.evaluation)
     if console.is_terminal:
         console.print()
     console.print(evaluation_table(rows))

@@ -1,41 +1,34 @@
-"""The evaluation of a policy: returns of episodes per environment, and the CSV file of a run."""
+"""Evaluation in numbers: the episodes of one environment, and a CSV file of several."""
 
 from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationRow:
-    """The evaluation in one environment.
+class EvaluationResult(list[tuple[float, int]]):
+    """Return (undiscounted sum of raw rewards) and length of each episode in one environment.
 
-    Args:
+    Attributes:
         env_id: The environment.
-        returns: The return of every episode (undiscounted sum of raw rewards), at least one.
-        lengths: The number of steps of every episode.
-
-    Raises:
-        ValueError: There is no episode, or not as many lengths as returns.
     """
 
-    env_id: str
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
+    def __init__(self, env_id: str, episodes: Iterable[tuple[float, int]] = ()) -> None:
+        super().__init__(episodes)
+        self.env_id = env_id
 
-    def __post_init__(self) -> None:
-        """Checks that there is something to average."""
-        if not self.returns or len(self.returns) != len(self.lengths):
-            raise ValueError(f"{self.env_id}: {len(self.returns)} returns and {len(self.lengths)} lengths")
+    @property
+    def returns(self) -> list[float]:
+        """The return of each episode."""
+        return [total for total, _ in self]
 
-    @classmethod
-    def of(cls, env_id: str, episodes: Sequence[tuple[float, int]]) -> EvaluationRow:
-        """From (return, length) pairs, as `MultiEnvAgent.evaluate` gives them."""
-        returns, lengths = [float(total) for total, _ in episodes], [int(length) for _, length in episodes]
-        return cls(env_id=env_id, returns=tuple(returns), lengths=tuple(lengths))
+    @property
+    def lengths(self) -> list[int]:
+        """The number of steps of each episode."""
+        return [length for _, length in self]
 
     @property
     def mean(self) -> float:
@@ -44,7 +37,7 @@ class EvaluationRow:
 
     @property
     def std(self) -> float:
-        """Standard deviation of these episodes' returns (divided by their number, not by one less)."""
+        """Standard deviation of the returns (divided by their number, not by one less)."""
         return statistics.pstdev(self.returns)
 
     @property
@@ -62,13 +55,27 @@ class EvaluationRow:
         """Mean number of steps per episode."""
         return statistics.fmean(self.lengths)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The columns of `write_evaluation`."""
+        numbers = {name: getattr(self, name) for name in ("mean", "std", "min", "max", "mean_length")}
+        return {"env_id": self.env_id, "episodes": len(self), **numbers}
 
-def write_evaluation(rows: Iterable[EvaluationRow], path: str | Path) -> Path:
-    """Writes one line per environment as CSV: id, episodes, mean, std, min, max, mean length."""
-    path = Path(path)
+    def __repr__(self) -> str:
+        """Mean, standard deviation and number of episodes."""
+        if not self:
+            return f"EvaluationResult({self.env_id!r}, no episodes)"
+        return f"EvaluationResult({self.env_id!r}, mean={self.mean:.4g}, std={self.std:.3g}, episodes={len(self)})"
+
+
+def write_evaluation(results: Iterable[EvaluationResult], path: str | Path) -> Path:
+    """Write one line per environment as CSV: id, episodes, mean, std, min, max, mean length."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["env_id", "episodes", "mean", "std", "min", "max", "mean_length"])
-        for row in rows:
-            writer.writerow([row.env_id, len(row.returns), row.mean, row.std, row.min, row.max, row.mean_length])
-    return path
+        write_csv([result.to_dict() for result in results], file)
+    return Path(path)
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
+    """Write rows as CSV, with the columns of the first one."""
+    writer = csv.DictWriter(file, [*rows[0]] if rows else ["env_id"])
+    writer.writeheader()
+    writer.writerows(rows)

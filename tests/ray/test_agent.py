@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import subprocess
 import sys
@@ -168,7 +167,7 @@ def test_evaluation_does_not_change_the_agent(trained: dict[str, Any], agent: Mu
 def test_an_episode_that_does_not_end_is_an_error(agent: MultiEnvAgent) -> None:
     # Pendulum never terminates.
     endless = EnvSpec("endless", make="Pendulum-v1", max_episode_steps=1000)
-    with pytest.raises(RuntimeError, match=r"endless: an episode has not ended after 50 steps.*max_episode_steps"):
+    with pytest.raises(RuntimeError, match=r"'endless' failed .* has not ended after 50 steps.*max_episode_steps"):
         agent.evaluate(endless, episodes=1, max_steps=50)
     assert [length for _, length in agent.evaluate(endless, episodes=1)] == [1000]
 
@@ -215,11 +214,3 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "multienv.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="has format 99; this version reads format 1"):
         MultiEnvAgent.from_checkpoint(tmp_path)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("moviepy") is None, reason="videos need moviepy")
-def test_video(agent: MultiEnvAgent, tmp_path: Path) -> None:
-    episodes = agent.evaluate("CartPole-v1", episodes=2, video_dir=tmp_path / "videos")
-    assert len(episodes) == 2
-    (video,) = (tmp_path / "videos").glob("*.mp4")
-    assert video.name.startswith("CartPole-v1") and video.stat().st_size > 1000

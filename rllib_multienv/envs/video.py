@@ -1,0 +1,82 @@
+"""Videos of episodes: MP4 with moviepy (the extra ``video``), GIF with Pillow, which comes with Matplotlib."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+# A GIF compresses badly: these keep it below some megabytes.
+_GIF_FRAMES, _GIF_WIDTH = 200, 320
+
+
+def check_video(video_format: str) -> None:
+    """Check that videos of a format can be written here.
+
+    Raises:
+        ValueError: There is no such format.
+        ImportError: A package is missing.
+    """
+    if video_format not in ("mp4", "gif"):
+        raise ValueError(f"video_format={video_format!r}: must be 'mp4' or 'gif'.")
+    if video_format == "mp4" and importlib.util.find_spec("moviepy") is None:
+        raise ImportError(
+            "MP4 videos need the package moviepy: pip install 'rllib-multienv[video]'. GIFs work without it (--gif, "
+            'video_format="gif").'
+        )
+
+
+def record_episode(
+    env: gym.Env, act: Callable[[Any], Any], path: Path, *, seed: int | None = None, max_steps: int = 100_000
+) -> Path:
+    """Play one episode and write it as a video; closes the environment.
+
+    Args:
+        env: An environment with the render mode ``"rgb_array"``.
+        act: From an observation to an action.
+        path: The file, with the ending ``.mp4`` or ``.gif``; replaced if it exists.
+        seed: Seed of the environment.
+        max_steps: Record no longer than this.
+
+    Returns:
+        ``path``.
+    """
+    gif = path.suffix == ".gif"
+    frames: list[np.ndarray] = []
+    stride = 1
+    try:
+        obs, _ = env.reset(seed=seed)
+        for step in range(max_steps + 1):
+            if step % stride == 0:
+                frames.append(np.asarray(env.render()))
+            if gif and len(frames) > _GIF_FRAMES:
+                frames, stride = frames[::2], stride * 2
+            obs, _, terminated, truncated, _ = env.step(act(obs))
+            if terminated or truncated:
+                break
+        fps = float(env.metadata.get("render_fps") or 30)
+    finally:
+        env.close()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (_write_gif if gif else _write_mp4)(frames, path, fps / stride)
+    return path
+
+
+def _write_mp4(frames: list[np.ndarray], path: Path, fps: float) -> None:
+    from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
+
+    ImageSequenceClip(frames, fps=fps).write_videofile(str(path), logger=None)
+
+
+def _write_gif(frames: list[np.ndarray], path: Path, fps: float) -> None:
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in frames]
+    width = min(_GIF_WIDTH, images[0].width)
+    size = (width, round(images[0].height * width / images[0].width))
+    first, *others = (image.resize(size).quantize() for image in images)
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
