@@ -19,7 +19,7 @@ from rllib_multienv.evaluation.table import EvaluationResult, write_csv
 
 if TYPE_CHECKING:
     from rllib_multienv import MultiEnvAgent
-    from rllib_multienv.evaluation.raw_metrics import RandomScore
+    from rllib_multienv.evaluation.random_scores import RandomScore
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | N
 
     Args:
         folder: Its folder.
-        stop_steps, stop_time: Later stop criteria.
+        stop_steps, stop_time: Later stop criteria: ask for more training.
         episodes: Episodes per environment in the evaluation; 0 leaves it out.
 
     Raises:
@@ -103,10 +103,17 @@ def resumed(folder: RunFolder, *, stop_steps: float | None, stop_time: float | N
         reached = file.stop.reached(rows[-1]) if rows else None
     else:
         reached = "all trials have ended" if finished else None
-    if reached and (folder.evaluation.exists() or not episodes):
-        advice = "; give a later --stop-steps or --stop-time" if file.single else ""
-        raise ConfigFileError(f"the run in {shown(folder.path)} is done: {reached}{advice}")
+    if reached and (folder.evaluation.exists() or not episodes or stop_steps is not None or stop_time is not None):
+        raise ConfigFileError(f"the run in {shown(folder.path)} is done: {reached}{_to_continue(folder, reached)}")
     return Resumed(folder, file, trained=reached is not None)
+
+
+def _to_continue(folder: RunFolder, reached: str) -> str:
+    """How to train on after a stop criterion was reached."""
+    options = {ONLINE.total: "--stop-steps", OFFLINE.total: "--stop-steps", "time_total_s": "--stop-time"}
+    if option := options.get(reached.split(" ")[0]):
+        return f"; give a later {option}"
+    return f"; to train on, change 'stop' in {shown(folder.config)}" if ">=" in reached else ""
 
 
 def run_training(
@@ -123,6 +130,7 @@ def run_training(
     Raises:
         typer.Exit: With 1 if the training or evaluation failed, with 130 if it was interrupted.
     """
+    results = results.resolve()  # now: an environment may change the working directory
     handle, path = tempfile.mkstemp(prefix="multienv-", suffix=".log")
     os.close(handle)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import warnings
@@ -37,25 +38,26 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
     target = find_env(spec.make) if isinstance(spec.make, str) else spec.make
     kwargs: dict[str, Any] = dict(spec.kwargs)
     try:
-        if isinstance(target, str):
-            if render_mode is not None:
-                kwargs["render_mode"] = render_mode
-            with warnings.catch_warnings():
-                # Who asks for HalfCheetah-v4 knows that there is a v5; every copy would say so again.
-                warnings.filterwarnings("ignore", message=".*is out of date.*")
-                env = gym.make(target, max_episode_steps=spec.max_episode_steps, disable_env_checker=True, **kwargs)
-        else:
-            if render_mode is not None:
-                _check_takes_render_mode(spec.id, target)
-                kwargs["render_mode"] = render_mode
-            env = target(**kwargs)
-            if not isinstance(env, gym.Env):
-                raise TypeError(
-                    f"{target!r} returned {type(env).__name__}, but it must return a gymnasium.Env"
-                    + (" (vector environments are made by this package)" if _is_vector(env) else "")
-                )
-            if spec.max_episode_steps is not None:
-                env = gym.wrappers.TimeLimit(env, spec.max_episode_steps)
+        with contextlib.chdir(os.getcwd()):  # a constructor may change the working directory
+            if isinstance(target, str):
+                if render_mode is not None:
+                    kwargs["render_mode"] = render_mode
+                with warnings.catch_warnings():
+                    # Who asks for HalfCheetah-v4 knows that there is a v5; every copy would say so again.
+                    warnings.filterwarnings("ignore", message=".*is out of date.*")
+                    env = gym.make(target, max_episode_steps=spec.max_episode_steps, disable_env_checker=True, **kwargs)
+            else:
+                if render_mode is not None:
+                    _check_takes_render_mode(spec.id, target)
+                    kwargs["render_mode"] = render_mode
+                env = target(**kwargs)
+                if not isinstance(env, gym.Env):
+                    raise TypeError(
+                        f"{target!r} returned {type(env).__name__}, but it must return a gymnasium.Env"
+                        + (" (vector environments are made by this package)" if _is_vector(env) else "")
+                    )
+                if spec.max_episode_steps is not None:
+                    env = gym.wrappers.TimeLimit(env, spec.max_episode_steps)
     except Exception as error:
         raise EnvFailure(spec.id, "make", describe(error)) from error
     if seed is not None:
@@ -80,9 +82,7 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
         return probe_envpool_spaces(spec)
     env = make_env(spec)
     try:
-        return SpaceSpec.from_spaces(
-            spec.id, env.observation_space, env.action_space, description=spec.description
-        )
+        return SpaceSpec.from_spaces(spec.id, env.observation_space, env.action_space, description=spec.description)
     finally:
         env.close()
 

@@ -35,9 +35,9 @@ class RunFolder:
         Raises:
             ValueError: ``results`` is a URI.
         """
-        if re.match(r"\w+:/", str(results)):  # a path has lost one of the slashes
+        if uri := re.search(r"(?:^|/)(\w+:/.*)", str(results)):  # a path has lost one of the slashes
             raise ValueError(
-                f"--results {str(results)!r} is a URI; the command line writes to folders. Mount the storage, or use "
+                f"--results {uri[1]!r} is a URI; the command line writes to folders. Mount the storage, or use "
                 "config_files.build_tuner(file, storage_path=URI) in Python."
             )
         results = results.resolve()

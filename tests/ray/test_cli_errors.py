@@ -87,3 +87,16 @@ class Failing(gym.Env):
             raise ValueError("the motor is broken")
         return np.zeros(3, np.float32), 1.0, False, self.steps % 20 == 0, {}
 """
+
+
+def test_results_are_where_the_user_stands_wherever_an_environment_goes(tmp_path: Path) -> None:
+    (tmp_path / "my_envs.py").write_text(
+        "import os, gymnasium\n\ndef make():\n    os.chdir('/')\n    return gymnasium.make('CartPole-v1')\n"
+    )
+    envs = "[{id: wanderer, make: 'my_envs:make'}]"
+    text = TINY.replace("[CartPole-v1, Pendulum-v1]", envs).replace("iteration: 4", "iteration: 1")
+    (tmp_path / "goes.yaml").write_text(text)
+    done = run_cli("train", "goes.yaml", "--episodes", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "log             results/goes/run.log" in done.stdout
+    assert (tmp_path / "results" / "goes" / "evaluation.csv").is_file()

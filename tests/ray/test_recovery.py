@@ -178,7 +178,7 @@ def test_the_evaluation_is_left_where_a_run_ended_before_it(tmp_path: Path) -> N
     write_record(tmp_path, "2000", "PAUSED")
     assert left(folder, episodes=20).trained
     folder.evaluation.touch()
-    with pytest.raises(ConfigFileError, match="is done: training_iteration >= 4; give a later --stop-steps"):
+    with pytest.raises(ConfigFileError, match="is done: training_iteration >= 4; to train on, change 'stop' in "):
         left(folder, episodes=20)
 
 
