@@ -25,9 +25,7 @@ from ray.rllib.core import (
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 
-from rllib_multienv.algorithms.shrink_and_perturb import shrink_and_perturb
 from rllib_multienv.atomic_files import atomic_folder, upload_sealed
-from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import (
     DESCRIPTION_FILE,
     AgentCheckpoint,
@@ -52,6 +50,7 @@ from rllib_multienv.nets import is_in_parts
 from rllib_multienv.normalization import Moments
 from rllib_multienv.process import use_assigned_cpus
 from rllib_multienv.spec import resolve_env_specs
+from rllib_multienv.transfer import shrink_and_perturb, transferred_state
 
 logger = logging.getLogger("ray.rllib")
 
@@ -183,9 +182,9 @@ class MultiEnvAlgorithm(Algorithm):
     def _initial_weights(self, checkpoint: AgentCheckpoint, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What of a checkpoint this algorithm starts with, by the names of the shared module, whose state is given."""
         specs, path = self.config.space_specs, self.config.initial_checkpoint
-        carried = carried_over_state(checkpoint, part_of(state, "network"), specs, path)
+        found = transferred_state(checkpoint, part_of(state, "network"), specs, path)
         reset = self.config.reset_parts
-        return {f"network.{name}": tensor.numpy() for name, tensor in carried.items() if not is_in_parts(name, reset)}
+        return {f"network.{name}": tensor.numpy() for name, tensor in found.items() if not is_in_parts(name, reset)}
 
     def _send_to_runners(self, workers: list[int] | None = None) -> None:
         """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.

@@ -9,8 +9,8 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.policy.policy import PolicySpec
 
 from rllib_multienv.algorithms.connector_pipelines import ConnectorPipelinesMixin
-from rllib_multienv.algorithms.initial_agent import InitialAgentMixin
 from rllib_multienv.algorithms.settings import (
+    Attribute,
     Converted,
     Count,
     CountOrZero,
@@ -19,9 +19,11 @@ from rllib_multienv.algorithms.settings import (
     NonNegative,
     PerEnvironment,
     Positive,
+    PositiveFraction,
     SettingsMixin,
     settings,
 )
+from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
@@ -29,6 +31,7 @@ from rllib_multienv.learners.combine import make_combiner
 from rllib_multienv.modules import SharedModule, multi_env_module_spec
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
+from rllib_multienv.transfer import check_transfer
 
 
 def network_config(value: Any) -> NetConfig:
@@ -59,6 +62,18 @@ def _environments(value: Any) -> Any:
     return resolve_env_specs(value) if value or not isinstance(value, list | tuple) else ()
 
 
+def _checkpoint(value: Any) -> str | None:
+    if value is None:
+        return None
+    path = find_checkpoint(value).absolute()
+    read_checkpoint(path, weights=False)
+    return str(path)
+
+
+def _parts(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _gradient_combiner(value: Any) -> Any:
     make_combiner(value)
     return value
@@ -69,7 +84,7 @@ _OLD = "It belongs to RLlib's old API stack."
 _OURS = "This package's connectors are always added; RLlib's expect episodes of one environment."
 
 
-class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMixin):
+class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
     """Methods and checks of every algorithm's configuration; it comes before RLlib's class.
 
     Attributes:
@@ -147,7 +162,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         """
         super().__init__(algo_class=algo_class)
         self.set_defaults()
-        self._set_initial_agent_defaults()
+        self.initial_network: NetConfig | None = None
         self.space_specs: dict[str, SpaceSpec] = {}
         self._read_from: Any = None
         self._probed: tuple[EnvSpec, ...] = ()
@@ -177,14 +192,20 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         """
 
     @settings
-    def rl_module(self, *, model_config: Annotated[Any, Converted(_model_config)] = None, **rllib: Any) -> None:
+    def rl_module(
+        self,
+        *,
+        model_config: Annotated[Any, Converted(_model_config), Attribute("_model_config")] = None,
+        **rllib: Any,
+    ) -> None:
         """Set the network.
 
         Args:
-            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig` (the default), for several environments
-                also a :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a
-                :class:`~rllib_multienv.nets.SingleNetConfig` or :class:`~rllib_multienv.nets.MLPNetConfig`; or a
-                mapping of their fields with ``type`` ``"agnostic"``, ``"specific"``, ``"single"`` or ``"mlp"``.
+            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig`, for several environments also a
+                :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a :class:`~rllib_multienv.nets.SingleNetConfig`
+                or :class:`~rllib_multienv.nets.MLPNetConfig`; or a mapping of their fields with ``type`` ``"agnostic"``
+                (where not given), ``"specific"``, ``"single"`` or ``"mlp"``. None: the network of the agent that
+                :meth:`initialize_from` names, or ``AgnosticNetConfig()``.
         """
 
     @settings
@@ -331,6 +352,35 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
             restart_failed_sub_environments: Whether an environment that raised is made anew and its fragment dropped.
         """
 
+    @settings
+    def initialize_from(
+        self,
+        path: Annotated[Any, Converted(_checkpoint), Attribute("initial_checkpoint")] = None,
+        freeze: Annotated[Any, Converted(_parts), Attribute("frozen_parts")] = (),
+        reset: Annotated[Any, Converted(_parts), Attribute("reset_parts")] = (),
+        shrink: Annotated[PositiveFraction, Attribute("initial_shrink")] = 1.0,
+    ) -> None:
+        """Start from an agent that was trained on other environments (transfer).
+
+        The network's shared weights are loaded strictly; the optimiser starts fresh. Observation and reward statistics,
+        and parameters that belong to one environment (of ``SpecificNetConfig``, and with ``context="embedding"``), are
+        kept for environments known by id and are fresh for new ones. The network is the checkpoint's where
+        ``rl_module(model_config=...)`` does not set one; that it fits is checked by :meth:`validate`.
+
+        Args:
+            path: A checkpoint of an algorithm of this package, or the folder of a run or a trial, which stands for its
+                newest one; None: a fresh network.
+            freeze: Names of parts of the network that are not trained, such as ``"encoder"`` (all encoders) or
+                ``"actor"``. Parameters of new environments cannot be frozen: they have not learned anything.
+            reset: Names of parts that are not transferred, such as ``"actor.decoders.log_std"``: an agent with a small
+                standard deviation explores little, also where it knows nothing.
+            shrink: Share of the trained parameters; the rest is a fresh network's (shrink and perturb, Ash and Adams
+                2020, arXiv 1910.08475). Networks that were trained before often learn something new more slowly, and
+                less well, than fresh ones; in between they do not. Frozen parts are not shrunk.
+        """
+        path = self.initial_checkpoint
+        self.initial_network = None if path is None else read_checkpoint(path, weights=False).network
+
     # What RLlib and this package read
 
     @property
@@ -354,7 +404,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
     @property
     def network_config(self) -> NetConfig:
         """The network's configuration."""
-        return network_config(self._model_config)
+        return network_config(self._model_config or self.initial_network)
 
     @property
     def samples_online(self) -> bool:
@@ -457,4 +507,11 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, InitialAgentMixin, SettingsMi
         for_any = self.network_config.for_any
         if self.in_evaluation or (for_any and not self.frozen_parts and self.initial_checkpoint is None):
             return  # a large network takes seconds to build, and these fit any environments
-        self._validate_initial_agent(self.network_config.build(self.space_specs), self.network_config)
+        check_transfer(
+            self.network_config.build(self.space_specs),
+            self.network_config,
+            self.space_specs,
+            path=self.initial_checkpoint,
+            freeze=self.frozen_parts,
+            reset=self.reset_parts,
+        )

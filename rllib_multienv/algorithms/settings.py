@@ -79,6 +79,13 @@ class Converted:
     function: Callable[[Any], Any]
 
 
+@dataclass(frozen=True)
+class Attribute:
+    """The name of the attribute that holds a setting, where it is another."""
+
+    name: str
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -162,6 +169,11 @@ class Setting:
     parameter: inspect.Parameter
     hint: Any
     doc: str
+
+    @property
+    def attribute(self) -> str:
+        """The configuration's attribute that holds it."""
+        return next((x.name for x in get_args(self.hint) if isinstance(x, Attribute)), self.parameter.name)
 
     @property
     def per_environment(self) -> bool:
@@ -252,8 +264,8 @@ def setters(cls: Any) -> dict[str, Setter]:
 
 @_once_per_class
 def declared_settings(cls: Any) -> dict[str, Setting]:
-    """All settings that this package declares for a configuration class, by name."""
-    return {name: setting for setter in setters(cls).values() for name, setting in setter.declared.items()}
+    """All settings that this package declares for a configuration class, by attribute."""
+    return {s.attribute: s for setter in setters(cls).values() for s in setter.declared.values()}
 
 
 def _setter(cls: Any, name: str) -> Setter:
@@ -299,7 +311,7 @@ def _method(cls: Any, name: str) -> Callable[..., Any]:
             if not is_search_space(given[key]):
                 given[key] = setter.declared[key].checked(given[key])
             if key not in setter.rllib:
-                setattr(self, key, given.pop(key))
+                setattr(self, setter.declared[key].attribute, given.pop(key))
         if stock is not None:
             stock(self, **given)
         for body in bodies:
@@ -346,7 +358,7 @@ class SettingsMixin(AlgorithmConfig):
     def set_defaults(self) -> None:
         """Set all settings to their defaults; constructors call it after RLlib's."""
         for name, setting in declared_settings(type(self)).items():
-            setattr(self, _ATTRIBUTES.get(name, name), copy.deepcopy(setting.parameter.default))
+            setattr(self, name, copy.deepcopy(setting.parameter.default))
 
     def refuse(self, method: str, given: Mapping[str, Any]) -> None:
         """Raise an error for settings that a method does not take, or that have no effect.
@@ -375,7 +387,7 @@ class SettingsMixin(AlgorithmConfig):
         """
         own, default, methods = vars(self), _default(type(self)), setters(type(self))
         for name, setting in declared_settings(type(self)).items():
-            self._check(setting, own, _ATTRIBUTES.get(name, name))
+            self._check(setting, own, name)
         takes = {name for setter in methods.values() for name in setter.takes}
         for name in own.keys() - default.keys():  # RLlib and Tune put things of their own there too
             if near := difflib.get_close_matches(name, takes, cutoff=0.8):
@@ -431,10 +443,6 @@ class SettingsMixin(AlgorithmConfig):
         no_effect = {name for setter in setters(type(self)).values() for name in setter.no_effect}
         unchanged = {name for name in no_effect & config_dict.keys() if _same(config_dict[name], default.get(name))}
         return super().update_from_dict({k: v for k, v in config_dict.items() if k not in unchanged})
-
-
-#: Attributes that have not the name of their setting.
-_ATTRIBUTES = {"model_config": "_model_config"}
 
 
 def _same(left: Any, right: Any) -> bool:

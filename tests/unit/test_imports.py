@@ -17,7 +17,7 @@ OUTSIDE = {"", "__main__"}  # the package itself, which offers names of all room
 KNOWN = {
     ("algorithms.iql.config", "algorithms.iql.iql"),
 }
-LEFT_OUT = {"carry_over", "discounting"}
+LEFT_OUT = {"discounting"}
 
 MODULE, FUNCTION, TYPES = "with the module", "in a function", "for types"
 Graph = dict[str, dict[str, set[str]]]  # importer -> imported -> when; names without the package's

@@ -20,7 +20,6 @@ from ray.rllib.utils.metrics import (
 from rllib_multienv.algorithms.iql.config import MultiEnvIQLConfig
 from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
 from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of
-from rllib_multienv.carry_over import carried_over_state
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.env_runners import environment_cost
 from rllib_multienv.envs.make import episode_limit
@@ -30,6 +29,7 @@ from rllib_multienv.metrics import MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.normalization import Moments
 from rllib_multienv.offline.loading import LoadedDataset, load_dataset, temporary_store
 from rllib_multienv.offline.raw import IN_MEMORY
+from rllib_multienv.transfer import transferred_state
 
 logger = logging.getLogger("ray.rllib")
 
@@ -111,7 +111,7 @@ class MultiEnvIQL(MultiEnvAlgorithm):
             return weights
         specs, path = self.config.space_specs, self.config.initial_checkpoint
         own = part_of(state, "action_values")
-        for name, tensor in carried_over_state(checkpoint, own, specs, path, part="action_values").items():
+        for name, tensor in transferred_state(checkpoint, own, specs, path, part="action_values").items():
             weights[f"action_values.{name}"] = weights[f"targets.{name}"] = tensor.numpy()
         return weights
 

@@ -1,7 +1,8 @@
-"""A run that starts from an agent which was trained on other environments."""
+"""Transfer: a run that starts from an agent of other environments."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_runs import TINY_NET, assert_same, changed, running, tiny_config, weights
 
-from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvPPO
+from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvPPO, MultiEnvPPOConfig
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -168,6 +169,32 @@ def test_another_network_is_an_error_before_any_worker_starts(
         config.build_algo()
 
 
+def test_the_network_is_the_checkpoints_where_none_is_set(trained: dict[str, Any], tmp_path: Path) -> None:
+    config = MultiEnvPPOConfig().environment(envs=list(NEW)).env_runners(num_envs_per_env_runner=2)
+    config.initialize_from(trained["path"]).debugging(seed=0)
+    config.env_runners(rollout_fragment_length=16).training(num_epochs=1, num_minibatches=1)
+    assert config.network_config == TINY_NET
+    with running(config.copy(copy_frozen=False)) as algo:
+        assert_same(weights(algo), trained["weights"])
+        algo.save_to_path(tmp_path)
+    with running(MultiEnvPPO.from_checkpoint(tmp_path)) as algo:
+        assert algo.config.network_config == TINY_NET
+    wider = AgnosticNetConfig(d_model=16)
+    assert config.rl_module(model_config=wider).network_config == wider
+    assert MultiEnvPPOConfig().rl_module(model_config=wider).initialize_from(trained["path"]).network_config == wider
+
+
+@pytest.mark.parametrize("folder", ["run", "run/trial_00000"])
+def test_a_folder_of_a_run_or_a_trial_is_its_newest_checkpoint(
+    trained: dict[str, Any], tmp_path: Path, folder: str
+) -> None:
+    newest = tmp_path / "run" / "trial_00000" / "checkpoint_000001"
+    shutil.copytree(trained["path"], newest)
+    config = tiny_config(NEW).initialize_from(tmp_path / folder)
+    config.validate()
+    assert config.initial_checkpoint == str(newest)
+
+
 def test_dropout_may_differ(trained: dict[str, Any]) -> None:
     net = AgnosticNetConfig(**{**TINY_NET.__dict__, "dropout": 0.1})
     tiny_config(NEW).initialize_from(trained["path"]).rl_module(model_config=net).validate()
@@ -221,5 +248,5 @@ def test_shrunk_parameters_lie_between_the_trained_and_the_fresh(trained: dict[s
 
 @pytest.mark.parametrize("shrink", [0.0, -0.5, 1.5, float("nan")])
 def test_a_share_that_is_none(trained: dict[str, Any], shrink: float) -> None:
-    with pytest.raises(ValueError, match=r"initialize_from\(shrink=.*above 0"):
+    with pytest.raises(ValueError, match=r"shrink=.*: must be a number in \(0, 1\]"):
         tiny_config(NEW).initialize_from(trained["path"], shrink=shrink)

@@ -1,4 +1,4 @@
-"""What carries over between environments where networks have parameters of single ones."""
+"""Transfer with networks that have parameters of single environments."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_moments_of_the_optimiser_follow_ids_when_a_run_is_restored(trained: dic
         ("actor.something.new", False),
     ],
 )
-def test_what_carries_over_must_fit(tmp_path: Path, name: str, gone: bool) -> None:
+def test_what_is_transferred_must_fit(tmp_path: Path, name: str, gone: bool) -> None:
     def change(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         changed = {**weights, name: torch.zeros(3, 5)}
         if gone:
@@ -176,23 +176,7 @@ def test_what_was_never_trained_cannot_be_frozen(tmp_path: Path, net: NetConfig,
         algo.train()
 
 
-def test_rows_of_earlier_versions_carry_over(tmp_path: Path) -> None:
-    def number(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        places = {f"env:{env_id}": str(i) for i, env_id in enumerate(OLD)}
-        return {".".join(places.get(part, part) for part in name.split(".")): t for name, t in weights.items()}
-
-    old, named = (save_untrained(tmp_path / name, OLD, TABLE, change) for name, change in (("o", number), ("n", None)))
-    assert "actor.context.rows.0" in torch.load(old / "multienv_network.pt", weights_only=True)
-    obs = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    actions = [MultiEnvAgent.from_checkpoint(path).act("Pendulum-v1", obs) for path in (old, named)]
-    np.testing.assert_array_equal(*actions)
-    with running(tiny_config(["Pendulum-v1"]).rl_module(model_config=TABLE).initialize_from(old)) as algo:
-        found = weights(algo)
-    expected = read_checkpoint(named).weights or {}
-    assert_same({name: expected[name.removeprefix("shared/network.")].numpy() for name in found}, found)
-
-
-def test_ablations_carry_over(tmp_path: Path) -> None:
+def test_ablations_are_transferred(tmp_path: Path) -> None:
     path = save_untrained(tmp_path / "agent", OLD, ABLATED)
     with running(tiny_config(NEW).rl_module(model_config=ABLATED).initialize_from(path)) as algo:
         before = weights(algo)
@@ -267,7 +251,7 @@ def test_evaluation_has_the_parameters_of_environments_that_came() -> None:
             assert_same(tensor.numpy(), learned[f"shared/network.{name}"], name)
 
 
-def test_action_values_carry_over_by_environment(tmp_path: Path) -> None:
+def test_action_values_are_transferred_by_environment(tmp_path: Path) -> None:
     cart, pendulum, lander = noise(4, 2, discrete=True), noise(3, 1), noise(8, 4, discrete=True)
     with running_iql(iql_config({"lander": lander, "pendulum": pendulum}).rl_module(model_config=TABLE)) as algo:
         algo.train()
