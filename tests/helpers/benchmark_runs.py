@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from cli_helpers import ROOT, environment
+from warm_python import run_program
 
 
 def benchmark_module(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -20,13 +19,7 @@ def benchmark_module(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def run_benchmark(name: str, *arguments: object, cwd: Path, timeout: float = 240) -> str:
     """Run ``benchmarks/<name>.py --short`` to its end; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--short", *map(str, arguments)],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    program = ROOT / "benchmarks" / f"{name}.py"
+    done = run_program([program, "--short", *arguments], cwd=cwd, env=environment(), timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -13,6 +13,7 @@ from unittest import mock
 
 from click.testing import Result
 from typer.testing import CliRunner
+from warm_python import run_program
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,15 +35,12 @@ def command(*arguments: object) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Environment variables in which the package is found, whatever the current folder."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "120"}
+    return {**os.environ, "COLUMNS": "120"}
 
 
 def run_cli(*arguments: object, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
-    )
+    return run_program(["-m", "rllib_multienv", *arguments], cwd=cwd, env=environment(), timeout=timeout)
 
 
 def invoke_cli(*arguments: object, cwd: Path) -> Result:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cli_helpers import ROOT, environment
+from warm_python import run_program
 
 pytestmark = pytest.mark.usefixtures("programs_on_the_cluster")
 
 
 def run_example(name: str, *arguments: str, cwd: Path) -> list[str]:
     """Run a program of `examples/` to its end; returns the lines that it printed."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *arguments],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_program([ROOT / "examples" / name, *arguments], cwd=cwd, env=environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
