@@ -39,5 +39,5 @@ def test_data_of_another_environment_is_refused() -> None:
 
 def test_returns_that_are_all_the_same_cannot_be_scaled_by_their_range() -> None:
     arrays = {**noise(4, 2)(), "rewards": np.ones(200, np.float32)}
-    with pytest.raises(DatasetError, match=r"return_range.*same return.*'none'"):
+    with pytest.raises(DatasetError, match=r"return_range.*returns.*the same.*'none'"):
         iql_config({"flat": lambda: arrays}).build_algo()
