@@ -12,14 +12,84 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import gymnasium as gym
 
-# Packages whose environments exist only after their import. Imported only when an id is unknown.
-_NAMESPACE_PROVIDERS = {"ALE": "ale_py", "Meta-World": "metaworld"}
-_PLAIN_PROVIDERS = ("gymnasium_robotics",)
+_ATARI_GAMES = """
+    Adventure AirRaid Alien Amidar Assault Asterix Asteroids Atlantis Atlantis2 Backgammon BankHeist BasicMath
+    BattleZone BeamRider Berzerk Blackjack Bowling Boxing Breakout Carnival Casino Centipede ChopperCommand
+    CrazyClimber Crossbow Darkchambers Defender DemonAttack DonkeyKong DoubleDunk Earthworld ElevatorAction Enduro
+    Entombed Et FishingDerby FlagCapture Freeway Frogger Frostbite Galaxian Gopher Gravitar Hangman HauntedHouse
+    Hero HumanCannonball IceHockey Jamesbond JourneyEscape Kaboom Kangaroo KeystoneKapers KingKong Klax Koolaid
+    Krull KungFuMaster LaserGates LostLuggage MarioBros MiniatureGolf MontezumaRevenge MrDo MsPacman NameThisGame
+    Othello Pacman Phoenix Pitfall Pitfall2 Pong Pooyan PrivateEye Qbert Riverraid RoadRunner Robotank Seaquest
+    SirLancelot Skiing Solaris SpaceInvaders SpaceWar StarGunner Superman Surround Tennis Tetris TicTacToe3D
+    TimePilot Trondead Turmoil Tutankham UpNDown Venture VideoCheckers VideoChess VideoCube VideoPinball WizardOfWor
+    WordZapper YarsRevenge Zaxxon
+"""
+
+
+_ADROIT_TASKS = ("Door", "Hammer", "Pen", "Relocate")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Environments that are registered when a package is imported, which one of our extras installs.
+
+    Args:
+        package: The package.
+        extra: The extra.
+        prefix: Beginning of all its ids, and of no others; empty if there is none.
+        ids: Its ids, also known where the package is not installed; of the version that the extra installs.
+        example: An environment in a file.
+        kwargs: Keyword arguments that its environments need.
+    """
+
+    package: str
+    extra: str
+    prefix: str
+    ids: tuple[str, ...]
+    example: str
+    kwargs: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package can be imported."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def register(self) -> None:
+        """Import the package, so that `gym.make` knows its ids."""
+        gym.register_envs(importlib.import_module(self.package))
+
+
+FAMILIES = (
+    Family(
+        "ale_py",
+        "atari",
+        "ALE/",
+        tuple(f"ALE/{game}-v5" for game in _ATARI_GAMES.split()),
+        "{id: pong, make: ALE/Pong-v5, kwargs: {obs_type: ram}}",
+        "{obs_type: ram}",
+    ),
+    Family(
+        "gymnasium_robotics",
+        "robotics",
+        "",
+        tuple(f"AdroitHand{task}{rewards}-v1" for task in _ADROIT_TASKS for rewards in ("", "Sparse")),
+        "AdroitHandDoor-v1",
+    ),
+    Family(
+        "metaworld",
+        "metaworld",
+        "Meta-World/",
+        ("Meta-World/MT1",),
+        "{id: push, make: Meta-World/MT1, kwargs: {env_name: push-v3}}",
+        "{env_name: push-v3}",
+    ),
+)
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
@@ -39,31 +109,35 @@ def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
 
 
 def nearest_env_ids(name: str, n: int = 5) -> list[str]:
-    """At most `n` registered Gymnasium ids that are similar to a mistyped `name`, best first.
+    """At most `n` Gymnasium ids that are similar to a mistyped `name`, best first, also those of extras.
 
     Names are compared without their versions ("cartpole" is near "CartPole-v1" although a third of the letters
     differ); of one environment's versions the newest comes first.
     """
     stem = _stem(name)
     versions: dict[str, list[tuple[int, str]]] = {}
-    for env_id, env_spec in gym.registry.items():
-        versions.setdefault(_stem(env_id), []).append((env_spec.version or 0, env_id))
+    for env_id in {*gym.registry, *(env_id for family in FAMILIES for env_id in family.ids)}:
+        versions.setdefault(_stem(env_id), []).append((_version(env_id), env_id))
     found = [
         env_id
         for match in difflib.get_close_matches(stem, versions, n=n, cutoff=0.5)
         for _, env_id in sorted(versions[match], reverse=True)
     ]
+
     # A stem with many versions must not push every other candidate out of a short list.
-    newest_first = sorted(found, key=lambda env_id: _age(env_id, versions[_stem(env_id)]))
-    return newest_first[:n]
+    def age(env_id: str) -> int:
+        return [other for _, other in sorted(versions[_stem(env_id)], reverse=True)].index(env_id)
+
+    return sorted(found, key=age)[:n]
 
 
 def _stem(env_id: str) -> str:
     return re.sub(r"-v\d+$", "", env_id).lower()
 
 
-def _age(env_id: str, versions: list[tuple[int, str]]) -> int:
-    return sorted((v for v, _ in versions), reverse=True).index(gym.registry[env_id].version or 0)
+def _version(env_id: str) -> int:
+    match = re.search(r"-v(\d+)$", env_id)
+    return int(match[1]) if match else 0
 
 
 def find_env(make: str) -> str | Callable[..., Any]:
@@ -111,15 +185,16 @@ def _is_registered(env_id: str) -> bool:
         return True
     if _is_unversioned_name(env_id):
         return True
-    namespace, slash, _ = env_id.partition("/")
-    providers = (_NAMESPACE_PROVIDERS.get(namespace),) if slash else _PLAIN_PROVIDERS
-    for provider in providers:
-        if provider and importlib.util.find_spec(provider):
-            module = importlib.import_module(provider)
-            gym.register_envs(module)
+    for family in FAMILIES:
+        if _belongs(env_id, family) and family.installed:
+            family.register()
             if env_id in gym.registry:
                 return True
     return False
+
+
+def _belongs(env_id: str, family: Family) -> bool:
+    return env_id.startswith(family.prefix) if family.prefix else "/" not in env_id
 
 
 def _is_unversioned_name(env_id: str) -> bool:
@@ -129,10 +204,13 @@ def _is_unversioned_name(env_id: str) -> bool:
 
 def _unknown_id_message(env_id: str) -> str:
     message = f"There is no environment {env_id!r} in Gymnasium's registry."
-    namespace, slash, _ = env_id.partition("/")
-    provider = _NAMESPACE_PROVIDERS.get(namespace) if slash else None
-    if provider and not importlib.util.find_spec(provider):
-        return f"{message} The ids of {namespace!r} come with the package {provider!r}, which is not installed."
+    for family in FAMILIES:
+        wanted = env_id in family.ids or (family.prefix and env_id.startswith(family.prefix))
+        if wanted and not family.installed:
+            return (
+                f"{message} It comes with the package {family.package!r}, which is not installed: "
+                f"pip install 'rllib-multienv[{family.extra}]'."
+            )
     found = nearest_env_ids(env_id)
     if found:
         message += f" The nearest names are {', '.join(map(repr, found))}."

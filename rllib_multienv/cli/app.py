@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 from rich.text import Text
 
 from rllib_multienv import __version__
@@ -210,24 +211,36 @@ def envs(
     ] = "",
     all_versions: Annotated[bool, typer.Option("--all", help="Also the older versions.")] = False,
 ) -> None:
-    """List the environments that can be trained on here, with their sizes."""
+    """List the environments that can be trained on, with their sizes or the extra that they need."""
     console = make_console()
     with user_errors():
         from rllib_multienv.envs.catalogue import list_trainable, nearest_env_ids
+        from rllib_multienv.gym_ids import FAMILIES
 
         with console.status("looking"):
-            everything = list_trainable(all_versions=all_versions)
-        found = [env for env in everything if fnmatch.fnmatch(env.id.lower(), f"*{pattern.lower()}*")]
+            found = list_trainable(pattern, all_versions=all_versions)
         if not found:
-            near = [env_id for env_id in nearest_env_ids(pattern) if any(env.id == env_id for env in everything)]
+            near = nearest_env_ids(pattern)
             print_error(f"no environment matches {pattern!r}" + (f"; near it: {', '.join(near)}" if near else ""))
             raise typer.Exit(1)
         table = make_table("environment", "observations", "actions", "time limit")
         for env in found:
+            if env.needs is not None:
+                table.add_row(env.id, "", f"needs {env.needs}", "")
+                continue
             actions = f"{env.action_size} {'discrete' if env.discrete else 'continuous'}"
             table.add_row(env.id, str(env.obs_size), actions, str(env.max_episode_steps or "none"))
         console.print(table)
-        console.print(Text(f"{len(found)} environments"))
+        console.print(Text(f"{len(found)} environment{'' if len(found) == 1 else 's'}"))
+        if not pattern:
+            families = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            for heading in ("more environments", "needs", "in a file"):
+                families.add_column(heading)
+            for family in FAMILIES:
+                needs = "installed" if family.installed else f"the extra '{family.extra}'"
+                families.add_row(f"{family.package} ({len(family.ids)})", needs, family.example)
+            families.add_row("envpool (faster copies)", "the extra 'envpool'", "{id: CartPole-v1, backend: envpool}")
+            console.print(families)
 
 
 def _print_version(wanted: bool) -> None:

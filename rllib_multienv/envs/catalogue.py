@@ -1,21 +1,19 @@
-"""What can be trained on here: the registered environments whose spaces are supported."""
+"""The catalogue of environments that can be trained on: registered here, or installed by an extra."""
 
 from __future__ import annotations
 
+import fnmatch
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 
-from rllib_multienv.gym_ids import nearest_env_ids
+from rllib_multienv.gym_ids import FAMILIES, nearest_env_ids
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 __all__ = ["TrainableEnv", "list_trainable", "nearest_env_ids"]
-
-# Hundreds of ids, all of them with images for observations (their RAM variants need keyword arguments).
-_IMAGE_NAMESPACES = frozenset({"ALE"})
 
 
 @dataclass(frozen=True)
@@ -29,68 +27,72 @@ class TrainableEnv:
         action_size: Number of actions, or length of the action vector.
         max_episode_steps: The registered time limit, if there is one.
         older: Older versions of the same environment that can be made here too, newest first.
+        needs: An extra or keyword arguments without which it cannot be made; sizes are unknown then.
     """
 
     id: str
-    obs_size: int
-    discrete: bool
-    action_size: int
-    max_episode_steps: int | None
+    obs_size: int | None = None
+    discrete: bool | None = None
+    action_size: int | None = None
+    max_episode_steps: int | None = None
     older: tuple[str, ...] = ()
+    needs: str | None = None
 
 
-def list_trainable(*, all_versions: bool = False, time_limit_s: float = 8.0) -> list[TrainableEnv]:
-    """The registered Gymnasium environments that can be made here and have supported spaces.
+def list_trainable(pattern: str = "", *, all_versions: bool = False, time_limit_s: float = 8.0) -> list[TrainableEnv]:
+    """The Gymnasium environments with supported spaces.
 
-    Every candidate is made once, without kwargs. What cannot be made (a package is missing) is left out, as
-    is what has not been looked at when the time is over.
+    Every candidate is made once, without kwargs. Those that cannot be made are left out, as are those that are not
+    reached within the time limit. With a pattern also the environments of extras are listed, installed or not.
 
     Args:
-        all_versions: Give every version a line of its own, instead of naming it in the newest one's `older`.
-        time_limit_s: Stop looking after this many seconds.
+        pattern: Part of the id, ignoring case; ``*`` and ``?`` stand for any text and any letter.
+        all_versions: Give every version its own line, instead of naming it in the newest one's `older`.
+        time_limit_s: Time limit.
 
     Returns:
         Sorted by id, ignoring case.
     """
     deadline = time.monotonic() + time_limit_s
     found: list[TrainableEnv] = []
-    for versions in _families():
+    families = FAMILIES if pattern else ()
+    for family in families:
+        if family.installed:
+            family.register()
+    for versions in _families(pattern):
         usable: list[TrainableEnv] = []
         for gym_spec in versions:
             if time.monotonic() > deadline:
                 break
             spaces = _spaces_of(gym_spec.id)
-            if spaces is not None:
-                line = TrainableEnv(
-                    gym_spec.id,
-                    spaces.obs_size,
-                    spaces.discrete,
-                    spaces.action_size,
-                    gym_spec.max_episode_steps,
-                )
-                usable.append(line)
-        if all_versions:
-            found += usable
-        elif usable:
-            newest, older = usable[0], tuple(line.id for line in usable[1:])
-            found.append(
-                TrainableEnv(
-                    newest.id,
-                    newest.obs_size,
-                    newest.discrete,
-                    newest.action_size,
-                    newest.max_episode_steps,
-                    older,
-                )
-            )
+            if spaces is None:
+                continue
+            if usable and not all_versions:
+                usable[0] = replace(usable[0], older=(*usable[0].older, gym_spec.id))
+            else:
+                limit = gym_spec.max_episode_steps
+                usable.append(TrainableEnv(gym_spec.id, spaces.obs_size, spaces.discrete, spaces.action_size, limit))
+        found += usable
+    known = {line.id for line in found}
+    for family in families:
+        needs = f"kwargs: {family.kwargs}" if family.installed else f"the extra '{family.extra}'"
+        others = [env_id for env_id in family.ids if env_id not in known and _matches(env_id, pattern)]
+        if not family.installed or family.kwargs:
+            found += [TrainableEnv(env_id, needs=needs) for env_id in others]
     return sorted(found, key=lambda line: line.id.lower())
 
 
-def _families() -> Iterator[list[gym.envs.registration.EnvSpec]]:
+def _matches(env_id: str, pattern: str) -> bool:
+    return fnmatch.fnmatch(env_id.lower(), f"*{pattern.lower()}*")
+
+
+def _families(pattern: str) -> Iterator[list[gym.envs.registration.EnvSpec]]:
     """The registry, one list per environment with its newest version first."""
     families: dict[tuple[str | None, str], list[gym.envs.registration.EnvSpec]] = {}
+    of_extras = tuple(family.prefix for family in FAMILIES if family.prefix)
     for gym_spec in gym.registry.values():
-        if gym_spec.namespace not in _IMAGE_NAMESPACES and gym_spec.entry_point is not None:
+        wanted = _matches(gym_spec.id, pattern) if pattern else not gym_spec.id.startswith(of_extras)
+        if wanted and gym_spec.entry_point is not None:
             families.setdefault((gym_spec.namespace, gym_spec.name), []).append(gym_spec)
     for versions in families.values():
         yield sorted(versions, key=lambda s: s.version or 0, reverse=True)
@@ -107,5 +109,5 @@ def _spaces_of(env_id: str) -> SpaceSpec | None:
                 return SpaceSpec.from_spaces(env_id, env.observation_space, env.action_space)
             finally:
                 env.close()
-        except Exception:  # whatever it is, this environment cannot be trained here as it stands
+        except Exception:  # whatever it is, this environment cannot be trained on here as it is
             return None

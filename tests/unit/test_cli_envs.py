@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli_helpers import invoke_cli
+
+from rllib_multienv.gym_ids import Family, find_env
 
 
 def test_it_lists_sizes_and_action_kinds(tmp_path: Path) -> None:
@@ -18,7 +21,33 @@ def test_it_lists_sizes_and_action_kinds(tmp_path: Path) -> None:
 def test_a_pattern_chooses(tmp_path: Path) -> None:
     done = invoke_cli("envs", "cart*v1", cwd=tmp_path)
     assert "CartPole-v1" in done.stdout
-    assert "1 environments" in done.stdout
+    assert done.stdout.rstrip().endswith("\n1 environment")
+
+
+def test_extras_are_listed_with_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Family, "installed", False)
+    families = invoke_cli("envs", cwd=tmp_path).stdout
+    for extra in ("atari", "robotics", "metaworld", "envpool"):
+        assert f"the extra '{extra}'" in families
+    found = [line.split() for line in invoke_cli("envs", "adroit*door", cwd=tmp_path).stdout.splitlines()]
+    assert ["AdroitHandDoor-v1", "needs", "the", "extra", "'robotics'"] in found
+    near = invoke_cli("envs", "AdroitHandDor", cwd=tmp_path)
+    assert near.exit_code == 1 and "near it: AdroitHandDoor-v1" in near.stderr
+
+
+def test_an_environment_of_an_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Family, "installed", False)
+    with pytest.raises(ValueError, match=r"package 'gymnasium_robotics', .*pip install 'rllib-multienv\[robotics\]'"):
+        find_env("AdroitHandDoor-v1")
+    with pytest.raises(ValueError, match=r"nearest names are 'AdroitHandDoor-v1'"):
+        find_env("AdroitHandDor-v1")
+
+
+def test_what_needs_arguments_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Family, "installed", True)
+    monkeypatch.setattr(Family, "register", lambda family: None)
+    found = [line.split() for line in invoke_cli("envs", "meta-world", cwd=tmp_path).stdout.splitlines()]
+    assert ["Meta-World/MT1", "needs", "kwargs:", "{env_name:", "push-v3}"] in found
 
 
 def test_no_match_offers_what_is_near(tmp_path: Path) -> None:
