@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_multienv import __version__
-from rllib_multienv.cli import experiment, record, report
+from rllib_multienv.cli import experiment, plot, record, report
 from rllib_multienv.cli.terminal import make_console, make_table, print_error, shown, user_errors
 
 app = typer.Typer(
@@ -201,6 +201,7 @@ def transfer(
 app.command("experiment")(experiment.experiment)
 app.command("record")(record.record)
 app.command("report")(report.report)
+app.command("plot")(plot.plot)
 
 
 @app.command()

@@ -186,7 +186,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: Resume
             write_text(folder.best_config, with_values(file, best.params).dump())
         if episodes and not errors and not interrupted:
             evaluated = _evaluate(console, folder, Path(best.checkpoint), episodes)
-    _paths(console, folder, _draw(folder, trials), best, search=not file.single)
+    _paths(console, folder, _draw(folder), best, search=not file.single)
     return 1 if errors or not evaluated else INTERRUPTED if interrupted else 0
 
 
@@ -225,15 +225,13 @@ def _evaluate(console: Console, folder: RunFolder, checkpoint: Path, episodes: i
     return True
 
 
-def _draw(folder: RunFolder, trials: dict[str, TrialStatus]) -> Path | None:
-    from rllib_multienv.evaluation.learning_curves import plot_learning_curves
+def _draw(folder: RunFolder) -> Path | None:
+    from rllib_multienv.cli.plot import draw_runs
 
-    single = folder.progress.exists()
-    files = {"": folder.progress} if single else {t: folder.path / t / "progress.csv" for t in trials}
     try:
-        return plot_learning_curves({k: p for k, p in files.items() if p.exists()}, folder.plot, title=folder.path.name)
-    except ValueError:
-        return None  # no episode has ended yet
+        return draw_runs({folder.path.name: folder.path}, folder.plot, title=folder.path.name)
+    except (OSError, ValueError):
+        return None  # no iteration was done
 
 
 def _paths(console: Console, folder: RunFolder, curves: Path | None, best: TrialStatus | None, *, search: bool) -> None:

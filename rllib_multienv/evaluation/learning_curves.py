@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_multienv.evaluation.progress import learning_curves, read_progress
+from rllib_multienv.evaluation.progress import OFFLINE, LearningCurve, learning_curves, read_progress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,46 +20,74 @@ def plot_learning_curves(
     *,
     title: str | None = None,
     columns: int = 4,
+    window: int | None = None,
+    references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
-    """Draws `learning_curves.png`.
-
-    The line is the mean return of the last episodes, the band reaches from the smallest to the largest of them.
+    """Draws `learning_curves.png`: a panel per environment with lines, ranges and points of evaluations.
 
     Args:
         progress: A `progress.csv`, or several by label, drawn in the same panels.
         output: The picture's path; the ending sets the format.
         title: A line above the panels.
         columns: At most so many panels side by side.
+        window: Number of the last episodes of which a point is the mean, for the legend.
+        references: Returns that are drawn as horizontal lines, by label and env id.
 
     Returns:
         The picture's path.
 
     Raises:
         FileNotFoundError: A file of `progress` is missing.
-        ValueError: No environment has finished an episode yet.
+        ValueError: There is no environment to draw.
     """
     files = progress if isinstance(progress, Mapping) else {"": progress}
     runs = {label: learning_curves(read_progress(path)) for label, path in files.items()}
-    drawn = {curve.env_id: curve.unit for curves in runs.values() for curve in curves if curve.mean}
-    if not drawn:
-        raise ValueError("no environment has finished an episode yet: there is nothing to draw")
-    figure, axes = panels(len(drawn), (3.6, 2.8), columns)
-    for (env_id, unit), ax in zip(drawn.items(), axes, strict=True):
-        for label, curves in runs.items():
-            for curve in (curve for curve in curves if curve.env_id == env_id and curve.mean):
-                # One point alone has no line.
-                marker = "o" if len(curve.mean) == 1 else None
-                (line,) = ax.plot(curve.steps, curve.mean, label=label or None, linewidth=1.5, marker=marker)
-                ax.fill_between(curve.steps, curve.low, curve.high, color=line.get_color(), alpha=0.2, linewidth=0)
+    units = {curve.env_id: curve.unit for curves in runs.values() for curve in curves}
+    if not units:
+        raise ValueError("there is no environment in the progress: nothing to draw")
+    figure, axes = panels(len(units), (3.6, 2.8), columns)
+    for (env_id, unit), ax in zip(units.items(), axes, strict=True):
+        drawn = [(label, curve) for label, curves in runs.items() for curve in curves if curve.env_id == env_id]
+        for index, (label, curve) in enumerate(drawn):
+            _draw_curve(ax, curve, f"C{index % 10}", label, window)
+        for index, (label, returns) in enumerate((references or {}).items()):
+            if env_id in returns:
+                ax.axhline(returns[env_id], color="black", linewidth=0.8, linestyle=(":", "--")[index % 2], label=label)
         label_curves(ax, env_id, f"{unit} in this environment")
-    if len(runs) > 1:
-        axes[0].legend(fontsize=7)
+        if not any(curve.mean or curve.evaluated for _, curve in drawn):
+            ax.set(xticks=[], yticks=[])
+            ax.text(0.5, 0.5, "no episode has ended yet", transform=ax.transAxes, ha="center", color="#666666")
+    add_legend(figure, axes)
     if title:
         figure.suptitle(title, fontsize=11)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=130)
     return output
+
+
+def _draw_curve(ax: Axes, curve: LearningCurve, color: str, label: str, window: int | None) -> None:
+    if curve.unit == OFFLINE.env_unit:
+        text = "mean of an evaluation"
+    else:
+        text = f"mean of the last {window} episodes" if window else "mean of the last episodes"
+    marker = "o" if len(curve.mean) == 1 else ""  # one point alone has no line
+    ax.plot(curve.steps, curve.mean, color=color, label=label or text, linewidth=1.5, marker=marker)
+    ax.fill_between(
+        curve.steps, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, label="" if label else "their range"
+    )
+    if curve.evaluated:
+        name = f"{label}, evaluation" if label else "evaluation"
+        ax.plot(
+            *zip(*curve.evaluated, strict=True), "D", color=color, markersize=4, markeredgecolor="black", label=name
+        )
+
+
+def add_legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """A legend below the panels, with each label once."""
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    columns = max(1, int(figure.get_size_inches()[0] / 2.4))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def panels(count: int, size: tuple[float, float], columns: int = 4, **options: Any) -> tuple[Figure, list[Axes]]:

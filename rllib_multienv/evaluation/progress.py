@@ -165,6 +165,7 @@ class LearningCurve:
         unit: What `steps` counts.
         steps: Its own environment steps (offline: transitions that were trained on), per point.
         mean, low, high: Mean, smallest and largest return of the last episodes, per point.
+        evaluated: (steps, mean return) of evaluations during training; offline these are the curve itself.
     """
 
     env_id: str
@@ -173,6 +174,7 @@ class LearningCurve:
     mean: list[float]
     low: list[float]
     high: list[float]
+    evaluated: list[tuple[float, float]]
 
 
 def learning_curves(rows: Iterable[Mapping[str, float]]) -> list[LearningCurve]:
@@ -183,15 +185,18 @@ def learning_curves(rows: Iterable[Mapping[str, float]]) -> list[LearningCurve]:
     curves = []
     for env_id in keys.env_ids(columns):
         mean, low, high = (keys.episode_return(which, env_id) for which in ("mean", "min", "max"))
+        evaluation = OFFLINE.episode_return("mean", env_id) if keys is ONLINE else ""
+        done = [(row.get(keys.steps(env_id), row.get("training_iteration", 0.0)), row) for row in rows]
         points = [row for row in rows if mean in row]
         curves.append(
             LearningCurve(
                 env_id=env_id,
                 unit=keys.env_unit,
-                steps=[row.get(keys.steps(env_id), row.get("training_iteration", 0.0)) for row in points],
+                steps=[steps for steps, row in done if mean in row],
                 mean=[row[mean] for row in points],
                 low=[row.get(low, row[mean]) for row in points],
                 high=[row.get(high, row[mean]) for row in points],
+                evaluated=[(steps, row[evaluation]) for steps, row in done if evaluation in row],
             )
         )
     return curves

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Names the folder of the package's caches, instead of ``~/.cache/rllib_multienv``.
 CACHE_VARIABLE = "MULTIENV_CACHE"
+_DEFAULTS = {"episodes": 100, "seed": 0, "max_steps": 100_000}
 # Packages with environments or their physics: another version may give other returns.
 _PACKAGES = ("gymnasium", "mujoco", "box2d", "ale-py", "gymnasium-robotics", "metaworld")
 
@@ -36,9 +38,9 @@ class RandomScore:
 def random_score(
     env_spec: EnvSpec,
     *,
-    episodes: int = 100,
-    seed: int = 0,
-    max_steps: int = 100_000,
+    episodes: int = _DEFAULTS["episodes"],
+    seed: int = _DEFAULTS["seed"],
+    max_steps: int = _DEFAULTS["max_steps"],
     cache_dir: str | Path | None = None,
 ) -> RandomScore:
     """Measures the return per episode of uniformly random actions (`action_space.sample()`).
@@ -64,9 +66,7 @@ def random_score(
     definition = _definition(env_spec, episodes=episodes, seed=seed, max_steps=max_steps)
     measured = path = None
     if definition is not None:
-        key = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
-        home = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "rllib_multienv")
-        path = Path(cache_dir or home / "random_scores") / f"{env_spec.id}-{key}.json"
+        path = _cache_file(env_spec, definition, cache_dir)
         measured = _read(path)
     if measured is None:
         measured = _measure(env_spec, episodes, seed, max_steps)
@@ -75,6 +75,26 @@ def random_score(
             write_json(path, {"definition": definition, "measured": measured})
     name = env_spec.make if isinstance(env_spec.make, str) else getattr(env_spec.make, "__qualname__", "")
     return RandomScore(env_id=env_spec.id, env_name=name or env_spec.id, **measured)
+
+
+def known_returns(env_specs: Iterable[EnvSpec]) -> dict[str, dict[str, float]]:
+    """Returns to compare with, as far as they are known without measuring, by label and env id.
+
+    "random actions": from the cache of `random_score`, with its default settings. "solved": Gymnasium's threshold.
+    """
+    import gymnasium as gym
+
+    found: dict[str, dict[str, float]] = {"random actions": {}, "solved": {}}
+    for spec in env_specs:
+        definition = _definition(spec, **_DEFAULTS)
+        measured = None if definition is None else _read(_cache_file(spec, definition, None))
+        if measured is not None:
+            found["random actions"][spec.id] = measured["mean"]
+        registered = gym.registry.get(spec.make) if isinstance(spec.make, str) else None
+        threshold = getattr(registered, "reward_threshold", None)
+        if threshold is not None and not spec.kwargs and spec.max_episode_steps is None:
+            found["solved"][spec.id] = float(threshold)
+    return found
 
 
 def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dict[str, Any]:
@@ -128,6 +148,12 @@ def _definition(env_spec: EnvSpec, **settings: int) -> dict[str, Any] | None:
         return dict(json.loads(json.dumps(definition)))
     except TypeError:  # a keyword argument that is no plain value
         return None
+
+
+def _cache_file(env_spec: EnvSpec, definition: Mapping[str, Any], cache_dir: str | Path | None) -> Path:
+    key = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
+    home = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "rllib_multienv")
+    return Path(cache_dir or home / "random_scores") / f"{env_spec.id}-{key}.json"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

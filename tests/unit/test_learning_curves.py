@@ -1,14 +1,20 @@
-"""The learning curves: one panel per environment, against that environment's own steps."""
+"""Learning curves: one panel per environment, against that environment's own steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from typer.testing import CliRunner
 
+from rllib_multienv import EnvSpec
+from rllib_multienv.cli import app
 from rllib_multienv.evaluation.learning_curves import plot_learning_curves
 from rllib_multienv.evaluation.progress import ProgressWriter, learning_curves, read_progress
+from rllib_multienv.evaluation.random_scores import random_score
 
 
 @pytest.fixture
@@ -53,14 +59,85 @@ def test_more_environments_make_a_larger_picture(progress: Path, tmp_path: Path)
     assert picture[..., :3].std() > 0.01, "the picture is blank"
 
 
-def test_several_runs_share_the_panels(progress: Path, tmp_path: Path) -> None:
+def drawn(path: Path | dict[str, Path], output: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Figure:
+    """The figure that is saved."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    plot_learning_curves(path, output, **options)
+    return figures[0]
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_legend_says_what_is_drawn(progress: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    references = {"random actions": {"A": 3.0}, "solved": {"B": 7.0}, "elsewhere": {"C": 1.0}}
+    figure = drawn(progress, tmp_path / "x.png", monkeypatch, window=20, references=references)
+    assert legend(figure) == ["mean of the last 20 episodes", "their range", "random actions", "solved"]
+    levels = [line.get_ydata()[0] for ax in figure.axes for line in ax.lines if len(set(line.get_ydata())) == 1]
+    assert levels == [3.0, 7.0]
+
+
+def test_several_runs_share_the_panels(progress: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = imread(plot_learning_curves({"x": progress, "y": progress}, tmp_path / "both.png"))
     alone = imread(plot_learning_curves(progress, tmp_path / "alone.png"))
     assert together.shape == alone.shape
+    figure = drawn({"x": progress, "y": progress}, tmp_path / "x.png", monkeypatch)
+    assert legend(figure) == ["x", "y"]
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2]
 
 
-def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
+def test_evaluations_during_training_are_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "progress.csv"
+    writer = ProgressWriter(path)
+    for i in range(1, 5):
+        row = {"training_iteration": i, "env_runners/num_module_steps_sampled_lifetime/A": 100 * i}
+        row["env_runners/module_episode_return_mean/A"] = 1.0
+        if i % 2 == 0:
+            row["evaluation/env_runners/module_episode_return_mean/A"] = 10.0 * i
+        writer.write(row)
+    (curve,) = learning_curves(read_progress(path))
+    assert curve.evaluated == [(200, 20.0), (400, 40.0)]
+    figure = drawn(path, tmp_path / "x.png", monkeypatch)
+    (points,) = (line for line in figure.axes[0].lines if line.get_marker() == "D")
+    assert (list(points.get_xdata()), list(points.get_ydata())) == ([200, 400], [20.0, 40.0])
+    assert "evaluation" in legend(figure)
+
+
+def test_an_environment_without_an_ended_episode_has_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "progress.csv"
+    ProgressWriter(path).write({"training_iteration": 1, "env_runners/num_module_steps_sampled_lifetime/A": 10})
+    figure = drawn(path, tmp_path / "x.png", monkeypatch)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no episode has ended yet"]
+
+
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "progress.csv"
     ProgressWriter(path).write({"training_iteration": 1})
-    with pytest.raises(ValueError, match="no environment has finished an episode"):
+    with pytest.raises(ValueError, match="nothing to draw"):
         plot_learning_curves(path, tmp_path / "none.png")
+
+
+def test_the_command_overlays_runs(progress: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTIENV_CACHE", str(tmp_path / "cache"))
+    random_score(EnvSpec("CartPole-v1"))
+    config = "environment: {envs: [CartPole-v1]}\nreporting: {metrics_num_episodes_for_smoothing: 7}\n"
+    for name in ("one", "search/trial_00000", "search/trial_00001"):
+        (tmp_path / name).mkdir(parents=True)
+        text = progress.read_text().replace("/A", "/CartPole-v1")
+        (tmp_path / name / "progress.csv").write_text(text)
+    for name in ("one", "search"):
+        (tmp_path / name / "config.yaml").write_text(config)
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    output = tmp_path / "both.png"
+    runs = [str(tmp_path / name) for name in ("one", "search")]
+    result = CliRunner().invoke(app, ["plot", *runs, "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert legend(figures[0]) == ["one", "search/trial_00000", "search/trial_00001", "random actions", "solved"]
+    assert CliRunner().invoke(app, ["plot", runs[0], "--output", str(output)]).exit_code == 0
+    assert legend(figures[1])[0] == "mean of the last 7 episodes"
+    failed = CliRunner().invoke(app, ["plot", str(tmp_path / "cache")])
+    assert failed.exit_code == 1
+    assert "has no progress.csv" in " ".join(failed.output.split())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_band
-from rllib_multienv.evaluation.learning_curves import label_curves, panels
+from rllib_multienv.evaluation.learning_curves import add_legend, label_curves, panels
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
 from rllib_multienv.evaluation.report.tables import interval_of
 from rllib_multienv.evaluation.scores import SEEDS_FOR_INTERVAL, Interval
@@ -162,9 +162,7 @@ def _curve_figure(
         margin = 0.05 * (max(values) - min(values)) or 1.0
         ax.set_ylim(min(values) - margin, max(values) + margin)
         label_curves(ax, env_id, "steps in this environment")
-    handles = {handle.get_label(): handle for ax in axes for handle in ax.get_legend_handles_labels()[0]}
-    columns = max(1, int(figure.get_size_inches()[0] / 2.4))
-    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    add_legend(figure, axes)
     texts = [f"Learning curves of the phase {phase.name}: return per episode in training, with exploration."]
     if scratch is not None:
         texts.append(f"Dashed: training from scratch ({scratch.name}).")
