@@ -5,6 +5,9 @@ A result has them under ``env_runners/``, ``evaluation/env_runners/`` or ``learn
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 # Sampling, under env_runners/ (and evaluation/env_runners/), by env id
 
 #: Mean, least and largest return, and mean length, of the last episodes (a window of
@@ -36,3 +39,64 @@ GRADIENT_NORM = "gradient_norm"
 NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
 #: Cosine of the gradients of two environments: ``learners/A/gradient_cosine/B``.
 GRADIENT_COSINE = "gradient_cosine"
+
+# Flat results, with ``/`` between the keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultKeys:
+    """Keys of a flat result.
+
+    Args:
+        total, unit: What training counts, and its name.
+        env_total, env_unit: The same of one environment; ``{}`` stands for its id.
+        returns: Prefix of the returns per episode.
+    """
+
+    total: str
+    unit: str
+    env_total: str
+    env_unit: str
+    returns: str
+
+    def steps(self, env_id: str) -> str:
+        """How much of an environment was trained on."""
+        return self.env_total.format(env_id)
+
+    def episode_return(self, which: str, env_id: str) -> str:
+        """The ``"mean"``, ``"min"`` or ``"max"`` of the last episodes' returns."""
+        return f"{self.returns}module_episode_return_{which}/{env_id}"
+
+    def env_ids(self, keys: Iterable[str]) -> list[str]:
+        """The environments in a flat result, in the order of its keys."""
+        before, after = self.env_total.split("{}")
+        patterns = ((before, after), (self.episode_return("mean", ""), ""))
+        ids = (
+            key.removeprefix(prefix).removesuffix(suffix)
+            for prefix, suffix in patterns
+            for key in keys
+            if key.startswith(prefix) and key.endswith(suffix)
+        )
+        return [env_id for env_id in dict.fromkeys(ids) if env_id != "__all_modules__"]
+
+
+ONLINE = ResultKeys(
+    total="num_env_steps_sampled_lifetime",
+    unit="steps",
+    env_total="env_runners/num_module_steps_sampled_lifetime/{}",
+    env_unit="steps",
+    returns="env_runners/",
+)
+#: Offline, returns come from evaluation alone.
+OFFLINE = ResultKeys(
+    total="num_updates_lifetime",
+    unit="updates",
+    env_total="learners/{}/num_module_steps_trained_lifetime",
+    env_unit="transitions",
+    returns="evaluation/env_runners/",
+)
+
+
+def keys_of(row: Iterable[str]) -> ResultKeys:
+    """The keys of a flat result, or of a progress."""
+    return OFFLINE if OFFLINE.total in row else ONLINE

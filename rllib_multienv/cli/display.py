@@ -19,7 +19,8 @@ from rich.text import Text
 
 from rllib_multienv.cli.terminal import duration, make_table, number
 from rllib_multienv.config_files.stopping import StopCriteria
-from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, ResultKeys, keys_of, read_progress
+from rllib_multienv.evaluation.progress import read_progress
+from rllib_multienv.metrics import OFFLINE, ONLINE, ResultKeys, keys_of
 from rllib_multienv.runs.search import Metric, Ranges, merged, return_ranges
 
 

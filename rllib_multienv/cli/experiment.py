@@ -44,15 +44,14 @@ def experiment(
         from rllib_multienv.experiments.run import Execution
 
         wanted = load_experiment_file(file)
-        runs = selected(plan(wanted), only or [])
         root = (results / (name or wanted.info.name)).resolve()
-        with ExperimentDisplay(root, runs, live=not status) as display:
+        runs = selected(plan(wanted, root), only or [])
+        with ExperimentDisplay(runs, live=not status) as display:
             if status:
                 return
             display.message("checking the configurations")
             check_runs(runs)
             execution = Execution(
-                root,
                 runs,
                 parallel=parallel or os.cpu_count() or 1,
                 episodes=wanted.episodes,
@@ -80,8 +79,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def _write_description(root: Path, file: Path, name: str) -> None:
     """Keeps the experiment's file, and how it was run, with its results."""
-    from rllib_multienv.experiments.invocation import record_invocation
-    from rllib_multienv.experiments.run import EXPERIMENT_FILE
+    from rllib_multienv.experiments.invocation import EXPERIMENT_FILE, record_invocation
 
     root.mkdir(parents=True, exist_ok=True)
     if file.resolve() != root / EXPERIMENT_FILE:

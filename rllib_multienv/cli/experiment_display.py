@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from rich import box
@@ -14,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_multienv.cli.terminal import make_console
-from rllib_multienv.experiments.plan import Run
-from rllib_multienv.experiments.run import Place, State
+from rllib_multienv.experiments.plan import Run, State
 
 _STYLES = {State.DONE: "green", State.FAILED: "bold red", State.RUNNING: "cyan"}
 
@@ -26,14 +24,13 @@ class ExperimentDisplay:
     On a terminal it is live; elsewhere a line is printed for every run that starts or ends, and the table at the end.
 
     Args:
-        root: The experiment's folder.
         runs: What to show.
         live: Whether the runs are under way; otherwise the table is printed once.
     """
 
-    def __init__(self, root: Path, runs: Sequence[Run], *, live: bool = True) -> None:
+    def __init__(self, runs: Sequence[Run], *, live: bool = True) -> None:
         self.console = make_console()
-        self._places = {run.name: Place(root, run) for run in runs}
+        self._runs = list(runs)
         self._running: dict[str, float] = {}
         self._message = ""
         self._live = (
@@ -74,34 +71,33 @@ class ExperimentDisplay:
             seconds = time.monotonic() - self._running.pop(run.name, time.monotonic())
             line = f"{state:<9} {run.name} after {seconds:.0f} s"
             if state is State.FAILED:
-                line += f": {self._places[run.name].beside('.failure').read_text(encoding='utf-8').strip()}"
+                line += f": {run.beside('.failure').read_text(encoding='utf-8').strip()}"
         if self._live is None:
             self.console.print(Text(line), soft_wrap=True)
 
     def render(self) -> RenderableType:
         """The table."""
-        seeds = list(dict.fromkeys(place.run.seed for place in self._places.values()))
+        seeds = list(dict.fromkeys(run.seed for run in self._runs))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("phase")
         table.add_column("variant")
         for seed in seeds:
             table.add_column(f"seed {seed}", justify="right", no_wrap=True)
         rows: dict[tuple[str, str], dict[int, Text]] = {}
-        for place in self._places.values():
-            run = place.run
+        for run in self._runs:
             label = f"{run.variant.name} / {run.env_id}" if run.env_id else run.variant.name
-            rows.setdefault((run.phase.name, label), {})[run.seed] = self._cell(place)
+            rows.setdefault((run.phase.name, label), {})[run.seed] = self._cell(run)
         before = None
         for (phase, label), cells in rows.items():
             table.add_row(phase if phase != before else "", label, *(cells.get(seed, Text("-")) for seed in seeds))
             before = phase
-        done = sum(place.state is State.DONE for place in self._places.values())
-        summary = f"{done} of {len(self._places)} runs done, {len(self._running)} running"
+        done = sum(run.state is State.DONE for run in self._runs)
+        summary = f"{done} of {len(self._runs)} runs done, {len(self._running)} running"
         return Group(table, Text(f"{self._message or summary}"))
 
-    def _cell(self, place: Place) -> Text:
-        state = State.RUNNING if place.run.name in self._running else place.state
+    def _cell(self, run: Run) -> Text:
+        state = State.RUNNING if run.name in self._running else run.state
         text = str(state)
         if state in (State.RUNNING, State.UNFINISHED):
-            text = f"{text} {place.progress:.0%}"
+            text = f"{text} {run.progress:.0%}"
         return Text(text, style=_STYLES.get(state, ""))

@@ -21,8 +21,9 @@ from rllib_multienv.cli.terminal import QuietOutput, make_console, quiet_output,
 from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import parse_scalar
-from rllib_multienv.evaluation.progress import OFFLINE, ONLINE, read_progress
+from rllib_multienv.evaluation.progress import read_progress
 from rllib_multienv.evaluation.table import write_evaluation
+from rllib_multienv.metrics import OFFLINE, ONLINE
 from rllib_multienv.runs.folder import RunFolder
 from rllib_multienv.runs.search import Metric, with_values
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -17,12 +15,8 @@ _RUN = ["phase", "variant", "seed", "env"]
 class ExperimentScores:
     """What tables and figures of a report are made from. Final results count only where the run is done.
 
-    Args:
-        metrics: The raw metrics.
-
     Attributes:
-        metrics: The raw metrics.
-        experiment: What the experiment consists of.
+        metrics, experiment: The raw metrics, and what the experiment consists of.
         labels: Titles of the variants that have run, by name.
         references: Index env_id. Columns: random; best (mean over seeds of the best variant in "reference" phases),
             best_variant, seeds; problem (why there is no normalised score, else empty); usable (best without problem).
@@ -45,15 +39,9 @@ class ExperimentScores:
         learning = pd.DataFrame(areas, columns=[*_KEY, "learning"]).astype(final[_KEY].dtypes)
         self.results = self.experiment.in_order(final.merge(learning, how="outer", on=_KEY))
         self.references = self._references()
+        low, high = (self.results["env_id"].map(self.references[c]).astype(float) for c in ("random", "usable"))
         for column in ("final", "learning"):
-            self.results[f"{column}_score"] = self.normalized(self.results["env_id"], self.results[column])
-
-    def normalized(self, env_id: Any, value: Any) -> Any:
-        """The normalised score of returns, NaN where the environment has none; both may be series."""
-        low, high = self.references["random"], self.references["usable"]
-        if isinstance(env_id, pd.Series):
-            return normalized_score(value, (env_id.map(low).astype(float), env_id.map(high).astype(float)))
-        return normalized_score(value, (low[env_id], high[env_id]))
+            self.results[f"{column}_score"] = normalized_score(self.results[column], (low, high))
 
     def _with_status(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The rows with the status of their runs; a run that is not in the table of runs counts as done."""
@@ -121,11 +109,7 @@ def _mean_over_steps(curve: pd.DataFrame) -> float:
 def curve_at(curves: pd.DataFrame, steps: float) -> float:
     """Mean over seeds of the return after so many steps; NaN where no curve reaches there.
 
-    A curve that ends up to 5% earlier counts with its end: iterations do not end exactly at the planned step.
-
-    Args:
-        curves: Points of one variant in one environment, with columns seed, steps, return_mean.
-        steps: The number of steps.
+    A curve that ends up to 5% earlier counts with its end. The points have columns seed, steps, return_mean.
     """
     values = [
         np.interp(steps, curve["steps"], curve["return_mean"])
@@ -136,11 +120,7 @@ def curve_at(curves: pd.DataFrame, steps: float) -> float:
 
 
 def curve_band(curves: pd.DataFrame, points: int = 61) -> pd.DataFrame:
-    """Curves of several seeds on a common grid, which covers the steps that all of them have.
-
-    Args:
-        curves: As for `curve_at`.
-        points: Points of the grid.
+    """Curves of several seeds (see `curve_at`) on a common grid, which covers the steps that all of them have.
 
     Returns:
         Index: steps. Columns: mean; min and max over seeds; low and high, Student's 95% interval of the mean from 3

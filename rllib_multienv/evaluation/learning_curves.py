@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_multienv.evaluation.progress import OFFLINE, LearningCurve, learning_curves, read_progress
+from rllib_multienv.evaluation.progress import LearningCurve, learning_curves, read_progress
+from rllib_multienv.metrics import OFFLINE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,6 @@ def plot_learning_curves(
     output: str | Path,
     *,
     title: str | None = None,
-    columns: int = 4,
     window: int | None = None,
     references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
@@ -27,14 +27,10 @@ def plot_learning_curves(
 
     Args:
         progress: A `progress.csv`, or several by label, drawn in the same panels.
-        output: The picture's path; the ending sets the format.
+        output: The picture's path, which is returned; the ending sets the format.
         title: A line above the panels.
-        columns: At most so many panels side by side.
         window: Number of the last episodes of which a point is the mean, for the legend.
         references: Returns that are drawn as horizontal lines, by label and env id.
-
-    Returns:
-        The picture's path.
 
     Raises:
         FileNotFoundError: A file of `progress` is missing.
@@ -45,7 +41,7 @@ def plot_learning_curves(
     units = {curve.env_id: curve.unit for curves in runs.values() for curve in curves}
     if not units:
         raise ValueError("there is no environment in the progress: nothing to draw")
-    figure, axes = panels(len(units), (3.6, 2.8), columns)
+    figure, axes = panels(len(units), (3.6, 2.8))
     for (env_id, unit), ax in zip(units.items(), axes, strict=True):
         drawn = [(label, curve) for label, curves in runs.items() for curve in curves if curve.env_id == env_id]
         for index, (label, curve) in enumerate(drawn):

@@ -1,4 +1,4 @@
-"""The progress of a run: keys of its results, `progress.csv` with one row per iteration, and learning curves."""
+"""The progress of a run: flat results, `progress.csv` with one row per iteration, and learning curves."""
 
 from __future__ import annotations
 
@@ -9,70 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class ResultKeys:
-    """Keys of a flat result.
-
-    Args:
-        total, unit: What training counts, and its name.
-        env_total, env_unit: The same of one environment; ``{}`` stands for its id.
-        returns: Prefix of the returns per episode.
-    """
-
-    total: str
-    unit: str
-    env_total: str
-    env_unit: str
-    returns: str
-
-    def steps(self, env_id: str) -> str:
-        """How much of an environment was trained on."""
-        return self.env_total.format(env_id)
-
-    def episode_return(self, which: str, env_id: str) -> str:
-        """The ``"mean"``, ``"min"`` or ``"max"`` of the last episodes' returns."""
-        return f"{self.returns}module_episode_return_{which}/{env_id}"
-
-    def env_ids(self, keys: Iterable[str]) -> list[str]:
-        """The environments in a flat result, in the order of its keys."""
-        before, after = self.env_total.split("{}")
-        patterns = ((before, after), (self.episode_return("mean", ""), ""))
-        ids = (
-            key.removeprefix(prefix).removesuffix(suffix)
-            for prefix, suffix in patterns
-            for key in keys
-            if key.startswith(prefix) and key.endswith(suffix)
-        )
-        return [env_id for env_id in dict.fromkeys(ids) if env_id != "__all_modules__"]
-
-
-ONLINE = ResultKeys(
-    total="num_env_steps_sampled_lifetime",
-    unit="steps",
-    env_total="env_runners/num_module_steps_sampled_lifetime/{}",
-    env_unit="steps",
-    returns="env_runners/",
-)
-#: Offline, returns come from evaluation alone.
-OFFLINE = ResultKeys(
-    total="num_updates_lifetime",
-    unit="updates",
-    env_total="learners/{}/num_module_steps_trained_lifetime",
-    env_unit="transitions",
-    returns="evaluation/env_runners/",
-)
-
-#: Between the ids of two environments: the cosine of their gradients, ``learners/{}/gradient_cosine/{}``.
-GRADIENT_COSINE = "gradient_cosine"
+from rllib_multienv.metrics import OFFLINE, ONLINE, keys_of
 
 # The columns that readers look for first.
 _FIRST = ("training_iteration", "time_total_s", ONLINE.total, OFFLINE.total)
-
-
-def keys_of(row: Iterable[str]) -> ResultKeys:
-    """The keys of a flat result, or of a progress."""
-    return OFFLINE if OFFLINE.total in row else ONLINE
 
 
 def flatten_result(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -100,9 +40,6 @@ def read_progress(path: str | Path) -> list[dict[str, float]]:
     """The rows of a `progress.csv`, without empty cells and cells that are not finite numbers.
 
     A last row without an end of line was cut off while it was written, and is left out.
-
-    Raises:
-        FileNotFoundError: There is no such file.
     """
     rows = []
     with open(path, newline="", encoding="utf-8") as file:
@@ -161,9 +98,7 @@ class LearningCurve:
     """The learning curve of one environment.
 
     Args:
-        env_id: The environment.
-        unit: What `steps` counts.
-        steps: Its own environment steps (offline: transitions that were trained on), per point.
+        steps: Its own environment steps (offline: transitions that were trained on), per point; in the unit `unit`.
         mean, low, high: Mean, smallest and largest return of the last episodes, per point.
         evaluated: (steps, mean return) of evaluations during training; offline these are the curve itself.
     """

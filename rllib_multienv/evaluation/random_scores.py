@@ -7,6 +7,7 @@ import json
 import os
 import statistics
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,10 +65,8 @@ def random_score(
     if episodes < 1 or max_steps < 1:
         raise ValueError(f"episodes ({episodes}) and max_steps ({max_steps}) must be at least 1")
     definition = _definition(env_spec, episodes=episodes, seed=seed, max_steps=max_steps)
-    measured = path = None
-    if definition is not None:
-        path = _cache_file(env_spec, definition, cache_dir)
-        measured = _read(path)
+    path = None if definition is None else _cache_file(env_spec, definition, cache_dir)
+    measured = None if path is None else _read(path)
     if measured is None:
         measured = _measure(env_spec, episodes, seed, max_steps)
         if path is not None:
@@ -133,10 +132,8 @@ def _definition(env_spec: EnvSpec, **settings: int) -> dict[str, Any] | None:
         return None
     versions = {}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     definition: dict[str, Any] = {
         "make": env_spec.make,
         "kwargs": dict(env_spec.kwargs),

@@ -40,11 +40,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         **_RUN, "env_a": "text", "env_b": "text", "mean": "float", "negative": "float", "measurements": "int",
     },
 }  # fmt: skip
-_OPTIONAL = "gradient_cosines"
+_INFO = "experiment.json"
 _KEY_COLUMNS = (*_RUN, "env", "env_id", "env_a", "env_b", "steps")
 
-#: Separates the versions, machines and commands of an experiment's parts.
-BETWEEN_PARTS = "; "
+BETWEEN_PARTS = "; "  # of the versions, machines and commands of an experiment's parts
 
 
 def join_parts(texts: Iterable[str]) -> str:
@@ -56,7 +55,7 @@ def join_parts(texts: Iterable[str]) -> str:
 class PhaseInfo:
     """One phase: all its variants and seeds are trained on the same environments, for so many steps in each.
 
-    Its kind is one of `PHASE_KINDS`; it may start from the agents of another phase (`from` in files).
+    Its kind is one of `PHASE_KINDS`; it may start from the agents of another phase.
     """
 
     name: str
@@ -101,10 +100,9 @@ class ExperimentInfo:
 
     def __post_init__(self) -> None:
         """Checks the names and kinds."""
-        for what, items in (("phase", self.phases), ("variant", self.variants)):
-            names = [item.name for item in items]
+        for names in ([phase.name for phase in self.phases], [variant.name for variant in self.variants]):
             if len(set(names)) < len(names):
-                raise ValueError(f"two {what}s have the same name: {', '.join(names)}")
+                raise ValueError(f"two phases or variants have the same name: {', '.join(names)}")
         self.check_known("phase", [phase.start_from for phase in self.phases])
         self.check_known("variant", [variant.ablation_of for variant in self.variants])
         for phase in self.phases:
@@ -140,10 +138,8 @@ class ExperimentInfo:
 class RawMetrics:
     """Everything that was measured in one experiment.
 
-    Args:
-        experiment: What it consists of.
-        runs, evaluations, curves, random_scores, gradient_cosines: The tables (see `TABLES`) as frames or as lists of
-            rows, in any order; they are checked and sorted in the order of the experiment.
+    The tables (see `TABLES`) may be given as frames or lists of rows; they are checked, and sorted in the order of the
+    experiment.
 
     Raises:
         ValueError: A column is missing, a cell has a wrong type, a row is of an unknown phase or variant, or two rows
@@ -182,7 +178,7 @@ class RawMetrics:
 
 
 def read_raw_metrics(folder: str | Path) -> RawMetrics:
-    """Reads the raw metrics of an experiment from their folder, in which `gradient_cosines.csv` may be missing.
+    """Reads the raw metrics of an experiment from their folder.
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
@@ -191,16 +187,13 @@ def read_raw_metrics(folder: str | Path) -> RawMetrics:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    files = {table: next(iter(folder.glob(f"{table}.csv*")), None) for table in TABLES}
-    missing = [f"{table}.csv" for table, file in files.items() if file is None and table != _OPTIONAL]
-    if not (folder / "experiment.json").is_file():
-        missing.insert(0, "experiment.json")
+    names = [_INFO, *(f"{table}.csv" for table in TABLES)]
+    files = {name: next(iter(folder.glob(f"{name}*")), None) for name in names}
+    missing = [name for name, file in files.items() if file is None]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}")
-    tables = {
-        table: pd.read_csv(file, dtype=str, keep_default_na=False) for table, file in files.items() if file is not None
-    }
-    experiment = read_experiment_info(folder / "experiment.json")
+    tables = {table: pd.read_csv(files[f"{table}.csv"], dtype=str, keep_default_na=False) for table in TABLES}
+    experiment = _read_info(folder / _INFO)
     try:
         return RawMetrics(experiment=experiment, **tables)
     except ValueError as error:
@@ -208,33 +201,23 @@ def read_raw_metrics(folder: str | Path) -> RawMetrics:
 
 
 def write_raw_metrics(metrics: RawMetrics, folder: str | Path) -> Path:
-    """Writes raw metrics into a folder, which is made if needed; floats have 6 significant digits.
-
-    The same metrics give the same bytes.
-    """
+    """Writes raw metrics into a folder; floats have 6 significant digits, and the same metrics give the same bytes."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    data = asdict(metrics.experiment)
-    data["phases"] = [{"from" if k == "start_from" else k: v for k, v in phase.items()} for phase in data["phases"]]
-    data["versions"] = dict(sorted(data["versions"].items()))
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    (folder / "experiment.json").write_text(text, encoding="utf-8", newline="")
+    text = json.dumps(asdict(metrics.experiment), indent=2, ensure_ascii=False) + "\n"
+    (folder / _INFO).write_text(text, encoding="utf-8", newline="")
     for table in TABLES:
         for file in folder.glob(f"{table}.csv*"):
             file.unlink()
         frame: pd.DataFrame = getattr(metrics, table)
-        if len(frame) or table != _OPTIONAL:
-            frame.to_csv(folder / f"{table}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        frame.to_csv(folder / f"{table}.csv", index=False, float_format="%.6g", lineterminator="\n")
     return folder
 
 
-def read_experiment_info(path: str | Path) -> ExperimentInfo:
-    """Reads an `experiment.json`; a ValueError names the file and what is wrong with it."""
-    path = Path(path)
+def _read_info(path: Path) -> ExperimentInfo:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        phases = [{"start_from" if k == "from" else k: v for k, v in phase.items()} for phase in data["phases"]]
-        data["phases"] = tuple(PhaseInfo(**{**phase, "envs": tuple(phase["envs"])}) for phase in phases)
+        data["phases"] = tuple(PhaseInfo(**{**phase, "envs": tuple(phase["envs"])}) for phase in data["phases"])
         data["variants"] = tuple(VariantInfo(**item) for item in data["variants"])
         data["seeds"] = tuple(int(seed) for seed in data["seeds"])
         return ExperimentInfo(**data)
@@ -250,14 +233,13 @@ def merge_raw_metrics(parts: Mapping[str, RawMetrics]) -> RawMetrics:
     A run that several parts have is taken, with all its rows, from the first part in which it is done; an environment's
     random score from the first part that has it. Titles and description are those of the first part.
 
-    Args:
-        parts: At least one, by the name that errors give it, such as its folder.
+    The keys of `parts` are what errors call them, such as their folders.
 
     Raises:
         ValueError: A phase or a variant differs between two parts.
     """
     infos = {name: part.experiment for name, part in parts.items()}
-    packages = sorted({package for info in infos.values() for package in info.versions})
+    packages = dict.fromkeys(package for info in infos.values() for package in info.versions)
     experiment = replace(
         next(iter(infos.values())),
         phases=_merge_named("phase", {name: info.phases for name, info in infos.items()}),

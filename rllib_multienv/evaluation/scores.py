@@ -12,11 +12,9 @@ NORMALIZED_SCORE = "normalized_score"
 
 #: From this many seeds on, a mean has Student's 95% interval; with two, the smaller and the larger are its bounds.
 SEEDS_FOR_INTERVAL = 3
-_BOOTSTRAP_DRAWS = 10_000
-_BOOTSTRAP_SEED = 0
+_BOOTSTRAP_DRAWS, _BOOTSTRAP_SEED = 10_000, 0
 
-#: Scores by environment: one sequence per environment, with one score per seed.
-Strata = Sequence[Sequence[float]]
+Strata = Sequence[Sequence[float]]  # one sequence per environment, with one score per seed
 
 
 class Interval(NamedTuple):
@@ -41,12 +39,9 @@ def normalized_score(value: Any, reference: tuple[Any, Any]) -> Any:
 def add_normalized_scores(
     results: dict[str, Any], means: Mapping[str, float], references: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Adds the score of each environment with a reference to `results`, and their average, median and worst.
+    """Adds the scores of mean returns by env id to `results`, and their average, median and worst.
 
-    Args:
-        results: Changed in place.
-        means: Mean return by env id.
-        references: Returns of a random and of an expert policy, by env id.
+    Only environments with references have scores: the returns of a random and of an expert policy.
     """
     known = {env_id: mean for env_id, mean in means.items() if env_id in references and np.isfinite(mean)}
     scores = {env_id: normalized_score(mean, references[env_id]) for env_id, mean in known.items()}

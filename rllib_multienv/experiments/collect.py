@@ -11,18 +11,17 @@ import numpy as np
 import pandas as pd
 
 from rllib_multienv.checkpoints import AgentCheckpoint, find_checkpoint, installed_versions, read_checkpoint
-from rllib_multienv.evaluation.progress import GRADIENT_COSINE, ONLINE, learning_curves
+from rllib_multienv.evaluation.progress import learning_curves
 from rllib_multienv.evaluation.random_scores import random_score
 from rllib_multienv.evaluation.raw_metrics import RawMetrics, write_raw_metrics
 from rllib_multienv.evaluation.report import METRICS_FOLDER
 from rllib_multienv.experiments.file import load_experiment_file
-from rllib_multienv.experiments.invocation import read_invocation
-from rllib_multienv.experiments.plan import plan
-from rllib_multienv.experiments.run import EXPERIMENT_FILE, Place, State
+from rllib_multienv.experiments.invocation import EXPERIMENT_FILE, read_invocation
+from rllib_multienv.experiments.plan import Run, State, plan
+from rllib_multienv.metrics import GRADIENT_COSINE, ONLINE
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
-#: Points of a learning curve that are kept, so that raw metrics stay small enough to be shared.
-MAX_CURVE_POINTS = 50
+MAX_CURVE_POINTS = 50  # kept of each learning curve, so that raw metrics stay small enough to be shared
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -31,11 +30,8 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
     """Reads what the runs of an experiment have left so far, and writes it as raw metrics.
 
     Args:
-        folder: The experiment's folder, with ``experiment.yaml`` and ``runs/``.
+        folder: The experiment's folder, with ``experiment.yaml`` and ``runs/``. That of the raw metrics is returned.
         random_episodes: Episodes with random actions in each environment.
-
-    Returns:
-        The folder of the raw metrics.
 
     Raises:
         FileNotFoundError: The folder has no ``experiment.yaml``.
@@ -44,23 +40,23 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
         raise FileNotFoundError(f"{folder} is not the folder of an experiment: it has no {EXPERIMENT_FILE}")
     invocation = read_invocation(folder)
     experiment = load_experiment_file(folder / EXPERIMENT_FILE, default_name=invocation.get("name"))
-    places = [place for run in plan(experiment) if (place := Place(folder, run)).beside(".yaml").is_file()]
-    agents = [_agent(place) for place in places]
+    runs = [run for run in plan(experiment, folder) if run.beside(".yaml").is_file()]
+    agents = [_agent(run) for run in runs]
     # Phases and variants that have not run here may have run elsewhere: the info has them all.
     info = replace(
         experiment.info,
-        seeds=tuple(dict.fromkeys(place.run.seed for place in places)),
+        seeds=tuple(dict.fromkeys(run.seed for run in runs)),
         versions=next((dict(agent.versions) for agent in agents if agent is not None), installed_versions()),
         machine=invocation.get("machine", ""),
         command=invocation.get("command", ""),
     )
     tables: dict[str, list[dict[str, Any]]] = {"runs": [], "evaluations": [], "curves": [], "gradient_cosines": []}
     specs: dict[str, EnvSpec] = {}
-    for place, agent in zip(places, agents, strict=True):
-        run, rows = place.run, place.rows()
+    for run, agent in zip(runs, agents, strict=True):
+        rows = run.rows()
         key = {"phase": run.phase.name, "variant": run.variant.name, "seed": run.seed}
-        tables["runs"].append({**key, "env": run.env_id, **_run(place, agent, rows)})
-        for table, found in (("evaluations", _evaluation(place)), ("curves", _curves(rows))):
+        tables["runs"].append({**key, "env": run.env_id, **_run(run, agent, rows)})
+        for table, found in (("evaluations", _evaluation(run)), ("curves", _curves(rows))):
             tables[table] += [{**key, **row} for row in found]
         tables["gradient_cosines"] += [{**key, **row} for row in _cosines(rows)]
         for spec in resolve_env_specs(run.file.tree["environment"]["envs"]):
@@ -69,15 +65,15 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
     return write_raw_metrics(RawMetrics(experiment=info, random_scores=scores, **tables), folder / METRICS_FOLDER)
 
 
-def _agent(place: Place) -> AgentCheckpoint | None:
+def _agent(run: Run) -> AgentCheckpoint | None:
     """The description of the newest checkpoint, if there is one."""
     try:
-        return read_checkpoint(find_checkpoint(place.folder.path), weights=False)
+        return read_checkpoint(find_checkpoint(run.folder.path), weights=False)
     except (OSError, ValueError):
         return None
 
 
-def _run(place: Place, agent: AgentCheckpoint | None, rows: Rows) -> dict[str, Any]:
+def _run(run: Run, agent: AgentCheckpoint | None, rows: Rows) -> dict[str, Any]:
     last = rows[-1] if rows else {}
     steps, seconds = last.get(ONLINE.total), last.get("time_total_s")
     network = None if agent is None else agent.network.build(agent.space_specs)
@@ -86,14 +82,14 @@ def _run(place: Place, agent: AgentCheckpoint | None, rows: Rows) -> dict[str, A
         "env_steps": steps,
         "seconds": seconds,
         "steps_per_second": steps / seconds if steps and seconds else None,
-        "status": {State.DONE: "done", State.FAILED: "failed"}.get(place.state, "unfinished"),
+        "status": {State.DONE: "done", State.FAILED: "failed"}.get(run.state, "unfinished"),
     }
 
 
-def _evaluation(place: Place) -> list[dict[str, Any]]:
-    if not place.folder.evaluation.is_file():
+def _evaluation(run: Run) -> list[dict[str, Any]]:
+    if not run.folder.evaluation.is_file():
         return []
-    frame = pd.read_csv(place.folder.evaluation)
+    frame = pd.read_csv(run.folder.evaluation)
     return frame[["env_id", "episodes", "mean", "std", "min", "max"]].to_dict("records")
 
 

@@ -32,8 +32,7 @@ class ExperimentFile:
 
     Args:
         info: Its phases, variants and seeds. Phases of kind "reference" train each environment alone.
-        base: A configuration that all runs share.
-        phases, variants: What each phase and variant changes in it, by name.
+        base, phases, variants: A configuration that all runs share, and what phases and variants change in it, by name.
         members: The phases of each variant, by name.
         episodes: Episodes per environment in the evaluation at the end of each run.
         anneal: Whether learning rates fall linearly to zero over each run (``training.lr_anneal_steps``).

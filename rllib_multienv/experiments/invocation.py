@@ -10,6 +10,8 @@ from pathlib import Path
 from rllib_multienv.atomic_files import write_json
 from rllib_multienv.evaluation.raw_metrics import join_parts
 
+#: The experiment's file in its folder.
+EXPERIMENT_FILE = "experiment.yaml"
 _FILE = "invocation.json"
 
 

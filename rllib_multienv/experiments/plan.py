@@ -1,32 +1,51 @@
-"""From an experiment file to its runs, each with the configuration file that `multienv train` gets."""
+"""The runs of an experiment: each with its configuration, its files and its state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from rllib_multienv.checkpoints import find_checkpoint
 from rllib_multienv.config_files.build import check_config_file
 from rllib_multienv.config_files.errors import ConfigFileError, error_at
-from rllib_multienv.config_files.file import ConfigFile
-from rllib_multienv.evaluation.progress import ONLINE
+from rllib_multienv.config_files.file import ConfigFile, load_config_file
+from rllib_multienv.evaluation.progress import read_progress
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
 from rllib_multienv.experiments.file import ExperimentFile, merged
+from rllib_multienv.metrics import ONLINE
+from rllib_multienv.runs.folder import RunFolder
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
+
+
+class State(StrEnum):
+    """How far a run is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    UNFINISHED = "unfinished"
+    FAILED = "failed"
+    DONE = "done"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run of an experiment.
+    """One training run of an experiment, and its files.
 
     Args:
+        root: The experiment's folder.
         phase, variant, seed: Which.
         env_id: The environment, where the phase trains each alone; else empty.
         file: Its configuration, without the checkpoint that it starts from.
         start: The run with whose agent it starts, if any.
     """
 
+    root: Path
     phase: PhaseInfo
     variant: VariantInfo
     seed: int
@@ -39,14 +58,69 @@ class Run:
         """Its name, unique in the experiment; also its folder's path below ``runs/``."""
         return "/".join(filter(None, [self.phase.name, self.variant.name, self.env_id, f"seed{self.seed}"]))
 
-    def progress(self, row: Mapping[str, float]) -> float:
-        """The part of its training that is done after a row of its progress, from 0 to 1."""
-        criteria = self.file.stop.any_of
+    @property
+    def folder(self) -> RunFolder:
+        """Its folder, as `multienv train` makes it."""
+        return RunFolder(self.root / "runs" / self.name)
+
+    def beside(self, ending: str) -> Path:
+        """A file beside the folder: ``.yaml``, the configuration; ``.log``; ``.failure``, why the run failed, if so."""
+        return self.folder.path.with_name(self.folder.path.name + ending)
+
+    @property
+    def state(self) -> State:
+        """Its state, if it is not under way."""
+        if self.folder.evaluation.is_file():
+            return State.DONE
+        if self.beside(".failure").is_file():
+            return State.FAILED
+        return State.UNFINISHED if self.has_checkpoint else State.WAITING
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether it can be resumed."""
+        return self.folder.config.is_file() and any(self.folder.path.glob("trial_*/checkpoint_*"))
+
+    def rows(self) -> list[dict[str, float]]:
+        """Its progress, one row per iteration; none before the first."""
+        return read_progress(self.folder.progress) if self.folder.progress.is_file() else []
+
+    @property
+    def progress(self) -> float:
+        """The part of its training that is done, from 0 to 1."""
+        row, criteria = (self.rows() or [{}])[-1], self.file.stop.any_of
         return max((min(1.0, row[key] / bound) for key, bound in criteria.items() if key in row), default=0.0)
 
+    def write_file(self) -> None:
+        """Writes its configuration, with the checkpoint that it starts from."""
+        file = self.file
+        if self.start is not None:
+            start = find_checkpoint(self.start.folder.path)
+            file = file.override("initialize_from", {**file.methods.get("initialize_from", {}), "path": str(start)})
+        self.beside(".yaml").parent.mkdir(parents=True, exist_ok=True)
+        self.beside(".yaml").write_text(file.dump(), encoding="utf-8")
 
-def plan(experiment: ExperimentFile) -> list[Run]:
-    """All runs, each after the one that it starts from.
+    def check_unchanged(self) -> None:
+        """Raises a ValueError if there is something of it that was made with other settings than it has now."""
+        if not self.beside(".yaml").is_file() or self.state is State.WAITING:
+            return
+        before, now = (_settings(file) for file in (load_config_file(self.beside(".yaml")), self.file))
+        for key in before.keys() | now.keys():
+            if before.get(key) != now.get(key):
+                raise ValueError(
+                    f"{self.folder.path} was made with {key}={before.get(key)!r}, now it is {now.get(key)!r}. Give the "
+                    "experiment another --name, or delete that folder to train it again."
+                )
+
+
+def _settings(file: ConfigFile) -> dict[str, Any]:
+    """The settings by dotted name, without the path that the run starts from, which depends on the folder."""
+    flat = pd.json_normalize({"algorithm": file.algorithm, **file.tree}).to_dict("records")[0]
+    return {str(key): value for key, value in flat.items() if key != "initialize_from.path"}
+
+
+def plan(experiment: ExperimentFile, root: Path = Path()) -> list[Run]:
+    """All runs of an experiment in this folder, each after the one that it starts from.
 
     Raises:
         ConfigFileError: The configuration of a run is not valid.
@@ -58,8 +132,9 @@ def plan(experiment: ExperimentFile) -> list[Run]:
                 for env_id, tree in _trees(experiment, phase, variant, seed):
                     file = ConfigFile(tree=tree, source=experiment.source)
                     start = runs.get((phase.start_from, variant.name, seed, ""))
-                    run = Run(phase=phase, variant=variant, seed=seed, env_id=env_id, file=file, start=start)
-                    runs[phase.name, variant.name, seed, env_id] = run
+                    runs[phase.name, variant.name, seed, env_id] = Run(
+                        root=root, phase=phase, variant=variant, seed=seed, env_id=env_id, file=file, start=start
+                    )
     return list(runs.values())
 
 

@@ -114,10 +114,12 @@ def test_steps_are_those_of_all_environments_together(tmp_path: Path) -> None:
 
 
 def test_progress_is_a_part_of_the_steps(tmp_path: Path) -> None:
-    run = plan(loaded(tmp_path))[0]
-    assert run.progress({"num_env_steps_sampled_lifetime": 128.0}) == 0.25
-    assert run.progress({"num_env_steps_sampled_lifetime": 5000.0}) == 1.0
-    assert run.progress({}) == 0.0
+    run = plan(loaded(tmp_path), tmp_path)[0]
+    assert run.progress == 0.0
+    run.folder.path.mkdir(parents=True)
+    for steps, part in ((128, 0.25), (5000, 1.0)):
+        run.folder.progress.write_text(f"num_env_steps_sampled_lifetime\n{steps}\n")
+        assert run.progress == part
 
 
 def test_selected_runs_bring_those_that_they_start_from(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from rllib_multienv.evaluation.progress import ProgressWriter
 from rllib_multienv.evaluation.raw_metrics import read_raw_metrics
 from rllib_multienv.experiments.collect import collect
 from rllib_multienv.experiments.invocation import record_invocation
-from rllib_multienv.experiments.plan import Run, plan, selected
-from rllib_multienv.experiments.run import Execution, Place, State
+from rllib_multienv.experiments.plan import Run, State, plan, selected
+from rllib_multienv.experiments.run import Execution
 
 # Stands for Python: `-m rllib_multienv train FILE --results DIR --name NAME` or `--resume DIR`. Leaves a checkpoint and
 # an evaluation; the latter not where a file `broken` is beside it. With a file `slow` it waits for SIGINT.
@@ -58,8 +58,8 @@ def execution(root: Path, text: str, *patterns: str, seen: list[str] | None = No
         if seen is not None:
             seen.append(f"{state} {run.name}")
 
-    runs = selected(plan(loaded(root, text.replace("[0, 1]", "[0]"))), patterns)
-    return Execution(root, runs, parallel=parallel, episodes=1, on_change=on_change)
+    runs = selected(plan(loaded(root, text.replace("[0, 1]", "[0]")), root), patterns)
+    return Execution(runs, parallel=parallel, episodes=1, on_change=on_change)
 
 
 def calls(root: Path) -> list[str]:
@@ -110,8 +110,7 @@ def test_an_interrupted_run_is_unfinished_and_resumed(root: Path) -> None:
     thread.join(20)
     assert not thread.is_alive() and interrupted.interrupted
     assert not list(root.rglob("*.failure"))
-    run = plan(loaded(root))[0]
-    assert Place(root, run).state is State.UNFINISHED
+    assert plan(loaded(root), root)[0].state is State.UNFINISHED
     (root / "slow").unlink()
     assert execution(root, TINY, "transfer").run()
     assert calls(root) == ["train agnostic", "resume agnostic", "train agnostic"]
@@ -129,11 +128,10 @@ def test_what_runs_leave_becomes_raw_metrics(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(TINY)
     for command in ("multienv experiment a", "multienv experiment b", "multienv experiment a"):
         record_invocation(tmp_path, name="tiny", command=command)
-    run = plan(loaded(tmp_path))[0]
-    place = Place(tmp_path, run)
-    place.write_file()
-    place.folder.path.mkdir(parents=True)
-    writer = ProgressWriter(place.folder.progress)
+    run = plan(loaded(tmp_path), tmp_path)[0]
+    run.write_file()
+    run.folder.path.mkdir(parents=True)
+    writer = ProgressWriter(run.folder.progress)
     for iteration in range(1, 121):
         row = {
             "training_iteration": iteration,
@@ -145,7 +143,7 @@ def test_what_runs_leave_becomes_raw_metrics(tmp_path: Path) -> None:
         if iteration > 118:
             row["learners/CartPole-v1/gradient_cosine/Pendulum-v1"] = 0.5 if iteration == 119 else -0.25
         writer.write(row)
-    place.folder.evaluation.write_text("env_id,episodes,mean,std,min,max,mean_length\nCartPole-v1,2,7.5,0.5,7,8,7.5\n")
+    run.folder.evaluation.write_text("env_id,episodes,mean,std,min,max,mean_length\nCartPole-v1,2,7.5,0.5,7,8,7.5\n")
 
     metrics = read_raw_metrics(collect(tmp_path, random_episodes=2))
     assert metrics.experiment.command == "multienv experiment a; multienv experiment b"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, keys_of, read_progress
+from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order, read_progress
+from rllib_multienv.metrics import keys_of
 
 
 def test_nested_results_become_columns() -> None:

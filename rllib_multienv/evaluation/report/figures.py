@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette for colour-blind readers, without black and yellow; then four more colours.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#AA4466", "#999933", "#8C564B", "#7F7F7F")
-# More bands than this would hide the lines.
-_MOST_BANDS = 6
-# Scores beyond are cut off: one that is far off would press all others together.
-_LIMITS = (-60, 220)
+_MOST_BANDS = 6  # more would hide the lines
+_LIMITS = (-60, 220)  # of scores: one that is far off would press all others together
 
 
 class ReportFigure(NamedTuple):

@@ -63,10 +63,7 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
     Args:
         folder: The experiment's folder, with its raw metrics in `metrics/`.
         output: The page, or an existing folder for it; default: `report.html` in `folder`. Figures and tables are
-            written beside it.
-
-    Returns:
-        The page's path.
+            written beside it. The page's path is returned.
 
     Raises:
         FileNotFoundError: The metrics are missing.

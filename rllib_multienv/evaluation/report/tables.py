@@ -124,12 +124,7 @@ def interval_of(row: pd.Series, name: str) -> Interval:
 
 
 def shown(frame: pd.DataFrame, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The columns as readers see them: title, left (aligned), cells (texts). Empty columns are left out.
-
-    Args:
-        frame: The table.
-        labels: Titles of variants by name.
-    """
+    """The columns as readers see them: title, left (aligned), cells (texts). Empty columns are left out."""
     columns = []
     for name in map(str, frame):
         values = frame[name]
