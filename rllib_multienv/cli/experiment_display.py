@@ -25,7 +25,7 @@ class ExperimentDisplay:
 
     Args:
         runs: What to show.
-        live: Whether the runs are under way; otherwise the table is printed once.
+        live: Whether the runs are being executed; otherwise the table is printed once.
     """
 
     def __init__(self, runs: Sequence[Run], *, live: bool = True) -> None:

@@ -1,1 +1,1 @@
-"""What comes out of a run: progress, learning curves, evaluation tables. Needs neither Ray nor PyTorch."""
+"""Results of runs: progress, learning curves, evaluations, reports. Needs neither Ray nor PyTorch."""

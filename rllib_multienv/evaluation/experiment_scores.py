@@ -13,7 +13,7 @@ _RUN = ["phase", "variant", "seed", "env"]
 
 
 class ExperimentScores:
-    """What tables and figures of a report are made from. Final results count only where the run is done.
+    """The data of all tables and figures of a report. Final results count only if the run is done.
 
     Attributes:
         metrics, experiment: The raw metrics, and what the experiment consists of.

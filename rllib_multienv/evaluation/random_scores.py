@@ -127,7 +127,7 @@ def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dic
 
 
 def _definition(env_spec: EnvSpec, **settings: int) -> dict[str, Any] | None:
-    """What the measurement depends on; None where that cannot be written down."""
+    """Everything that the measurement depends on; None if that cannot be written as JSON."""
     if not isinstance(env_spec.make, str) or ":" in env_spec.make:
         return None
     versions = {}
@@ -143,7 +143,7 @@ def _definition(env_spec: EnvSpec, **settings: int) -> dict[str, Any] | None:
     }
     try:
         return dict(json.loads(json.dumps(definition)))
-    except TypeError:  # a keyword argument that is no plain value
+    except TypeError:  # a keyword argument that is not a plain value
         return None
 
 

@@ -111,7 +111,7 @@ class ExperimentInfo:
                 raise ValueError(f"phase {phase.name!r} needs environments and a kind of {kinds}, not {phase.kind!r}")
 
     def check_known(self, what: str, names: Iterable[str | None]) -> None:
-        """Raises a ValueError where one of the names is no "phase" or "variant" of the experiment."""
+        """Raises a ValueError if one of the names is not a "phase" or "variant" of the experiment."""
         known = [item.name for item in (self.phases if what == "phase" else self.variants)]
         for name in names:
             if name is not None and name not in known:

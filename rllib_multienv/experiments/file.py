@@ -126,7 +126,7 @@ class _Reader:
         )
 
     def _phases(self, trees: Mapping[str, dict[str, Any]]) -> tuple[PhaseInfo, ...]:
-        """The phases; what is no configuration is taken out of their trees."""
+        """The phases; their own keys are removed from the trees, which keep the configuration."""
         specs: dict[str, Sequence[EnvSpec]] = {}
         own: dict[str, dict[str, Any]] = {}
         for name, tree in trees.items():
@@ -163,7 +163,7 @@ class _Reader:
     def _variants(
         self, trees: dict[str, dict[str, Any]], phases: Iterable[PhaseInfo]
     ) -> tuple[tuple[VariantInfo, ...], dict[str, tuple[str, ...]]]:
-        """The variants and the phases of each; their trees get what they inherit and lose what is no configuration."""
+        """The variants and the phases of each; the trees get what they inherit, and keep the configuration only."""
         starts = {phase.name: phase.start_from for phase in phases}
         infos: dict[str, VariantInfo] = {}
         members: dict[str, tuple[str, ...]] = {}

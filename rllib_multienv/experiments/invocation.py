@@ -1,4 +1,4 @@
-"""How an experiment was run: its commands and machines, kept with its results."""
+"""Commands and machines of an experiment, kept with its results."""
 
 from __future__ import annotations
 

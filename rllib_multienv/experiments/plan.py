@@ -24,7 +24,7 @@ from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 
 class State(StrEnum):
-    """How far a run is."""
+    """State of a run."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def state(self) -> State:
-        """Its state, if it is not under way."""
+        """Its state on disk, which does not know whether it is running."""
         if self.folder.evaluation.is_file():
             return State.DONE
         if self.beside(".failure").is_file():

@@ -43,7 +43,7 @@ class Execution:
         self.interrupted = False
 
     def state(self, run: Run) -> State:
-        """How far a run is now."""
+        """The current state of a run."""
         return State.RUNNING if run.name in self._processes else run.state
 
     def interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""Experiment files, the runs that they stand for, and errors in them."""
+"""Experiment files, their runs, and errors in them."""
 
 from __future__ import annotations
 

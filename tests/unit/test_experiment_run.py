@@ -1,4 +1,4 @@
-"""Runs of an experiment, with a program in the place of `multienv train`, and the raw metrics of what they leave."""
+"""Execution of an experiment's runs, with a program instead of `multienv train`, and the raw metrics of their files."""
 
 from __future__ import annotations
 

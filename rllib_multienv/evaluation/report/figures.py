@@ -43,7 +43,7 @@ def report_figures(scores: ExperimentScores, tables: Mapping[str, pd.DataFrame])
 
 
 def main_variants(variants: Sequence[VariantInfo]) -> list[VariantInfo]:
-    """The variants that are no ablations, or all where there are no others."""
+    """The variants that are not ablations, or all if there are no others."""
     return [variant for variant in variants if variant.ablation_of is None] or list(variants)
 
 
@@ -93,7 +93,7 @@ def score_figure(scores: ExperimentScores, table: pd.DataFrame, environments: pd
 
 
 def difference_figure(scores: ExperimentScores, name: str, table: pd.DataFrame) -> ReportFigure | None:
-    """Differences in the table of this name, one per row; None where there are no scores."""
+    """Differences in the table of this name, one per row; None without scores."""
     shown = table.dropna(subset=["final", "while_learning"], how="all") if len(table) else table
     if shown.empty:
         return None
@@ -127,7 +127,7 @@ def curve_figures(scores: ExperimentScores) -> Iterator[ReportFigure]:
 def _curve_figure(
     scores: ExperimentScores, name: str, variants: Sequence[VariantInfo], phase: PhaseInfo, scratch: PhaseInfo | None
 ) -> Iterator[ReportFigure]:
-    """One figure with a panel per environment, or none where there is no curve."""
+    """One figure with a panel per environment, or none without curves."""
     series = [(where, variant) for where in (phase, scratch) if where is not None for variant in variants]
     styles, seeds, unfinished = variant_styles(scores), set(), False
     drawn: dict[str, list[tuple[pd.DataFrame, dict[str, Any]]]] = {}

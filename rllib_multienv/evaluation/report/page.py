@@ -90,7 +90,7 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
 
 
 def page_path(folder: Path, output: str | Path | None = None) -> Path:
-    """Where `write_report` writes the page of an experiment's folder."""
+    """The path of the page that `write_report` writes for an experiment's folder."""
     page = folder / PAGE if output is None else Path(output)
     return page / PAGE if page.is_dir() else page
 

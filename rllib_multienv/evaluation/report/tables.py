@@ -89,7 +89,7 @@ def _environments(scores: ExperimentScores) -> pd.DataFrame:
 
 
 def _difference(scores: ExperimentScores, mine: tuple[str, str], base: tuple[str, Any]) -> dict[str, Any]:
-    """What a phase's variant reached minus what another one reached, over the environments that both have."""
+    """Scores of one phase and variant minus those of another, over the environments that both have."""
     row: dict[str, Any] = {"phase": mine[0], "variant": mine[1], "base_phase": base[0], "base": base[1]}
     for name, column in (("final", "final_score"), ("while_learning", "learning_score")):
         sides = [scores.by_environment(phase, variant, column) for phase, variant in (mine, base)]
