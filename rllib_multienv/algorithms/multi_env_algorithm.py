@@ -23,7 +23,13 @@ from ray.rllib.core import (
     COMPONENT_RL_MODULE,
 )
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EVALUATION_RESULTS,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
 
 from rllib_multienv.atomic_files import atomic_folder, upload_sealed
 from rllib_multienv.checkpoints import (
@@ -185,6 +191,14 @@ class MultiEnvAlgorithm(Algorithm):
         found = transferred_state(checkpoint, part_of(state, "network"), specs, path)
         reset = self.config.reset_parts
         return {f"network.{name}": tensor.numpy() for name, tensor in found.items() if not is_in_parts(name, reset)}
+
+    def send_weights(self) -> None:
+        """Send the learner's weights to the runners after an update; remote ones are not waited for."""
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            if self.env_runner_group.num_remote_env_runners() == 0:
+                self._send_to_runners()  # without a copy in the object store
+            else:
+                self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
 
     def _send_to_runners(self, workers: list[int] | None = None) -> None:
         """Give runners the environments, the learner's weights and the local runner's statistics; wait for them.
