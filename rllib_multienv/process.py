@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 
 import torch
 
@@ -14,17 +15,26 @@ _MIB = 1 << 20
 _USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def use_assigned_cpus() -> None:
-    """Give PyTorch as many threads as this Ray actor has CPUs; outside of actors change nothing.
+#: Parameters from which a second thread pays in a training step on two idle cores (docs/performance.md).
+PAYS_FROM_PARAMETERS = 100_000
+_DEFAULT_THREADS = torch.get_num_threads()
 
-    Two processes that each use a thread per core run many times slower than one alone.
+
+def set_threads(num_parameters: int | None = None) -> None:
+    """Set PyTorch's threads: in a Ray actor as many as it has CPUs, elsewhere one for a small network.
+
+    Two processes that each use a thread per core run many times slower than one alone, and a small network is faster
+    with one thread. Numbers that the user has set (``OMP_NUM_THREADS``, ``torch.set_num_threads``) stay.
+
+    Args:
+        num_parameters: Of the network; where not given, threads outside of actors stay as they are.
     """
-    import ray
-
-    if not ray.is_initialized():
-        return
-    context = ray.get_runtime_context()
-    if context.get_actor_id() is None:
+    ray = sys.modules.get("ray")  # in an actor it is there
+    context = ray.get_runtime_context() if ray is not None and ray.is_initialized() else None
+    if context is None or context.get_actor_id() is None:
+        users = "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() != _DEFAULT_THREADS
+        if num_parameters is not None and num_parameters < PAYS_FROM_PARAMETERS and not users:
+            torch.set_num_threads(1)
         return
     # An actor that serves as a placement-group trial may hold its CPUs through the group alone.
     cpus = context.get_assigned_resources().get("CPU", 0.0)

@@ -54,7 +54,7 @@ from rllib_multienv.metrics import (
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import is_in_parts
 from rllib_multienv.normalization import Moments
-from rllib_multienv.process import use_assigned_cpus
+from rllib_multienv.process import set_threads
 from rllib_multienv.spec import resolve_env_specs
 from rllib_multienv.transfer import shrink_and_perturb, transferred_state
 
@@ -73,7 +73,7 @@ class MultiEnvAlgorithm(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Build everything; start from another agent's weights where the configuration says so."""
-        use_assigned_cpus()
+        set_threads()
         self._environments_changed = False
         self._departed: set[str] = set()
         self._wait_for_resources(config)

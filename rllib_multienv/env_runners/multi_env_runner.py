@@ -33,7 +33,7 @@ from rllib_multienv.env_runners.lockstep import Lockstep
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.env_runners.sampling import SampleReport, SamplingFailure, assign_environments, environment_cost
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
-from rllib_multienv.process import use_assigned_cpus
+from rllib_multienv.process import set_threads
 from rllib_multienv.rollout import Rollout
 
 #: Component of the runner's state: environments, running episodes and metric windows.
@@ -59,7 +59,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._setup()
 
     def _setup(self) -> None:
-        use_assigned_cpus()
+        set_threads()
         self.worker_index: int = self.worker_index or 0
         self._device = get_device(self.config, self.config.num_gpus_per_env_runner if self.worker_index else 0)
         self._read_specs()

@@ -35,7 +35,7 @@ from rllib_multienv.metrics import GRADIENT_NORM, NUM_STEPS_SKIPPED_LIFETIME
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.nets import ActorCritic, frozen_parameters
 from rllib_multienv.offline.replay import GrowingReplay, Replay
-from rllib_multienv.process import keep_freed_memory, use_assigned_cpus
+from rllib_multienv.process import keep_freed_memory, set_threads
 from rllib_multienv.rollout import Rollout
 from rllib_multienv.spec import environment_keys
 
@@ -78,7 +78,6 @@ class MultiEnvLearner(TorchLearner):
         """Build module and optimiser; with several learners, agree on the initial weights and the seed of shuffles."""
         if self._is_built:
             return
-        use_assigned_cpus()
         keep_freed_memory()
         self.num_updates = self.num_steps = 0
         self.reduction = Reduction()
@@ -86,6 +85,7 @@ class MultiEnvLearner(TorchLearner):
         self.replays: dict[str, Replay] = {}
         self.combiner = copy.deepcopy(make_combiner(self.config.gradient_combiner))
         super().build()
+        set_threads(sum(parameter.numel() for parameter in self.module.shared.parameters()))
         self._combiners = {ALL_MODULES: self.combiner}
         if self._looks_at_gradients:
             self._combiners = {name: copy.deepcopy(self.combiner) for name in self._groups}
