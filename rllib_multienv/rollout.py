@@ -214,10 +214,11 @@ def episode_of(
         multi_agent_episode_id=running.id_,
         observations=InfiniteLookbackBuffer(observations),
         infos=InfiniteLookbackBuffer([{}] * len(observations)),
-        actions=InfiniteLookbackBuffer(rollout.actions[rows, b]),
+        # Copies, because callbacks and connectors may change them, and arrays from the object store are read-only.
+        actions=InfiniteLookbackBuffer(rollout.actions[rows, b].copy()),
         rewards=InfiniteLookbackBuffer(rollout.rewards[rows, b].copy()),
         extra_model_outputs={
-            key: InfiniteLookbackBuffer(column[rows, b]) for key, column in columns.items() if column is not None
+            key: InfiniteLookbackBuffer(column[rows, b].copy()) for key, column in columns.items() if column is not None
         },
         terminated=bool(rollout.terminated[stop - 1, b]),
         truncated=bool(rollout.truncated[stop - 1, b]),

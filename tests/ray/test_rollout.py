@@ -53,11 +53,16 @@ def test_changes_in_episodes_are_in_the_rollouts_and_nowhere_else() -> None:
     (unchanged,) = view.changed_rollouts()["counter"]
     for name in ("obs", "actions", "rewards", "valid", "final_obs"):
         np.testing.assert_array_equal(getattr(unchanged, name), getattr(before, name))
+    for array in vars(before).values():
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False  # as in the object store
     first = view.episodes[0]
+    first.set_actions(new_data=1 - first.get_actions(0), at_indices=0)
     first.set_rewards(new_data=7.0, at_indices=1)
     removed = view.episodes.pop(1)
     (changed,) = view.changed_rollouts()["counter"]
     assert changed.rewards[1, 0] == 7.0 != before.rewards[1, 0]
+    assert changed.actions[0, 0] == 1 - before.actions[0, 0]
     assert changed.steps == before.steps - len(removed) and not changed.valid[len(first) : len(first) + 4, 0].any()
     view.episodes.append(make_runner(tiny_config([COUNTER])).sample()[0])
     with pytest.raises(ValueError, match="added an episode of 'counter'"):
