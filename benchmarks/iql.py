@@ -62,14 +62,14 @@ def run_ours(path: Path) -> None:
         MultiEnvIQLConfig()
         .offline_data(datasets={"noise": str(path)})
         .rl_module(model_config=MLPNetConfig(hidden=(256, 256), activation="relu"))
-        .training(batch_size=BATCH, num_updates_per_iteration=1)
+        .training(batch_size=BATCH, num_steps_per_iteration=1)
         .debugging(seed=0)
         .build_algo()
     )
     torch.set_num_threads(1)
 
     def step(updates: int) -> None:
-        algorithm.learner_group.update(training_data=algorithm.training_data(), timesteps={}, num_steps=updates)
+        algorithm.learner_group.update(training_data=algorithm.training_data, timesteps={}, num_steps=updates)
 
     step(10)
     share = drawing_share(algorithm, step)
@@ -78,13 +78,13 @@ def run_ours(path: Path) -> None:
 
 def drawing_share(algorithm: Any, step: Callable[[int], None], updates: int = 200) -> float:
     """CPU time of drawing minibatches over that of whole updates."""
-    data = algorithm.training_data()
+    data = algorithm.training_data
     start = time.process_time()
     step(updates)
     whole = time.process_time() - start
     start = time.process_time()
-    keys = dict.fromkeys(data.replays, 0)
-    for _ in data.draw(data.replays, num_steps=updates, seed=0, first_step=0, keys=keys):
+    keys = dict.fromkeys(data.datasets, 0)
+    for _ in data.draw(data.datasets, num_steps=updates, seed=0, first_step=0, keys=keys):
         pass
     return (time.process_time() - start) / whole
 

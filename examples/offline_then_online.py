@@ -38,7 +38,7 @@ offline = (
     .environment(envs=["CartPole-v1"])
     .offline_data(datasets={"CartPole-v1": recorded}, reference_scores={"CartPole-v1": (22.0, 500.0)})
     .rl_module(model_config=network)
-    .training(num_updates_per_iteration=updates, batch_size=128, lr=5e-4)
+    .training(num_steps_per_iteration=updates, batch_size=128, lr=5e-4)
     .evaluation(evaluation_interval=1, evaluation_duration=10)
     .debugging(seed=0)
 )

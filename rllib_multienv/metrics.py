@@ -40,6 +40,19 @@ NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
 #: Cosine of the gradients of two environments: ``learners/A/gradient_cosine/B``.
 GRADIENT_COSINE = "gradient_cosine"
 
+# Learning offline (by env id, but for the first)
+
+#: Optimiser steps made; at the top of a result.
+NUM_STEPS_LIFETIME = "num_steps_lifetime"
+#: Loss of Q, summed over its estimates.
+QF_LOSS = "qf_loss"
+#: Share of the variance of Q's targets that Q explains.
+QF_EXPLAINED_VAR = "qf_explained_var"
+#: Mean of Q - V, in normalised rewards.
+ADVANTAGE_MEAN = "advantage_mean"
+#: Share of the policy's weights that are at their bound.
+CLIPPED_WEIGHTS = "clipped_weights"
+
 # Flat results, with ``/`` between the keys
 
 
@@ -89,8 +102,8 @@ ONLINE = ResultKeys(
 )
 #: Offline, returns come from evaluation alone.
 OFFLINE = ResultKeys(
-    total="num_updates_lifetime",
-    unit="updates",
+    total=NUM_STEPS_LIFETIME,
+    unit="optimiser steps",
     env_total="learners/{}/num_module_steps_trained_lifetime",
     env_unit="transitions",
     returns="evaluation/env_runners/",

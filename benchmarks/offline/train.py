@@ -47,7 +47,7 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
         .offline_data(datasets={name: str(file) for name, file in datasets.items()})
         .rl_module(model_config=network)
         .training(
-            num_updates_per_iteration=options.updates // ITERATIONS,
+            num_steps_per_iteration=options.updates // ITERATIONS,
             batch_size=options.batch_size,
             lr=options.lr,
             beta=options.beta,
@@ -57,14 +57,14 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
         .debugging(seed=options.seed)
     )
     if options.cosine:
-        config.training(actor_lr_cosine_updates=options.updates)
+        config.training(actor_lr_cosine_steps=options.updates)
     if options.decay_values:
         falling = [[0, options.lr], [options.updates, 0.0]]
         config.training(value_lr=falling, critic_lr=falling)
     if live:
         config.evaluation(evaluation_interval=ITERATIONS // options.evaluations, evaluation_duration=options.episodes)
     overrides = {name: {"reward_normalization": kind} for name, kind in options.rewards}
-    config.multi_agent(algorithm_config_overrides_per_module=overrides)
+    config.rl_module(algorithm_config_overrides_per_module=overrides)
     return config
 
 
@@ -90,7 +90,7 @@ def point_of(result: dict[str, Any]) -> dict[str, Any]:
     """Scores, losses and explained variances of a result with an evaluation."""
     evaluation = result.get("evaluation", {}).get("env_runners", {})
     return {
-        "updates": int(result["num_updates_lifetime"]),
+        "updates": int(result["num_steps_lifetime"]),
         "returns": {k: float(v) for k, v in evaluation.get("module_episode_return_mean", {}).items()},
         "scores": {k: float(v) for k, v in evaluation.get("normalized_score", {}).items()},
         "score_average": float(evaluation.get("normalized_score_average", float("nan"))),

@@ -77,7 +77,7 @@ def main() -> None:
     for stage in ("untrained", "trained"):
         if stage == "trained":
             algorithm.learner_group.set_weights(trained.learner_group.get_weights())
-        for name, replay in algorithm.training_data().replays.items():
+        for name, replay in algorithm.training_data.datasets.items():
             rows[name] += [f"{number:.2f}" for number in error_and_correlation(algorithm, name, replay)]
     print("| data set | error, untrained | correlation | error, trained | correlation |\n|---|---:|---:|---:|---:|")
     for row in rows.values():

@@ -29,7 +29,7 @@ Seed = Annotated[int | None, typer.Option(help="Random seed; replaces the file's
 Results = Annotated[Path, typer.Option(help="Folder in which the run gets its own folder.")]
 Name = Annotated[str | None, typer.Option(help="Name of that folder; default: the file's name.", show_default=False)]
 StopSteps = Annotated[
-    int | None, typer.Option(help="Stop after this many environment steps (offline: updates).", show_default=False)
+    int | None, typer.Option(help="Stop after this many environment (offline: optimiser) steps.", show_default=False)
 ]
 StopTime = Annotated[float | None, typer.Option(help="Stop after this many seconds of training.", show_default=False)]
 EnvRunners = Annotated[

@@ -18,7 +18,7 @@ _RESULT_KEYS = (
     "timesteps_total",
     "num_env_steps_sampled_lifetime",
     "num_env_steps_sampled",
-    "num_updates_lifetime",
+    "num_steps_lifetime",
     "num_agent_steps_sampled_lifetime",
     "num_training_step_calls_per_iteration",
     "env_runners",
@@ -37,7 +37,7 @@ _MONOTONE = (
     "timesteps_total",
     "num_env_steps_sampled_lifetime",
     "num_agent_steps_sampled_lifetime",
-    "num_updates_lifetime",
+    "num_steps_lifetime",
 )
 
 

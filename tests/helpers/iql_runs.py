@@ -1,4 +1,4 @@
-"""Data sets made of noise, of every kind of environment, and the smallest offline runs on them."""
+"""Data sets of noise for every kind of environment, and the smallest offline runs on them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from offline_files import noise
 from tiny_runs import TINY_NET
 
 from rllib_multienv import MultiEnvIQL, MultiEnvIQLConfig
-
-
-def noise(obs_size: int, actions: int, *, discrete: bool = False, steps: int = 200, seed: int = 0) -> Callable[[], Any]:
-    """A data set of episodes of 20 steps, every other one cut; the reward is the first number of the observation."""
-
-    def arrays() -> Mapping[str, np.ndarray]:
-        rng = np.random.default_rng([seed, obs_size])
-        observations = rng.normal(3.0, 2.0, (steps, obs_size)).astype(np.float32)
-        number = np.arange(steps)
-        last = number % 20 == 19
-        chosen = rng.integers(actions, size=steps) if discrete else rng.uniform(-1, 1, (steps, actions))
-        return {
-            "observations": observations,
-            "actions": chosen if discrete else chosen.astype(np.float32),
-            "rewards": observations[:, 0],
-            "terminals": last & (number // 20 % 2 == 0),
-            "timeouts": last & (number // 20 % 2 == 1),
-            "next_observations": rng.normal(3.0, 2.0, (steps, obs_size)).astype(np.float32),
-        }
-
-    return arrays
-
 
 SEVEN: dict[str, Callable[[], Any]] = {
     "cart": noise(4, 2, discrete=True),
@@ -50,7 +28,7 @@ def iql_config(datasets: Mapping[str, Any], **training: Any) -> MultiEnvIQLConfi
         MultiEnvIQLConfig()
         .offline_data(datasets=dict(datasets))
         .rl_module(model_config=TINY_NET)
-        .training(**{"num_updates_per_iteration": 4, "batch_size": 6, **training})
+        .training(**{"num_steps_per_iteration": 4, "batch_size": 6, **training})
         .debugging(seed=0)
     )
 

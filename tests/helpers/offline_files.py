@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,24 @@ def write_hdf5(path: Path, arrays: dict[str, Any], **attributes: Any) -> Path:
                 file.create_dataset(key, data=array, **packed)
         file.create_group("metadata").attrs.update(attributes)
     return path
+
+
+def noise(obs_size: int, actions: int, *, discrete: bool = False, steps: int = 200, seed: int = 0) -> Callable[[], Any]:
+    """A data set of episodes of 20 steps, every other one cut; the reward is the first number of the observation."""
+
+    def arrays() -> Mapping[str, np.ndarray]:
+        rng = np.random.default_rng([seed, obs_size])
+        observations = rng.normal(3.0, 2.0, (steps, obs_size)).astype(np.float32)
+        number = np.arange(steps)
+        last = number % 20 == 19
+        chosen = rng.integers(actions, size=steps) if discrete else rng.uniform(-1, 1, (steps, actions))
+        return {
+            "observations": observations,
+            "actions": chosen if discrete else chosen.astype(np.float32),
+            "rewards": observations[:, 0],
+            "terminals": last & (number // 20 % 2 == 0),
+            "timeouts": last & (number // 20 % 2 == 1),
+            "next_observations": rng.normal(3.0, 2.0, (steps, obs_size)).astype(np.float32),
+        }
+
+    return arrays

@@ -37,7 +37,7 @@ def test_cartpole_from_mixed_data(tmp_path: Path) -> None:
         .environment(envs=["CartPole-v1"])
         .offline_data(datasets={"CartPole-v1": source}, reference_scores={"CartPole-v1": (22.0, 500.0)})
         .rl_module(model_config=AgnosticNetConfig(d_model=16))
-        .training(num_updates_per_iteration=2000, batch_size=128, lr=1e-3, actor_lr_cosine_updates=2000)
+        .training(num_steps_per_iteration=2000, batch_size=128, lr=1e-3, actor_lr_cosine_steps=2000)
         .evaluation(evaluation_interval=1, evaluation_duration=20)
         .debugging(seed=0)
     )

@@ -18,7 +18,7 @@ THREE = {env_id: SEVEN[env_id] for env_id in ("cart", "pendulum", "lander")}
 
 
 def test_a_restored_run_makes_the_updates_that_would_have_followed(tmp_path: Path) -> None:
-    config = iql_config(THREE, actor_lr_cosine_updates=100)
+    config = iql_config(THREE, actor_lr_cosine_steps=100)
     with running_iql(config) as algo:
         algo.train()
         algo.save_to_path(tmp_path / "checkpoint")
@@ -28,7 +28,7 @@ def test_a_restored_run_makes_the_updates_that_would_have_followed(tmp_path: Pat
         algo.restore_from_path(tmp_path / "checkpoint")
         again = algo.train()
         assert_same(learner_state(algo), expected)
-    assert again["num_updates_lifetime"] == result["num_updates_lifetime"] == 8
+    assert again["num_steps_lifetime"] == result["num_steps_lifetime"] == 8
     assert again["learners"]["cart"]["qf_loss"] == result["learners"]["cart"]["qf_loss"]
     algo = MultiEnvIQL.from_checkpoint(str(tmp_path / "checkpoint"))
     algo.train()
@@ -65,8 +65,8 @@ def test_an_offline_run_starts_from_an_offline_one_with_its_action_values(tmp_pa
             if ".targets." in name or "/targets." in name:
                 name = name.replace("targets.", "action_values.", 1)
             np.testing.assert_array_equal(array, before[name], err_msg=name)
-        np.testing.assert_array_equal(algo._replays["pendulum"].obs_moments.mean, moments.mean)
-        assert not np.array_equal(algo._replays["new"].obs_moments.mean, moments.mean[0])
+        np.testing.assert_array_equal(algo.training_data.datasets["pendulum"].obs_moments.mean, moments.mean)
+        assert not np.array_equal(algo.training_data.datasets["new"].obs_moments.mean, moments.mean[0])
         algo.train()
 
 

@@ -30,13 +30,13 @@ def overrides(**settings: Any) -> Any:
         (lambda c: c.training(tau=0.0), r"tau=0.0"),
         (lambda c: c.training(batch_size=0), r"batch_size=0"),
         (lambda c: c.training(batch_size=2).learners(num_learners=3), r"batch_size=2.*each of 3 learners"),
-        (lambda c: c.training(num_updates_per_iteration=0), r"num_updates_per_iteration=0"),
+        (lambda c: c.training(num_steps_per_iteration=0), r"num_steps_per_iteration=0"),
         (lambda c: c.training(reward_normalization="std"), r"reward_normalization='std'.*'standardize'"),
         (overrides(expectile=0.0), r"'CartPole-v1'.*expectile=0.0"),
         (overrides(tau=0.1), r"'tau' cannot differ"),
         (lambda c: c.env_runners(num_env_runners=1), r"num_env_runners=1.*evaluation_num_env_runners"),
         (lambda c: c.evaluation(evaluation_interval=1), r"evaluation needs environments"),
-        (lambda c: c.training(actor_lr=[[0, 1e-3], [9, 0.0]], actor_lr_cosine_updates=9), r"actor_lr_cosine_updates"),
+        (lambda c: c.training(actor_lr=[[0, 1e-3], [9, 0.0]], actor_lr_cosine_steps=9), r"actor_lr_cosine_steps"),
         (lambda c: c.rl_module(model_config=MLPNetConfig()).offline_data(datasets={**CART, "b": noise(3, 1)}), r"one"),
     ],
 )
@@ -88,7 +88,7 @@ def test_spaces_come_from_the_data_where_there_is_no_environment() -> None:
 
 
 def test_the_cosine_falls_to_zero() -> None:
-    schedule = iql_config(CART, actor_lr=1e-3, actor_lr_cosine_updates=1000).learning_rates()["actor"]
+    schedule = iql_config(CART, actor_lr=1e-3, actor_lr_cosine_steps=1000).learning_rates()["actor"]
     updates, rates = np.array(schedule).T
     np.testing.assert_allclose(rates, 0.5e-3 * (1 + np.cos(np.pi * np.arange(65) / 64)), atol=1e-9)
     assert updates[0] == 0 and updates[-1] == 1000 and (np.diff(updates) > 0).all()

@@ -59,7 +59,7 @@ def test_evaluation_sees_observations_as_training_does() -> None:
     config = iql_config(DATASETS).environment(envs=["Reacher-v4"]).evaluation(evaluation_interval=1)
     with running_iql(config) as algo:
         algo.train()
-        moments = algo._replays["Reacher-v4"].obs_moments
+        moments = algo.training_data.datasets["Reacher-v4"].obs_moments
         (piece,) = algo.eval_env_runner.statistics
         np.testing.assert_array_equal(piece.moments()["Reacher-v4"].total().mean, moments.mean)
         seen = piece(batch={"Reacher-v4": {"obs": moments.mean[None].astype(np.float32)}}, episodes=[], rl_module=None)

@@ -40,7 +40,7 @@ def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(num_lea
         algo.learner_group.set_weights(start)
         for iteration in (1, 2, 3):
             result = algo.train()
-            assert result["num_updates_lifetime"] == 4 * iteration
+            assert result["num_steps_lifetime"] == 4 * iteration
         first, *others = of_learners(algo.learner_group, module_state)
         assert len(others) == num_learners - 1
         for other in others:

@@ -11,6 +11,7 @@ from iql_runs import iql_config, noise, running_iql
 from ray.rllib.core.columns import Columns
 
 from rllib_multienv.algorithms.iql import MultiEnvIQLLearner
+from rllib_multienv.learners import Step
 
 SEED = 1  # with which advantages of both signs are in the first minibatch
 
@@ -24,15 +25,15 @@ class Recording(RecordsFirstGradient, MultiEnvIQLLearner):
 class Overestimating(Recording):
     """Takes every state to be worth far more than any action."""
 
-    def compute_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+    def compute_losses(self, *, fwd_out: dict[str, Any], step: Step) -> dict[str, Any]:
         for columns in fwd_out.values():
             columns[Columns.VF_PREDS] = columns[Columns.VF_PREDS] + 1e6
-        return super().compute_losses(fwd_out=fwd_out, batch=batch)
+        return super().compute_losses(fwd_out=fwd_out, step=step)
 
 
 def first_update(learner_class: type = Recording, **training: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """The policy's part of the first gradient, and what the learner reported."""
-    config = iql_config({"ant": noise(27, 8)}, num_updates_per_iteration=1, batch_size=64, **training)
+    config = iql_config({"ant": noise(27, 8)}, num_steps_per_iteration=1, batch_size=64, **training)
     config.debugging(seed=SEED)
     with running_iql(config.learners(learner_class=learner_class)) as algo:
         results = algo.train()["learners"]["ant"]

@@ -51,7 +51,7 @@ def test_the_eight_are_the_papers(d4rl_folder: Path) -> None:
     assert [(s.obs_size, s.action_size) for s in config.space_specs.values()] == list(EIGHT.values())
     assert config.network_config == AgnosticNetConfig.paper()
     assert (config.expectile, config.beta, config.tau, config.batch_size) == (0.7, 3.0, 0.005, 256)
-    assert file.stop.any_of == {"num_updates_lifetime": 1e6}
+    assert file.stop.any_of == {"num_steps_lifetime": 1e6}
     # D4RL's choices: locomotion by the range of returns, a cost per step in the maze.
     normalizations = {env_id: config.get_config_for_module(env_id).reward_normalization for env_id in config.datasets}
     assert [normalizations[e] for e in ("hopper", "walker2d", "halfcheetah")] == ["return_range"] * 3
@@ -68,7 +68,7 @@ def test_a_missing_file_of_d4rl_is_named_before_anything_starts(tmp_path: Path) 
 
 @pytest.mark.usefixtures("programs_on_the_cluster")
 def test_the_quickstart_records_trains_evaluates_and_goes_on(tmp_path: Path) -> None:
-    short = ("--set", "training.num_updates_per_iteration=3", "--set", "evaluation.evaluation_duration=1")
+    short = ("--set", "training.num_steps_per_iteration=3", "--set", "evaluation.evaluation_duration=1")
     done = run_cli(
         "train", CONFIGS / "offline_quickstart.yaml", "--stop-steps", 6, "--episodes", 1, *short, cwd=tmp_path
     )
@@ -76,15 +76,15 @@ def test_the_quickstart_records_trains_evaluates_and_goes_on(tmp_path: Path) -> 
     assert len(list((tmp_path / "results" / "data").glob("*.hdf5"))) == 3
     folder = tmp_path / "results" / "offline_quickstart"
     rows = read_progress(folder / "progress.csv")
-    assert [row["num_updates_lifetime"] for row in rows] == [3, 6]
+    assert [row["num_steps_lifetime"] for row in rows] == [3, 6]
     envs = ("CartPole-v1", "InvertedPendulum-v4", "Reacher-v4")
     for env_id in envs:
         assert rows[-1][f"learners/{env_id}/num_module_steps_trained_lifetime"] == 6 * 128
         assert np.isfinite(rows[-1][f"evaluation/env_runners/normalized_score/{env_id}"])
         assert env_id in done.stdout
-    assert "6 updates" in done.stdout
+    assert "6 optimiser steps" in done.stdout
     assert (folder / "learning_curves.png").is_file() and (folder / "evaluation.csv").is_file()
     assert set(read_checkpoint(folder / "checkpoint").action_values or {})
     again = run_cli("train", "--resume", folder, "--stop-steps", 9, "--episodes", 0, cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert [row["num_updates_lifetime"] for row in read_progress(folder / "progress.csv")] == [3, 6, 9]
+    assert [row["num_steps_lifetime"] for row in read_progress(folder / "progress.csv")] == [3, 6, 9]

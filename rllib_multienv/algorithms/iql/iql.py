@@ -1,111 +1,120 @@
-"""Implicit Q-learning from many data sets at once."""
+"""Implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169): its settings, and the algorithm."""
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import ray
-from ray.rllib.utils.metrics import (
-    ENV_RUNNER_RESULTS,
-    LEARNER_RESULTS,
-    LEARNER_UPDATE_TIMER,
-    SYNCH_WORKER_WEIGHTS_TIMER,
-    TIMERS,
-)
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_multienv.algorithms.iql.config import MultiEnvIQLConfig
-from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
-from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of
-from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
-from rllib_multienv.env_runners import environment_cost
-from rllib_multienv.envs.make import episode_limit
-from rllib_multienv.evaluation.scores import add_normalized_scores
-from rllib_multienv.learners import describe_shares, share_environments
-from rllib_multienv.metrics import MODULE_EPISODE_RETURN_MEAN
-from rllib_multienv.normalization import Moments
-from rllib_multienv.offline.loading import LoadedDataset, load_dataset, temporary_store
-from rllib_multienv.offline.raw import IN_MEMORY
+from rllib_multienv.algorithms.iql.learner import MultiEnvIQLLearner
+from rllib_multienv.algorithms.iql.module import IQLSharedModule
+from rllib_multienv.algorithms.multi_env_algorithm import part_of
+from rllib_multienv.algorithms.offline import OfflineAlgorithm, OfflineConfigMixin
+from rllib_multienv.algorithms.settings import (
+    Count,
+    LearningRate,
+    NonNegative,
+    OpenFraction,
+    PerEnvironment,
+    PositiveFraction,
+    Schedule,
+    is_schedule,
+    settings,
+)
+from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.transfer import transferred_state
 
-logger = logging.getLogger("ray.rllib")
+#: Straight pieces that a cosine is drawn with.
+_COSINE_PIECES = 64
 
-NUM_UPDATES_LIFETIME = "num_updates_lifetime"
 
+class MultiEnvIQLConfig(OfflineConfigMixin, AlgorithmConfig):
+    """Configuration of :class:`MultiEnvIQL`.
 
-class MultiEnvIQL(MultiEnvAlgorithm):
-    """One iteration: ``num_updates_per_iteration`` updates, each on a minibatch of every data set.
-
-    Attributes:
-        reference_scores: Returns of a random and of an expert policy by env id, where they are known.
+    Names are those of RLlib's IQL ("critic" is Q, "value" is V); defaults are the paper's (Table 2c).
     """
+
+    shared_module_class = IQLSharedModule
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or MultiEnvIQL)
+
+    @settings
+    def training(
+        self,
+        *,
+        expectile: PerEnvironment[OpenFraction] = 0.7,
+        beta: PerEnvironment[NonNegative] = 3.0,
+        tau: PositiveFraction = 0.005,
+        actor_lr: LearningRate | None = None,
+        critic_lr: LearningRate | None = None,
+        value_lr: LearningRate | None = None,
+        actor_lr_cosine_steps: Count | None = None,
+        normalize_policy_weights: bool = True,
+        **rllib: Any,
+    ) -> None:
+        """Set how to train.
+
+        Args:
+            expectile: Expectile of Q over the data's actions that V estimates (tau in the paper of IQL).
+            beta: Inverse temperature: the policy's weights are ``exp(beta * advantage)``, at most 100, with advantages
+                in units of normalised rewards. Larger is greedier.
+            tau: Share by which the target networks move in each step (alpha in the paper of IQL).
+            actor_lr: Learning rate of the policy; None: ``lr``, and 3e-4 where that is None too. Schedules
+                ``[[step, rate], ...]`` are over optimiser steps.
+            critic_lr: Learning rate of Q; None: as for ``actor_lr``.
+            value_lr: Learning rate of V; None: as for ``actor_lr``.
+            actor_lr_cosine_steps: The policy's learning rate falls to zero over so many steps, along a cosine.
+            normalize_policy_weights: Divide the policy's weights by their mean over the minibatch of their data set, so
+                that the policy losses of all environments have one scale (docs/deviations.md, 22).
+        """
+
+    def learning_rates(self) -> dict[str, float | Schedule]:
+        """Rate (or schedule over steps) of each group of parameters: ``actor``, ``critic`` (Q) and ``value``."""
+        rates: dict[str, Any] = {}
+        for name in ("actor", "critic", "value"):
+            own = getattr(self, f"{name}_lr")
+            rates[name] = next(rate for rate in (own, self.lr, 3e-4) if rate is not None)
+        if self.actor_lr_cosine_steps is not None:
+            rates["actor"] = [
+                [
+                    self.actor_lr_cosine_steps * piece // _COSINE_PIECES,
+                    0.5 * rates["actor"] * (1.0 + math.cos(math.pi * piece / _COSINE_PIECES)),
+                ]
+                for piece in range(_COSINE_PIECES + 1)
+            ]
+        return rates
+
+    def get_default_learner_class(self) -> type:
+        """IQL's learner of this package."""
+        return MultiEnvIQLLearner
+
+    def validate(self) -> None:
+        """Check all settings; see :meth:`OfflineConfigMixin.validate`."""
+        head = getattr(self.network_config, "value_head", "scalar")
+        if head != "scalar":
+            self._value_error(f"value_head={head!r}: V is an expectile here, which bins do not give; set 'scalar'.")
+        super().validate()
+        if self.actor_lr_cosine_steps is not None:
+            for name in ("lr", "actor_lr"):
+                if is_schedule(getattr(self, name)):
+                    self._value_error(f"{name} is a schedule; actor_lr_cosine_steps is for fixed rates.")
+
+
+class MultiEnvIQL(OfflineAlgorithm):
+    """Implicit Q-learning in the offline loop: Algorithm 2 of the paper."""
 
     @classmethod
     def get_default_config(cls) -> MultiEnvIQLConfig:
         """An empty configuration of this algorithm."""
         return MultiEnvIQLConfig()
 
-    def setup(self, config: Any) -> None:
-        """Load the data sets, and only when all of them are sound build everything else."""
-        loaded = self._load(config)
-        self.reference_scores = {
-            env_id: scores
-            for env_id, dataset in loaded.items()
-            if (scores := config.reference_scores.get(env_id, dataset.reference_scores)) is not None
-        }
-        self._return_moments = {env_id: dataset.return_moments for env_id, dataset in loaded.items()}
-        super().setup(config)
-        # Into the object store once, from where each node takes one copy, which its learners share.
-        self._replays = {
-            env_id: ray.put(dataset.replay) if self.config.num_learners else dataset.replay
-            for env_id, dataset in loaded.items()
-        }
-        self._batch_sizes = {
-            env_id: self.config.get_config_for_module(env_id).batch_size for env_id in self.config.datasets
-        }
-        self._costs = {
-            env_id: environment_cost(self.config.space_specs[env_id], size)
-            for env_id, size in self._batch_sizes.items()
-        }
-        for piece in self.env_runner.statistics:  # from where evaluation and checkpoints take them
-            piece.start_from({env_id: dataset.obs_moments for env_id, dataset in loaded.items()})
-        if self.config.num_learners > 1:
-            print(describe_shares(share_environments(self._costs, self.config.num_learners), self._costs), flush=True)
-
-    def _load(self, config: Any) -> dict[str, LoadedDataset]:
-        known: dict[str, Moments] = {}
-        if config.initial_checkpoint is not None:
-            # The network knows these environments by the statistics that it was trained with.
-            checkpoint = read_checkpoint(config.initial_checkpoint, weights=False)
-            ids = checkpoint.known_among(config.space_specs)
-            known = {env_id: moments for env_id, moments in checkpoint.obs_moments.items() if env_id in ids}
-        limits = {spec.id: episode_limit(spec) for spec in config.env_specs}
-        loaded = {}
-        for env_id, source in config.datasets.items():
-            own = config.get_config_for_module(env_id)
-            store = IN_MEMORY
-            if config.memory_map_dir is not None:
-                store = temporary_store(config.memory_map_dir, env_id, self)
-            loaded[env_id] = load_dataset(
-                source,
-                config.space_specs[env_id],
-                gamma=own.gamma,
-                reward_normalization=own.reward_normalization,
-                scale_values=config.scale_values,
-                normalize_obs=config.normalize_obs,
-                obs_moments=known.get(env_id),
-                episode_limit=limits.get(env_id),
-                data_dir=config.data_dir,
-                store=store,
-            )
-            logger.info("Data set of %r: %d transitions.", env_id, len(loaded[env_id].replay))
-        return loaded
-
     def _initial_weights(self, checkpoint: AgentCheckpoint, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Policy and V, and Q if the agent was trained offline too; from an online one, Q begins anew."""
+        """Policy and V, and Q if the agent was trained offline too; otherwise Q keeps its fresh parameters."""
         weights = super()._initial_weights(checkpoint, state)
         if checkpoint.action_values is None:
             return weights
@@ -116,54 +125,5 @@ class MultiEnvIQL(MultiEnvAlgorithm):
         return weights
 
     def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
-        """With Q, and with the scale that PPO would give the rewards."""
-        return replace(
-            super()._describe(state),
-            action_values=part_of(state, "action_values"),
-            reward_moments=self._return_moments,
-        )
-
-    def training_data(self) -> OfflineTrainingData:
-        """What learners draw from."""
-        return OfflineTrainingData(replays=self._replays, batch_sizes=self._batch_sizes, costs=self._costs)
-
-    def training_step(self) -> None:
-        """Update on minibatches that the learners draw; no experience passes through the driver."""
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            results = self.learner_group.update(
-                training_data=self.training_data(),
-                num_steps=self.config.num_updates_per_iteration,
-            )
-            self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        self.metrics.log_value(NUM_UPDATES_LIFETIME, self.config.num_updates_per_iteration, reduce="lifetime_sum")
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
-
-    def evaluate(self, parallel_train_future: Any = None) -> Any:
-        """Evaluate on live environments, with normalised scores where reference scores are known."""
-        results = super().evaluate(parallel_train_future)
-        sampled = results.get(ENV_RUNNER_RESULTS, {})
-        add_normalized_scores(sampled, sampled.get(MODULE_EPISODE_RETURN_MEAN, {}), self.reference_scores)
-        return results
-
-    def add_env(self, env: Any) -> str:
-        """There is no way yet.
-
-        Raises:
-            ValueError: Always: an environment comes with a data set.
-        """
-        raise ValueError(
-            "add_env: MultiEnvIQL learns from the data sets that it was built with. Build another one with "
-            "config.offline_data(datasets=...) and config.initialize_from(checkpoint)."
-        )
-
-    def remove_env(self, env_id: str) -> None:
-        """There is no way yet.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            f"remove_env({env_id!r}): MultiEnvIQL learns from the data sets that it was built with. Build another one "
-            "with config.offline_data(datasets=...) and config.initialize_from(checkpoint)."
-        )
+        """With Q."""
+        return replace(super()._describe(state), action_values=part_of(state, "action_values"))

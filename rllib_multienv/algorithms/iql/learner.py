@@ -1,4 +1,4 @@
-"""IQL's learner."""
+"""IQL's learner: what is trained, the loss of one environment, and what is logged of it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,14 @@ from torch import Tensor, nn
 from rllib_multienv.algorithms.iql.loss import MAX_WEIGHT, iql_loss, policy_weights
 from rllib_multienv.algorithms.iql.module import QF_PREDS, QF_TARGET, VF_PREDS_NEXT, IQLSharedModule
 from rllib_multienv.learners import MultiEnvLearner, Step
+from rllib_multienv.metrics import ADVANTAGE_MEAN, CLIPPED_WEIGHTS, QF_EXPLAINED_VAR, QF_LOSS
 from rllib_multienv.offline.replay import DatasetReplay
 
-QF_LOSS_KEY = "qf_loss"
-ADVANTAGE_MEAN = "advantage_mean"
-QF_EXPLAINED_VAR = "qf_explained_var"
-CLIPPED_WEIGHTS = "clipped_weights"
-POLICY_WEIGHTS = "policy_weights"
+_WEIGHTS = "policy_weights"
 
 
 class MultiEnvIQLLearner(MultiEnvLearner):
-    """Implicit Q-learning on several data sets at once (Algorithm 2 of the paper).
-
-    A step draws a minibatch of every data set, makes one packed forward of each network, sums the losses of V, Q and
-    policy over environments, and moves the target networks. The data sets are fetched once and stay.
-    """
+    """The losses of V, Q and policy for each environment; the target networks move after each step."""
 
     @property
     def _shared(self) -> IQLSharedModule:
@@ -37,7 +30,7 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         return shared
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
-        """Policy, V and Q, each with a learning rate of its own."""
+        """Policy, V and Q, with a learning rate each."""
         rates = self.config.learning_rates()
         yield "actor", self.network.actor_parameters(), rates["actor"]
         yield "value", self.network.critic_parameters(), rates["value"]
@@ -52,7 +45,7 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         self._shared.move_targets(self.config.tau)
 
     def compute_losses(self, *, fwd_out: dict[str, Any], step: Step) -> dict[str, Tensor]:
-        """The loss of each environment; all learners call this together, for they share means of weights."""
+        """The loss of each environment; learners that share an environment share the mean of its weights."""
         weights = {
             env_id: policy_weights(
                 values=columns[Columns.VF_PREDS],
@@ -65,16 +58,11 @@ class MultiEnvIQLLearner(MultiEnvLearner):
             step.log(env_id, CLIPPED_WEIGHTS, (own >= MAX_WEIGHT).float().mean())
         if self.config.normalize_policy_weights:
             weights = self._normalized(weights, step)
-        fwd_out = {env_id: {**columns, POLICY_WEIGHTS: weights[env_id]} for env_id, columns in fwd_out.items()}
+        fwd_out = {env_id: {**columns, _WEIGHTS: weights[env_id]} for env_id, columns in fwd_out.items()}
         return super().compute_losses(fwd_out=fwd_out, step=step)
 
-    def _value_scale(self, env_id: str) -> float:
-        replay = self.replays[env_id]
-        assert isinstance(replay, DatasetReplay)
-        return replay.value_scale
-
     def _normalized(self, weights: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
-        """Weights of each environment divided by their mean over its minibatch, wherever its rows are."""
+        """Weights of each environment divided by their mean over its minibatch, over all learners."""
         means = torch.zeros(len(self.env_ids), device=self._device)
         for place, env_id in enumerate(self.env_ids):
             if env_id in weights:
@@ -84,32 +72,34 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         means = means.clamp(min=torch.finfo(means.dtype).tiny)
         return {e: weights[e] / mean for e, mean in zip(self.env_ids, means, strict=True) if e in weights}
 
+    def _value_scale(self, env_id: str) -> float:
+        """Normalised rewards in one unit of the environment's values."""
+        replay = self.replays[env_id]
+        assert isinstance(replay, DatasetReplay)
+        return replay.value_scale
+
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor], step: Step
     ) -> Tensor:
         """Total loss of one environment's minibatch; ``config`` has that environment's overrides."""
+        distribution_class = self.module[module_id].get_train_action_dist_cls()
         loss = iql_loss(
             values=fwd_out[Columns.VF_PREDS],
             next_values=fwd_out[VF_PREDS_NEXT],
             q_values=fwd_out[QF_PREDS],
             target_q_values=fwd_out[QF_TARGET],
-            distribution=self.module[module_id]
-            .get_train_action_dist_cls()
-            .from_logits(fwd_out[Columns.ACTION_DIST_INPUTS]),
+            distribution=distribution_class.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS]),
             actions=batch[Columns.ACTIONS],
             rewards=batch[Columns.REWARDS],
             terminals=batch[Columns.TERMINATEDS],
             gamma=config.gamma,
             expectile=config.expectile,
-            weights=fwd_out[POLICY_WEIGHTS],
+            weights=fwd_out[_WEIGHTS],
         )
-        for key, value in (
-            (POLICY_LOSS_KEY, loss.policy),
-            (VF_LOSS_KEY, loss.value),
-            (QF_LOSS_KEY, loss.q),
-            (LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY, loss.value_explained),
-            (QF_EXPLAINED_VAR, loss.q_explained),
-            (ADVANTAGE_MEAN, loss.advantage * self._value_scale(module_id)),
-        ):
-            step.log(module_id, key, value)
+        step.log(module_id, POLICY_LOSS_KEY, loss.policy)
+        step.log(module_id, VF_LOSS_KEY, loss.value)
+        step.log(module_id, QF_LOSS, loss.q)
+        step.log(module_id, LEARNER_RESULTS_VF_EXPLAINED_VAR_KEY, loss.value_explained)
+        step.log(module_id, QF_EXPLAINED_VAR, loss.q_explained)
+        step.log(module_id, ADVANTAGE_MEAN, loss.advantage * self._value_scale(module_id))
         return loss.total

@@ -14,16 +14,16 @@ MAX_WEIGHT = 100.0
 
 @dataclass(frozen=True, kw_only=True)
 class IQLLoss:
-    """Terms of the loss, and what says how they stand; all scalars.
+    """Terms of the loss, and diagnostics; all scalars.
 
     Attributes:
         value: Expectile regression of V towards Q.
         q: Regression of Q towards reward and V, summed over the estimates.
         policy: Advantage-weighted behaviour cloning.
         advantage: Mean of Q - V.
-        value_explained: Share of the variance of Q over the minibatch that V explains. The losses of V and Q say little
-            by themselves: both begin near zero because V and Q do, and grow as there is more to tell apart.
-        q_explained: Share of the variance of reward and V that Q explains, all estimates taken together.
+        value_explained: Share of the variance of Q over the minibatch that V explains. The losses of V and Q say
+            little: both begin near zero because V and Q do, and grow with them.
+        q_explained: Share of the variance of reward and V that Q explains, over all estimates.
     """
 
     value: Tensor
@@ -35,7 +35,7 @@ class IQLLoss:
 
     @property
     def total(self) -> Tensor:
-        """Their sum (Algorithm 2 of the paper): no two of them reach the same parameters."""
+        """Their sum (Algorithm 2 of the paper); no two of them share parameters."""
         return self.value + self.q + self.policy
 
 
@@ -44,7 +44,7 @@ def policy_weights(*, values: Tensor, target_q_values: Tensor, beta: float) -> T
 
     Args:
         values: [B], V(s).
-        target_q_values: [E, B], estimates of Q(s, a) of the target network.
+        target_q_values: [E, B], the target network's estimates of Q(s, a).
         beta: Inverse temperature, in the unit of the values.
 
     Returns:
@@ -72,25 +72,22 @@ def iql_loss(
 
     Args:
         values: [B], V(s), with gradient.
-        next_values: [B], V(s'), without.
+        next_values: [B], V(s'), without gradient.
         q_values: [E, B], all estimates of Q(s, a), with gradient.
-        target_q_values: [E, B], those of the target network, without.
-        distribution: Of the policy at s.
-        actions: [B] or [B, A], those of the data.
+        target_q_values: [E, B], the target network's, without gradient.
+        distribution: The policy's at s.
+        actions: [B] or [B, A], the data's.
         rewards: [B], in the unit of the values.
         terminals: [B], true where s' is a terminal state.
         gamma: Discount factor.
-        expectile: Which expectile of Q over actions V is to be, in (0, 1), usually above 0.5 (equation 3 of the paper).
-        weights: [B], of the policy loss: those of :func:`policy_weights`, perhaps normalised.
-
-    Returns:
-        The terms.
+        expectile: Expectile of Q over actions that V estimates, in (0, 1), usually above 0.5 (equation 3 of the paper).
+        weights: [B], weights of the policy loss: :func:`policy_weights`, perhaps normalised.
     """
-    advantages = target_q_values.min(0).values - values
-    weight = torch.where(advantages > 0, expectile, 1.0 - expectile)
+    advantages = target_q_values.min(0).values - values  # [B]
+    weight = torch.where(advantages > 0, expectile, 1.0 - expectile)  # [B]
     value = (weight * advantages.square()).mean()
-    bellman = rewards + gamma * torch.where(terminals, 0.0, next_values)
-    q_errors = (q_values - bellman).square().mean(1)
+    bellman = rewards + gamma * torch.where(terminals, 0.0, next_values)  # [B]
+    q_errors = (q_values - bellman).square().mean(1)  # [E]
     policy = -(weights * distribution.logp(actions)).mean()
     advantages = advantages.detach()
     return IQLLoss(
@@ -104,5 +101,5 @@ def iql_loss(
 
 
 def _explained(squared_error: Tensor, targets: Tensor) -> Tensor:
-    """Share of the variance of ``targets`` [B] that is explained; no less than -1, as RLlib has it."""
+    """Share of the variance of ``targets`` [B] that is explained, at least -1 as in RLlib."""
     return (1.0 - squared_error / targets.var(correction=0).clamp(min=1e-12)).clamp(min=-1.0)

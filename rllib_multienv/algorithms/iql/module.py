@@ -1,4 +1,4 @@
-"""The shared module of IQL: the agent's network, and the action values that only learners need."""
+"""IQL's shared module: the agent's network, and the action values, which only learners need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from torch import nn
 
 from rllib_multienv.modules import SharedModule
 from rllib_multienv.nets import ActionValues, net_config_from_dict
@@ -33,11 +33,11 @@ class IQLSharedModule(SharedModule):
             self.targets = copy.deepcopy(self.action_values).requires_grad_(False)
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What only learning uses."""
+        """Parts that only learners use."""
         return [*super().get_non_inference_attributes(), "action_values", "targets"]
 
     def action_value_parameters(self) -> list[nn.Parameter]:
-        """Those of twin Q."""
+        """Parameters of twin Q."""
         return list(self.action_values.parameters())
 
     @torch.no_grad()
@@ -46,14 +46,14 @@ class IQLSharedModule(SharedModule):
         torch._foreach_lerp_(list(self.targets.parameters()), list(self.action_values.parameters()), tau)
 
     def _forward_train(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """All that the losses need.
+        """One forward of each network.
 
         Returns:
-            ``{env_id: {...}}`` with ``"action_dist_inputs"``, ``"vf_preds"`` [B], ``"qf_preds"`` [2, B], and without
-            gradients ``"vf_preds_next"`` [B] and ``"qf_target"`` [2, B].
+            ``{env_id: {...}}`` with ``"action_dist_inputs"`` [B, ...], ``"vf_preds"`` [B], ``"qf_preds"`` [2, B], and
+            without gradients ``"vf_preds_next"`` [B] and ``"qf_target"`` [2, B].
         """
-        obs = _column(batch, Columns.OBS)
-        actions = _column(batch, Columns.ACTIONS)
+        obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
+        actions = {env_id: columns[Columns.ACTIONS] for env_id, columns in batch.items()}
         outputs = self.network(obs)
         q_values = self.action_values(obs, actions)
         next_values = self.compute_values(
@@ -71,7 +71,3 @@ class IQLSharedModule(SharedModule):
             }
             for env_id in batch
         }
-
-
-def _column(batch: Mapping[str, Any], key: str) -> dict[str, Tensor]:
-    return {env_id: columns[key] for env_id, columns in batch.items()}

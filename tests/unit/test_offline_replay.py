@@ -1,4 +1,4 @@
-"""What learners draw from a data set: normalised as asked, the same for the same seed, in memory or mapped."""
+"""Replay stores: data sets are normalised as asked, in memory or mapped; growing stores keep the last transitions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from iql_runs import noise
-from ray.rllib.core.columns import Columns
+from offline_files import noise
 
-from rllib_multienv.algorithms.iql.training_data import OfflineTrainingData
-from rllib_multienv.learners.shares import share_environments
 from rllib_multienv.normalization import RewardNormalizer
 from rllib_multienv.offline.loading import LoadedDataset, discounted_returns, load_dataset
 from rllib_multienv.offline.raw import ArrayStore, inferred_spaces
-from rllib_multienv.offline.replay import (
-    ACTIONS,
-    NEXT_OBS,
-    OBS,
-    REWARDS,
-    TERMINATEDS,
-    GrowingReplay,
-    draw_generator,
-)
+from rllib_multienv.offline.replay import GrowingReplay, draw_generator
 from rllib_multienv.offline.sources import read_source
 
 
@@ -82,33 +71,6 @@ def test_discounted_returns_are_those_that_online_training_scales_by() -> None:
     np.testing.assert_allclose(data.return_moments.variance, online.moments.total().variance)
 
 
-def rows(minibatches: Any) -> list[dict[str, np.ndarray]]:
-    return [{env_id: c["obs"].numpy().copy() for env_id, c in m.columns.items()} for m in minibatches]
-
-
-def test_minibatches_do_not_depend_on_the_number_of_learners() -> None:
-    replays = {"a": load(noise(4, 2)).replay, "b": load(noise(7, 3)).replay, "c": load(noise(2, 2)).replay}
-    whole = OfflineTrainingData(
-        replays=replays, batch_sizes={"a": 5, "b": 6, "c": 7}, costs={"a": 1.0, "b": 2.0, "c": 1.5}
-    )
-    draw = {"num_steps": 4, "seed": 3, "first_step": 10, "keys": {"a": 1, "b": 2, "c": 3}}
-    expected = rows(whole.draw(replays, **draw))
-    assert [m["b"].shape for m in expected] == [(6, 7)] * 4
-    assert not np.array_equal(expected[0]["a"], expected[1]["a"])
-    for learners in (1, 2, 3, 5):
-        parts = []
-        for data, _ in whole.shard(learners):
-            own = {env_id: replays[env_id] for env_id in data.replays}
-            parts.append(list(data.draw(own, **draw)))
-        for number, minibatch in enumerate(expected):
-            for env_id, observations in minibatch.items():
-                pieces = [p[number].columns[env_id]["obs"] for p in parts if env_id in p[number].columns]
-                np.testing.assert_array_equal(np.concatenate(pieces), observations)
-                weights = [p[number].weights[env_id] for p in parts if env_id in p[number].weights]
-                assert sum(weights) == pytest.approx(1.0)
-    assert len(share_environments(whole.costs, 5)) == 5
-
-
 def test_every_usable_step_is_drawn_and_no_other() -> None:
     arrays = noise(4, 2)()
     del arrays["next_observations"]  # so that cut steps cannot be used
@@ -151,12 +113,6 @@ def step_data(first: int, count: int) -> dict[str, np.ndarray]:
 
 def held(replay: GrowingReplay) -> list[int]:
     return sorted(replay.columns(np.arange(len(replay)))["rewards"].astype(int).tolist())
-
-
-def test_columns_are_those_of_rllib() -> None:
-    columns = (Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS, Columns.REWARDS, Columns.TERMINATEDS)
-    assert columns == (OBS, NEXT_OBS, ACTIONS, REWARDS, TERMINATEDS)
-    assert list(load(noise(4, 2)).replay.columns(ALL)) == list(columns)
 
 
 def test_a_growing_store_keeps_the_last_transitions() -> None:
