@@ -8,6 +8,7 @@ from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic, OneEnvironmentActorCritic, Outputs, Part
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
+from .generated import GeneratedActorCritic, GeneratedNetConfig
 from .heads import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
 from .interface import Interface
 from .memory import Memory, State
@@ -32,6 +33,8 @@ __all__ = [
     "Categorical",
     "Deterministic",
     "DiagGaussian",
+    "GeneratedActorCritic",
+    "GeneratedNetConfig",
     "Interface",
     "MLPActorCritic",
     "MLPNetConfig",

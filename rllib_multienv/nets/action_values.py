@@ -61,7 +61,7 @@ class ActionValues(nn.Module, ABC):
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment known."""
         self.interfaces[env_id] = interface
-        self.inputs[env_id] = StateActionInterface.of(interface)
+        self.inputs[env_id] = StateActionInterface(interface)
 
     def remove_env(self, env_id: str) -> None:
         """Remove an environment."""

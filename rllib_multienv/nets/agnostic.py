@@ -134,7 +134,7 @@ class AgnosticNetConfig(NetConfig):
         """``[length, P]``: input of the encoder beside each component of an observation."""
         return encoder_positions(description, length, features=self.position_features, codes=self.position_codes)
 
-    def layouts(self, positions_of: Callable[[str], Tensor]) -> LayoutCache:
+    def layouts(self, positions_of: Callable[[str], Tensor]) -> LayoutCache[Layout]:
         """The layouts of a network of these sizes."""
         return LayoutCache(
             partial(

@@ -1,14 +1,17 @@
-"""Cache for tensors that are computed from parameters alone, emptied when a parameter changes."""
+"""Tensors that depend on parameters alone, kept between calls without gradients until a parameter changes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["ParameterCache"]
+__all__ = ["CachedModule"]
+
+T = TypeVar("T")
 
 # Fused optimisers write without advancing the parameters' version counters, so the steps of all optimisers of the
 # process are counted too.
@@ -23,37 +26,52 @@ def _count_step(*_: object) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
-class ParameterCache:
-    """A dictionary that is empty again after any of the parameters that it was asked for has changed.
+class CachedModule(nn.Module):
+    """A module with results that depend on its parameters alone and are kept in inference, see `cached`.
 
     A change is seen by the parameters' version counters, which in-place operations and ``load_state_dict`` advance, by
     their storage and dtype, which ``.to(...)`` changes, and by any optimiser's ``step()``. Writing through
-    ``parameter.data`` in place escapes the version counter; call `clear` after doing so. Copies and pickles are empty.
-
-    Compute what is kept in ``torch.inference_mode(False)`` and without gradients: it outlives the call.
+    ``parameter.data`` in place escapes the version counter; call `clear_cache` after doing so. Copies and pickles keep
+    nothing.
     """
 
     def __init__(self) -> None:
-        self.clear()
+        super().__init__()
+        self._owners: list[nn.Module] = []
+        self.clear_cache()
 
-    def clear(self) -> None:
-        """Drop everything."""
-        self._steps = -1
+    def clear_cache(self) -> None:
+        """Drop everything that is kept."""
+        self._seen_steps = -1
         self._seen: list[tuple[Tensor, Tensor, int]] = []
-        self._kept: dict[Any, Any] = {}
+        self._kept: dict[Hashable, Any] = {}
 
-    def get(self, parameters: Sequence[Tensor]) -> dict[Any, Any]:
-        """The dictionary that belongs to the present values of ``parameters``, to read and to fill."""
-        if self._changed(parameters):
+    def cached(self, key: Hashable, compute: Callable[[], T], fits: Callable[[T], bool] = lambda _: True) -> T:
+        """The result of ``compute``, with gradients computed at every call, else kept under ``key``.
+
+        Args:
+            key: name of the result.
+            compute: depends on the parameters of this module and its children, and on ``key``.
+            fits: whether a kept result is good enough.
+        """
+        if not self._owners:
+            self._owners = [module for module in self.modules() if module._parameters]
+        parameters = [p for module in self._owners for p in module._parameters.values() if p is not None]
+        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
+            return compute()
+        if self._has_changed(parameters):
             # The detached alias shares the version counter and keeps the storage alive, so that neither an address nor
             # an object identity can be reused while it is compared with.
-            self._seen = [(parameter, parameter.detach(), parameter._version) for parameter in parameters]
-            self._steps = _steps
-            self._kept = {}
-        return self._kept
+            self._seen = [(p, p.detach(), p._version) for p in parameters]
+            self._seen_steps, self._kept = _steps, {}
+        if key not in self._kept or not fits(self._kept[key]):
+            with torch.inference_mode(False), torch.no_grad():  # the result outlives the call
+                self._kept[key] = compute()
+        kept: T = self._kept[key]
+        return kept
 
-    def _changed(self, parameters: Sequence[Tensor]) -> bool:
-        if self._steps != _steps or len(parameters) != len(self._seen):
+    def _has_changed(self, parameters: list[nn.Parameter]) -> bool:
+        if self._seen_steps != _steps or len(parameters) != len(self._seen):
             return True
         return any(
             now is not then
@@ -65,4 +83,4 @@ class ParameterCache:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_steps": -1, "_seen": [], "_kept": {}}
+        return {**self.__dict__, "_owners": [], "_seen_steps": -1, "_seen": [], "_kept": {}}

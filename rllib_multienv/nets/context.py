@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .interface import Interface
+from .interface import Interface, StateActionInterface
 from .parameters import env_key, insert_part
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "TaskContext",
     "decoder_readouts",
     "describe",
+    "describe_actions",
+    "describe_observation",
     "encoder_positions",
     "position_codes",
     "position_features",
@@ -84,6 +86,22 @@ def decoder_readouts(description: str, length: int, d_model: int) -> Tensor:
     a quarter of the features in common (docs/deviations.md, 23).
     """
     return 1.0 + position_codes(f"{description} output", length, d_model)
+
+
+def describe_observation(interface: Interface, size: int) -> Tensor:
+    """``[I, size]``: descriptions of the components of an environment's observation."""
+    if not isinstance(interface, StateActionInterface):
+        return position_codes(interface.description, interface.obs_size, size)
+    environment = interface.environment
+    components = describe_observation(environment, size)
+    return components if environment.discrete else torch.cat([components, describe_actions(environment, size)])
+
+
+def describe_actions(interface: Interface, size: int) -> Tensor:
+    """``[A, size]``: descriptions of the components of an environment's action, or of its discrete actions."""
+    if isinstance(interface, StateActionInterface) and not interface.environment.discrete:
+        return position_codes("value", 1, size)
+    return position_codes(f"{interface.description} action", interface.action_size, size)
 
 
 def _name_features(description: str) -> Tensor:

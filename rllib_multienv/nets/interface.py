@@ -43,18 +43,28 @@ class StateActionInterface:
 
     A continuous action is part of the observation, after the state, and the only output is its value. Discrete actions
     are not in the observation; every action has an output.
+
+    Attributes:
+        environment: the environment itself.
+        discrete: as in `Interface`; the outputs are read like those for discrete actions.
     """
 
-    description: str
-    obs_size: int
-    action_size: int
+    environment: Interface
     discrete: bool = True
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
 
-    @classmethod
-    def of(cls, interface: Interface) -> StateActionInterface:
-        """The interface of Q for an environment."""
-        if interface.discrete:
-            return cls(interface.description, interface.obs_size, interface.action_size)
-        return cls(interface.description, interface.obs_size + interface.action_size, 1)
+    @property
+    def description(self) -> str:
+        """As in `Interface`."""
+        return self.environment.description
+
+    @property
+    def obs_size(self) -> int:
+        """As in `Interface`."""
+        return self.environment.obs_size + (0 if self.environment.discrete else self.environment.action_size)
+
+    @property
+    def action_size(self) -> int:
+        """As in `Interface`."""
+        return self.environment.action_size if self.environment.discrete else 1

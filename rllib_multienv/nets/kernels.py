@@ -29,7 +29,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from .cache import ParameterCache
+from .cache import CachedModule
 
 __all__ = ["KernelBank", "S4DKernels", "S4Kernels", "dplr_legs", "legs_matrix"]
 
@@ -38,16 +38,11 @@ _ALIASING = 1e-10
 _DT_RANGE = (0.01, 1.0)
 
 
-class KernelBank(nn.Module):
-    """The convolution kernels of a stack of layers, computed together.
+class KernelBank(CachedModule):
+    """The convolution kernels of a stack of layers, computed together; a subclass implements `compute`.
 
-    A subclass implements `compute`. With gradients the kernels are computed at every call; without gradients they are
-    kept until a parameter changes (see `ParameterCache`) or a longer kernel is needed.
+    Without gradients the kernels are kept until a parameter changes or a longer kernel is needed.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cache = ParameterCache()
 
     @abstractmethod
     def compute(self, length: int) -> Tensor:
@@ -55,15 +50,7 @@ class KernelBank(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """Kernels ``[num_layers, L, H]`` with ``L >= length``."""
-        parameters = [p for p in self._parameters.values() if p is not None]
-        if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
-            return self.compute(length)
-        kept = self.cache.get(parameters)
-        if "kernels" not in kept or kept["kernels"].shape[1] < length:
-            with torch.inference_mode(False), torch.no_grad():
-                kept["kernels"] = self.compute(length)
-        kernels: Tensor = kept["kernels"]
-        return kernels
+        return self.cached("kernels", lambda: self.compute(length), lambda kept: kept.shape[1] >= length)
 
 
 def _initial_log_dt(num_layers: int, d_model: int) -> Tensor:

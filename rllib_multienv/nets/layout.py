@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from .packed import Segments
 __all__ = ["DecoderLayout", "Layout", "LayoutCache", "build_layout"]
 
 _KEPT_LAYOUTS = 32
+L = TypeVar("L")
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,18 @@ class Layout:
         return torch.cat([obs[env_id].reshape(-1) for env_id in self.order]).to(self.positions)
 
 
-class LayoutCache:
+class LayoutCache(Generic[L]):
     """The layouts of the most recent batch sizes: runners and learners use the same few again and again.
 
     Args:
-        build: `build_layout` with all arguments that do not depend on the batch.
+        build: makes a layout from ``counts``, ``interfaces`` and ``like``.
     """
 
-    def __init__(self, build: Callable[..., Layout]) -> None:
+    def __init__(self, build: Callable[..., L]) -> None:
         self._build = build
-        self._kept: OrderedDict[Any, Layout] = OrderedDict()
+        self._kept: OrderedDict[Any, L] = OrderedDict()
 
-    def get(self, counts: Mapping[str, int], interfaces: Mapping[str, Interface], like: Tensor) -> Layout:
+    def get(self, counts: Mapping[str, int], interfaces: Mapping[str, Interface], like: Tensor) -> L:
         """The layout of ``counts`` with dtype and device of ``like``, built if it is not there."""
         key = (like.dtype, like.device, tuple(counts.items()))
         layout = self._kept.get(key)

@@ -21,7 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Group", "Segments", "causal_convolution", "lift_components", "repeat_rows", "segment_mean"]
+__all__ = [
+    "Group",
+    "Segments",
+    "block_linear",
+    "causal_convolution",
+    "lift_components",
+    "read_rows",
+    "repeat_rows",
+    "segment_mean",
+]
 
 # Up to this length shifted multiply-adds are faster than a call of the depthwise convolution.
 _SHORT = 4
@@ -309,3 +318,102 @@ def _slices(blocks: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, slice,
         yield slice(token, token + count * length), slice(component, component + length), (count, length)
         token += count * length
         component += length
+
+
+def block_linear(scalars: Tensor, weights: Tensor, biases: Tensor, blocks: tuple[tuple[int, int], ...]) -> Tensor:
+    """Apply a different linear layer to the observations of each block.
+
+    Args:
+        scalars: ``[N]``, the observations of all blocks, one after the other.
+        weights: ``[U, H]``, one row per component of each block. Computed in its dtype.
+        biases: ``[E, H]``, one row per block.
+        blocks: ``(number of observations, components)`` of each environment.
+
+    Returns:
+        ``[R, H]``, the rows of all blocks one after the other.
+    """
+    out: Tensor = _BlockLinear.apply(scalars.to(weights.dtype), weights, biases.to(weights.dtype), blocks)
+    return out
+
+
+class _BlockLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scalars: Tensor, weights: Tensor, biases: Tensor, blocks: tuple[tuple[int, int], ...]
+    ) -> Tensor:
+        ctx.save_for_backward(scalars, weights)
+        ctx.blocks = blocks
+        out = weights.new_empty(sum(count for count, _ in blocks), weights.shape[1])
+        row = 0
+        for bias, (tokens, components, shape) in zip(biases, _slices(blocks), strict=True):
+            torch.addmm(bias, scalars[tokens].view(shape), weights[components], out=out[row : row + shape[0]])
+            row += shape[0]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        scalars, weights = ctx.saved_tensors
+        grad_weights, grad_biases = torch.empty_like(weights), weights.new_empty(len(ctx.blocks), weights.shape[1])
+        grad_scalars = torch.empty_like(scalars) if ctx.needs_input_grad[0] else None
+        row = 0
+        for index, (tokens, components, shape) in enumerate(_slices(ctx.blocks)):
+            own = grad[row : row + shape[0]]
+            torch.mm(scalars[tokens].view(shape).t(), own, out=grad_weights[components])
+            torch.sum(own, 0, out=grad_biases[index])
+            if grad_scalars is not None:
+                torch.mm(own, weights[components].t(), out=grad_scalars[tokens].view(shape))
+            row += shape[0]
+        return grad_scalars, grad_weights, grad_biases, None
+
+
+def read_rows(rows: Tensor, weights: Tensor, biases: Tensor, sources: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """Read outputs from vectors by a different linear layer for each environment.
+
+    Args:
+        rows: ``[R, H]``.
+        weights: ``[U, H]``, one row per output of each environment. Computed in its dtype.
+        biases: ``[U]``.
+        sources: ``(first row, number of rows, outputs)`` of each environment.
+
+    Returns:
+        ``[N]``, the outputs of each environment one after the other, ``[rows, outputs]`` each.
+    """
+    out: Tensor = _ReadRows.apply(rows.to(weights.dtype), weights, biases.to(weights.dtype), sources)
+    return out
+
+
+class _ReadRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weights: Tensor, biases: Tensor, sources: tuple[tuple[int, int, int], ...]
+    ) -> Tensor:
+        ctx.save_for_backward(rows, weights)
+        ctx.sources = sources
+        out = rows.new_empty(sum(count * size for _, count, size in sources))
+        for own, outputs, target in _readouts(sources):
+            target_of_block = out[target].view(-1, outputs.stop - outputs.start)
+            torch.addmm(biases[outputs], rows[own], weights[outputs].t(), out=target_of_block)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        rows, weights = ctx.saved_tensors
+        grad_rows, grad_weights = torch.zeros_like(rows), torch.empty_like(weights)
+        grad_biases = weights.new_empty(len(weights))
+        for own, outputs, target in _readouts(ctx.sources):
+            grad_of_block = grad[target].view(-1, outputs.stop - outputs.start)
+            torch.mm(grad_of_block, weights[outputs], out=grad_rows[own])
+            torch.mm(grad_of_block.t(), rows[own], out=grad_weights[outputs])
+            torch.sum(grad_of_block, 0, out=grad_biases[outputs])
+        return grad_rows, grad_weights, grad_biases, None
+
+
+def _readouts(sources: tuple[tuple[int, int, int], ...]) -> Iterator[tuple[slice, slice, slice]]:
+    """Rows, outputs and place in the result of every environment."""
+    output = place = 0
+    for row, count, size in sources:
+        yield slice(row, row + count), slice(output, output + size), slice(place, place + count * size)
+        output += size
+        place += count * size

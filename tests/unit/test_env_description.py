@@ -6,16 +6,14 @@ import json
 import pickle
 import zlib
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
-from interfaces import interface
 from toy_envs import make_counter
 from untrained_agent import save_untrained
 
-from rllib_multienv import AgnosticNetConfig, EnvSpec, MultiEnvAgent
+from rllib_multienv import EnvSpec, MultiEnvAgent
 from rllib_multienv.checkpoints import DESCRIPTION_FILE, read_checkpoint
 from rllib_multienv.envs.make import probe_spaces
 from rllib_multienv.spec import SpaceSpec, environment_keys
@@ -62,23 +60,6 @@ def test_keys_depend_on_descriptions_and_their_order_alone() -> None:
     assert twice["x"] == keys["a"] == renamed["y"] and twice["y"] == renamed["x"] != twice["x"]
     spaces = SpaceSpec.from_spaces("s", gym.spaces.Discrete(2), gym.spaces.Discrete(2), description="CartPole-v1")
     assert environment_keys([spaces]) == {"s": keys["a"]}
-
-
-@pytest.mark.parametrize("embedding", ["s4", "s4d", "gru"])
-def test_renaming_changes_no_output(embedding: Any) -> None:
-    environments = {"one": interface(4, 2, True, description="pole"), "two": interface(6, 3, False, description="leg")}
-    obs = {"one": torch.randn(5, 4), "two": torch.randn(3, 6)}
-    new = {"one": "z", "two": "a"}
-    config = AgnosticNetConfig(d_model=8, d_state=4, embedding=embedding)
-    found = []
-    for names in ({"one": "one", "two": "two"}, new):
-        torch.manual_seed(0)
-        net = config.build({names[e]: one for e, one in environments.items()})
-        policy, values, _ = net({names[e]: own for e, own in obs.items()})
-        found.append([output[names[e]] for output in (policy, values) for e in environments])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    net = config.build({"one": environments["one"], "two": interface(4, 2, True, description="another")})
-    assert not torch.equal(*net.policy({"one": obs["one"], "two": obs["one"]}).values())
 
 
 def test_a_checkpoint_without_descriptions_acts_as_before(tmp_path: Path) -> None:

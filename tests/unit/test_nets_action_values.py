@@ -6,7 +6,14 @@ import pytest
 import torch
 from interfaces import described, interface
 
-from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, NetConfig, SingleNetConfig, SpecificNetConfig
+from rllib_multienv.nets import (
+    AgnosticNetConfig,
+    GeneratedNetConfig,
+    MLPNetConfig,
+    NetConfig,
+    SingleNetConfig,
+    SpecificNetConfig,
+)
 
 INTERFACES = described(
     {
@@ -37,6 +44,7 @@ def batch(generator: torch.Generator, env_id: str, size: int) -> tuple[torch.Ten
             for context in ("computed", "embedding", "none")
         ),
         SpecificNetConfig(width=8),
+        GeneratedNetConfig(width=8),
     ],
 )
 def test_packed_equals_one_at_a_time(config: NetConfig) -> None:
@@ -61,7 +69,7 @@ def test_no_parameter_belongs_to_an_environment() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, MLPNetConfig(hidden=(16, 16)), SingleNetConfig(width=8), SpecificNetConfig(width=8)],
+    [TINY, MLPNetConfig(hidden=(16, 16)), SingleNetConfig(width=8), SpecificNetConfig(width=8), GeneratedNetConfig()],
     ids=lambda config: config.type,
 )
 @pytest.mark.parametrize("env_id", ["acrobot", "reacher"])
@@ -122,7 +130,7 @@ def test_one_estimate_or_several() -> None:
 
 def test_environments_come_and_go() -> None:
     obs, actions = batch(torch.Generator().manual_seed(1), "ant", 5)
-    for config in (TINY, SpecificNetConfig(width=8)):
+    for config in (TINY, SpecificNetConfig(width=8), GeneratedNetConfig(width=8)):
         values = config.build_critic({"cart": INTERFACES["cart"]})
         before = {name: tuple(tensor.shape) for name, tensor in values.state_dict().items()}
         values.add_env("ant", INTERFACES["ant"])

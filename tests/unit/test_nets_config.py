@@ -7,6 +7,7 @@ import pytest
 
 from rllib_multienv.nets import (
     AgnosticNetConfig,
+    GeneratedNetConfig,
     MLPNetConfig,
     SingleNetConfig,
     SpecificNetConfig,
@@ -22,6 +23,7 @@ from rllib_multienv.nets import (
         MLPNetConfig(hidden=(8, 4), activation="relu"),
         SingleNetConfig.paper(depth=3),
         SpecificNetConfig.paper(decoder_depth=2, squash_mean=True),
+        GeneratedNetConfig(width=32, value_head="hl_gauss"),
     ],
 )
 def test_round_trip_through_json(config: Any) -> None:
@@ -77,5 +79,5 @@ def test_unknown_names_offer_the_nearest() -> None:
         net_config_from_dict({"type": "agnostic", "d_modle": 8})
     with pytest.raises(ValueError, match="did you mean 'agnostic'"):
         net_config_from_dict({"type": "agnostc"})
-    with pytest.raises(ValueError, match="known: agnostic, mlp, single, specific"):
+    with pytest.raises(ValueError, match="known: agnostic, generated, mlp"):
         net_config_from_dict({})

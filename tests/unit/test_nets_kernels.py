@@ -187,5 +187,5 @@ def test_clear_after_a_write_that_escapes_the_version_counter() -> None:
     with torch.no_grad():
         bank(7)
         bank.c.data.mul_(2)
-        bank.cache.clear()
+        bank.clear_cache()
         assert torch.equal(bank(7), _fresh(bank, 7))

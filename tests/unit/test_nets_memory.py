@@ -9,7 +9,7 @@ import torch
 from interfaces import described, interface
 from torch import Tensor
 
-from rllib_multienv.nets import AgnosticNetConfig, Memory, MLPNetConfig, SpecificNetConfig
+from rllib_multienv.nets import AgnosticNetConfig, GeneratedNetConfig, Memory, MLPNetConfig, SpecificNetConfig
 from rllib_multienv.nets.actor_critic import ActorCritic
 
 ENVS = described({"cart": interface(4, 2, True), "leg": interface(6, 3, False), "arm": interface(6, 1, False)})
@@ -40,6 +40,7 @@ def networks() -> list[ActorCritic]:
         AgnosticNetConfig(d_model=8, d_state=4).build(ENVS),
         AgnosticNetConfig(d_model=8, d_state=4, share_encoder=True).build(ENVS),
         SpecificNetConfig(width=8).build(ENVS),
+        GeneratedNetConfig(width=8).build(ENVS),
     ]
     for net in found:
         parts = ("actor",) if net.shares_encoder else ("actor", "critic")
@@ -54,7 +55,7 @@ def fragment() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return obs, first
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_a_sequence_equals_its_steps(number: int) -> None:
     net, (obs, first) = networks()[number], fragment()
     start = net.initial_state(dict.fromkeys(ENVS, B))
@@ -72,7 +73,7 @@ def test_a_sequence_equals_its_steps(number: int) -> None:
             torch.testing.assert_close(final, state[env_id][part], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_packed_equals_separate_also_for_fragments_of_different_lengths(number: int) -> None:
     net, (obs, first) = networks()[number], fragment()
     obs["leg"], first["leg"] = obs["leg"][:2], first["leg"][:2]

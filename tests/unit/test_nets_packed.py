@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from rllib_multienv.nets import packed
-from rllib_multienv.nets.packed import Segments, causal_convolution, lift_components, repeat_rows, segment_mean
+from rllib_multienv.nets.packed import (
+    Segments,
+    block_linear,
+    causal_convolution,
+    lift_components,
+    read_rows,
+    repeat_rows,
+    segment_mean,
+)
 
 LAYOUT = Segments.of([(1, 2), (3, 1), (3, 2), (6, 2)])
 
@@ -60,3 +68,28 @@ def test_lifted_components() -> None:
     expected = constants[component_of] + scalars[:, None] * slopes[component_of]
     assert torch.allclose(lift_components(scalars, constants, slopes, blocks), expected)
     assert torch.autograd.gradcheck(lambda *x: lift_components(*x, blocks), (scalars, constants, slopes))
+
+
+def test_a_linear_layer_for_each_block() -> None:
+    blocks = ((2, 1), (1, 3), (3, 4))
+    scalars = torch.randn(2 + 3 + 12, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(8, 5, dtype=torch.float64, requires_grad=True)
+    biases = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    first, second, third = scalars.split([2, 3, 12])
+    expected = [
+        first.view(2, 1) @ weights[:1] + biases[0],
+        second.view(1, 3) @ weights[1:4] + biases[1],
+        third.view(3, 4) @ weights[4:] + biases[2],
+    ]
+    assert torch.allclose(block_linear(scalars, weights, biases, blocks), torch.cat(expected))
+    assert torch.autograd.gradcheck(lambda *x: block_linear(*x, blocks), (scalars, weights, biases))
+
+
+def test_outputs_read_from_rows() -> None:
+    rows = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    biases = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    sources = ((4, 2, 3), (0, 3, 1))  # row 3 is read by nobody
+    expected = [rows[4:] @ weights[:3].T + biases[:3], rows[:3] @ weights[3:].T + biases[3:]]
+    assert torch.allclose(read_rows(rows, weights, biases, sources), torch.cat([x.flatten() for x in expected]))
+    assert torch.autograd.gradcheck(lambda *x: read_rows(*x, sources), (rows, weights, biases))

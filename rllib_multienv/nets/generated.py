@@ -1,0 +1,363 @@
+"""The generated network: first and last layers from descriptions, at the cost of an MLP.
+
+A small network maps the description of each observation component to its row of the first layer's weights, and the
+description of each action component to its row of the last layer's. Everything between is a residual MLP that all
+environments share; an environment's description scales and shifts its hidden units (FiLM, Perez et al. 2018). Weights
+are generated once per environment and step, not per row, and in inference kept until a parameter changes. No parameter
+belongs to an environment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .action_values import NetworkActionValues
+from .actor_critic import ActorCritic, Part
+from .cache import CachedModule
+from .config import NetConfig, require, require_choice, require_whole
+from .context import CONTEXT_SIZE, describe, describe_actions, describe_observation
+from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
+from .interface import Interface
+from .layout import LayoutCache
+from .packed import block_linear, read_rows
+
+__all__ = ["GeneratedActorCritic", "GeneratedNetConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedNetConfig(NetConfig):
+    """Config of `GeneratedActorCritic`.
+
+    Attributes:
+        width: features H, also of the hidden layers.
+        depth: blocks of the residual MLP.
+        generator_width: hidden size of the networks that generate weights.
+        code_size: D, length of a component's description.
+        dropout: probability in training mode.
+        squash_mean: whether tanh keeps the means of continuous actions in (-1, 1).
+        state_dependent_std: whether the standard deviations of continuous actions depend on the observation; otherwise
+            on the action's description alone.
+        value_head, num_value_bins, value_limit: as in `AgnosticNetConfig`.
+    """
+
+    type: ClassVar[str] = "generated"
+    for_any: ClassVar[bool] = True
+
+    width: int = 64
+    depth: int = 3
+    generator_width: int = 64
+    code_size: int = 64
+    dropout: float = 0.0
+    squash_mean: bool = False
+    state_dependent_std: bool = True
+    value_head: Literal["scalar", "two_hot", "hl_gauss"] = "scalar"
+    num_value_bins: int = 101
+    value_limit: float = 100.0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        require_whole(self, "width", "depth", "generator_width", "code_size")
+        require_whole(self, "num_value_bins", at_least=3)
+        require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
+        require_choice(self, "value_head", VALUE_HEADS)
+        require(self.value_limit > 0, "value_limit", self.value_limit, "> 0")
+
+    def build(self, interfaces: Mapping[str, Interface]) -> GeneratedActorCritic:
+        """Build the network for these environments; others can be added later."""
+        return GeneratedActorCritic(self, interfaces)
+
+    def build_critic(self, interfaces: Mapping[str, Interface], *, num_estimates: int = 2) -> NetworkActionValues:
+        """Build action values for these environments; others can be added later."""
+
+        def build(inputs: Mapping[str, Interface]) -> GeneratedActorCritic:
+            network = self.without_dropout().build(inputs)
+            del network.actor.decoders["mean"], network.actor.decoders["log_std"]  # all outputs are logits
+            return network
+
+        return NetworkActionValues(build, interfaces, num_estimates=num_estimates)
+
+
+@dataclass(frozen=True)
+class _Readout:
+    """The environments with one kind of output.
+
+    Attributes:
+        env_ids: the environments.
+        sources: first row, number of rows and number of outputs of each, see `read_rows`.
+        descriptions: ``[U, D]``, of every output.
+    """
+
+    env_ids: tuple[str, ...]
+    sources: tuple[tuple[int, int, int], ...]
+    descriptions: Tensor
+
+    def split(self, flat: Tensor, per_output: int = 1) -> dict[str, Tensor]:
+        """Cut ``[N]`` into ``{env_id: [B, outputs * per_output]}``."""
+        sizes = [count * size * per_output for _, count, size in self.sources]
+        parts = flat.split(sizes)
+        return {e: own.view(count, -1) for e, own, (_, count, _) in zip(self.env_ids, parts, self.sources, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The packed order of one batch.
+
+    Attributes:
+        order: the environments.
+        blocks: number of rows and of observation components of each.
+        membership: ``[R, E]`` one-hot: the environment of each row.
+        components: ``[U, D]`` descriptions of every observation component.
+        fan_in: ``[U, 1]``, scale of a component's weights.
+        environments: ``[E, C]`` descriptions of the environments.
+        logits, gaussian: the discrete and the continuous environments; None if there is none.
+        value: all environments.
+    """
+
+    order: tuple[str, ...]
+    blocks: tuple[tuple[int, int], ...]
+    membership: Tensor
+    components: Tensor
+    fan_in: Tensor
+    environments: Tensor
+    logits: _Readout | None
+    gaussian: _Readout | None
+    value: _Readout
+
+    def pack(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """All observations as one vector ``[N]``."""
+        return torch.cat([obs[env_id].reshape(-1) for env_id in self.order]).to(self.components)
+
+
+def _build_layout(
+    counts: Mapping[str, int], interfaces: Mapping[str, Interface], *, like: Tensor, code_size: int
+) -> _Layout:
+    starts, start = {}, 0
+    for env_id, count in counts.items():
+        starts[env_id] = start
+        start += count
+
+    def readout(*, discrete: bool) -> _Readout | None:
+        env_ids = tuple(env_id for env_id in counts if interfaces[env_id].discrete == discrete)
+        if not env_ids:
+            return None
+        sources = tuple((starts[e], counts[e], interfaces[e].action_size) for e in env_ids)
+        descriptions = torch.cat([describe_actions(interfaces[e], code_size) for e in env_ids])
+        return _Readout(env_ids, sources, descriptions.to(like))
+
+    with torch.inference_mode(False), torch.no_grad():  # constants outlive the call
+        sizes = torch.tensor([interfaces[env_id].obs_size for env_id in counts])
+        rows = torch.tensor(list(counts.values()))
+        environments = torch.stack([describe(interfaces[env_id]) for env_id in counts]).to(like)  # [E, C]
+        components = [describe_observation(interfaces[env_id], code_size) for env_id in counts]
+        return _Layout(
+            order=tuple(counts),
+            blocks=tuple((count, interfaces[env_id].obs_size) for env_id, count in counts.items()),
+            membership=torch.eye(len(counts)).repeat_interleave(rows, 0).to(like),
+            components=torch.cat(components).to(like),
+            fan_in=sizes.rsqrt().repeat_interleave(sizes)[:, None].to(like),
+            environments=environments,
+            logits=readout(discrete=True),
+            gaussian=readout(discrete=False),
+            value=_Readout(tuple(counts), tuple((starts[e], n, 1) for e, n in counts.items()), environments),
+        )
+
+
+class Generator(nn.Module):
+    """Weights from descriptions: ``[N, D]`` to ``[N, H]``, a hidden layer beside a linear map.
+
+    Args:
+        inputs: D.
+        hidden: size of the hidden layer.
+        outputs: H.
+        scale: factor of the weights.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, scale: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, hidden)
+        self.out = nn.Linear(hidden, outputs, bias=False)
+        self.skip = nn.Linear(inputs, outputs, bias=False)
+        self.scale = scale
+        nn.init.normal_(self.out.weight, std=1 / math.sqrt(hidden))
+        nn.init.normal_(self.skip.weight, std=1 / math.sqrt(inputs))
+
+    def forward(self, descriptions: Tensor) -> Tensor:
+        """``[N, D]`` to ``[N, H]``."""
+        weights: Tensor = self.scale * (self.out(F.gelu(self.hidden(descriptions))) + self.skip(descriptions))
+        return weights
+
+
+class _Encoder(CachedModule):
+    """The generated first layer and the modulation of the hidden units."""
+
+    def __init__(self, config: GeneratedNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weights = Generator(config.code_size, config.generator_width, config.width, 1.0)
+        self.bias = nn.Linear(CONTEXT_SIZE, config.width)
+        self.modulation = nn.Linear(CONTEXT_SIZE, 2 * config.depth * config.width)
+        with torch.no_grad():
+            self.modulation.weight.normal_(std=0.3 / math.sqrt(CONTEXT_SIZE))
+            self.modulation.bias.view(config.depth, 2, -1).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale, shift
+
+    def forward(self, scalars: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
+        """Rows ``[R, H]`` from the packed observations ``[N]``, and the modulations ``[R or 1, depth, 2, H]``."""
+        weights, biases, modulation = self.cached(layout.order, lambda: self._generate(layout))
+        rows = block_linear(scalars, weights, biases, layout.blocks)
+        if len(layout.order) > 1:
+            modulation = layout.membership.to(modulation) @ modulation  # [R, depth * 2 * H]
+        return rows, modulation.view(-1, self.config.depth, 2, self.config.width)
+
+    def _generate(self, layout: _Layout) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights ``[U, H]``, biases ``[E, H]`` and modulations ``[E, depth * 2 * H]``."""
+        weights = self.weights(layout.components) * layout.fan_in
+        return weights, self.bias(layout.environments), self.modulation(layout.environments)
+
+
+class _Decoder(CachedModule):
+    """Generated outputs: weights and biases from descriptions.
+
+    Args:
+        config: the sizes.
+        inputs: length of an output's description.
+        gain: size of the outputs at the start.
+    """
+
+    def __init__(self, config: GeneratedNetConfig, inputs: int, gain: float) -> None:
+        super().__init__()
+        self.weights = Generator(inputs, config.generator_width, config.width, gain / math.sqrt(config.width))
+        self.bias = nn.Linear(inputs, 1)
+        nn.init.zeros_(self.bias.weight)
+        nn.init.zeros_(self.bias.bias)
+
+    def forward(self, readout: _Readout) -> tuple[Tensor, Tensor]:
+        """Weights ``[U, H]`` and biases ``[U]``."""
+        return self.cached(readout.env_ids, lambda: self._generate(readout.descriptions))
+
+    def _generate(self, descriptions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.weights(descriptions), self.bias(descriptions).squeeze(1)
+
+
+class _Block(nn.Module):
+    """One block of the residual MLP: ``x + W2 (scale * GELU(W1 LayerNorm(x)) + shift)``."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first = nn.Linear(width, width)
+        self.second = nn.Linear(width, width)
+        self.dropout = dropout
+
+    def forward(self, rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """``[R, H]`` to ``[R, H]``."""
+        hidden = torch.addcmul(shift, F.gelu(self.first(self.norm(rows))), scale)
+        if self.dropout and self.training:
+            hidden = F.dropout(hidden, self.dropout)
+        return rows + self.second(hidden)
+
+
+class _Tower(nn.Module):
+    """Actor or critic: generated first layer, shared residual MLP, generated outputs."""
+
+    def __init__(self, config: GeneratedNetConfig, decoders: Mapping[str, tuple[int, float]]) -> None:
+        super().__init__()
+        self.encoder = _Encoder(config)
+        self.blocks = nn.ModuleList(_Block(config.width, config.dropout) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.decoders = nn.ModuleDict({name: _Decoder(config, *sizes) for name, sizes in decoders.items()})
+        self.head: nn.Linear | None = None
+
+    def encode(self, scalars: Tensor, layout: _Layout) -> Tensor:
+        """``[R, H]`` from the packed observations ``[N]``."""
+        rows, modulations = self.encoder(scalars, layout)
+        for number, block in enumerate(self.blocks):
+            rows = block(rows, *modulations[:, number].unbind(1))
+        encoded: Tensor = self.norm(rows)
+        return encoded
+
+
+class GeneratedActorCritic(ActorCritic):
+    """Policy and value networks with generated first and last layers.
+
+    Names in the state dict: ``actor.encoder`` (what generates the first layer and the modulation), ``actor.blocks``,
+    ``actor.decoders.{logits,mean,log_std}``, ``critic.encoder``, ``critic.blocks``, ``critic.decoders.value``.
+
+    Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
+    """
+
+    def __init__(self, config: GeneratedNetConfig, interfaces: Mapping[str, Interface]) -> None:
+        super().__init__()
+        self.config = config
+        action = (config.code_size, 0.05)
+        self.actor = _Tower(config, {"logits": action, "mean": action, "log_std": action})
+        self.critic = _Tower(config, {"value": (CONTEXT_SIZE, 1.0)})
+        if config.value_head != "scalar":
+            self.value_bins = ValueBins(config.value_head, config.num_value_bins, config.value_limit)
+            head = self.critic.head = nn.Linear(config.width, config.num_value_bins)
+            nn.init.normal_(head.weight, std=0.01)  # nearly uniform
+            nn.init.zeros_(head.bias)
+        self._layouts = LayoutCache(partial(_build_layout, code_size=config.code_size))
+        for env_id, interface in interfaces.items():
+            self.add_env(env_id, interface)
+
+    def remove_env(self, env_id: str) -> None:
+        """See `ActorCritic.remove_env`."""
+        super().remove_env(env_id)
+        self._layouts.clear()
+        for module in self.modules():
+            if isinstance(module, CachedModule):
+                module.clear_cache()
+
+    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+        """See `ActorCritic.encode`."""
+        layout = self._layout({env_id: len(value) for env_id, value in obs.items()})
+        tower = self.actor if part == "actor" else self.critic
+        return tower.encode(layout.pack(obs), layout)
+
+    def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """See `ActorCritic.decode`."""
+        layout = self._layout(counts)
+        if part == "critic":
+            return self._values(rows, layout)
+        outputs: dict[str, Tensor] = {}
+        if layout.logits is not None:
+            weights, biases = self.actor.decoders["logits"](layout.logits)
+            outputs |= layout.logits.split(read_rows(rows, weights, biases, layout.logits.sources))
+        if layout.gaussian is not None:
+            outputs |= self._gaussian_outputs(rows, layout.gaussian)
+        return outputs
+
+    def _gaussian_outputs(self, rows: Tensor, readout: _Readout) -> dict[str, Tensor]:
+        squash = self.config.squash_mean
+        weights, biases = self.actor.decoders["mean"](readout)  # [U, H], [U]
+        std_weights, std_biases = self.actor.decoders["log_std"](readout)
+        if not self.config.state_dependent_std:
+            std_weights = torch.zeros_like(std_weights)
+        # Mean and deviation of an action component are neighbours, so that each environment is one product.
+        weights = torch.stack([weights, std_weights], 1).flatten(0, 1)  # [2U, H]
+        biases = torch.stack([biases, std_biases], 1).flatten()
+        sources = tuple((row, count, 2 * size) for row, count, size in readout.sources)
+        outputs = {}
+        for env_id, both in readout.split(read_rows(rows, weights, biases, sources), 2).items():
+            mean, raw = both.unflatten(1, (-1, 2)).unbind(2)  # each [B, A]
+            outputs[env_id] = gaussian_inputs(mean, bounded_log_std(raw), squash_mean=squash)
+        return outputs
+
+    def _values(self, rows: Tensor, layout: _Layout) -> dict[str, Tensor]:
+        weights, biases = self.critic.decoders["value"](layout.value)  # [E, H], [E]
+        if self.critic.head is None:
+            values = read_rows(rows, weights, biases, layout.value.sources)  # [R]
+        else:
+            values = self.critic.head(rows * (layout.membership.to(weights) @ weights))  # [R, K]
+        return dict(zip(layout.order, values.split([count for count, _ in layout.blocks]), strict=True))
+
+    def _layout(self, counts: Mapping[str, int]) -> _Layout:
+        return self._layouts.get(counts, self.interfaces, self.actor.norm.weight)
