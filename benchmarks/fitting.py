@@ -27,7 +27,7 @@ import torch
 from publish import publish
 from torch import Tensor
 
-from rllib_multienv.nets import AgnosticNetConfig, NetConfig, SpecificNetConfig
+from rllib_multienv.nets import AgnosticNetConfig, GeneratedNetConfig, NetConfig, SpecificNetConfig
 
 ENVS: dict[str, Any] = {
     env_id: SimpleNamespace(
@@ -52,6 +52,7 @@ NETWORKS: dict[str, NetConfig] = {
     "agnostic, d_model 64, without codes": AgnosticNetConfig(d_model=64, num_transformer_layers=1, position_codes=0),
     "agnostic, d_model 64": AgnosticNetConfig(d_model=64, num_transformer_layers=1),
     "agnostic, d_model 64, no transformer": AgnosticNetConfig(d_model=64),
+    "generated, width 64": GeneratedNetConfig(),
 }
 BATCH, TEST = 128, 512
 UNITS = 32

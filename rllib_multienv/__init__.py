@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from rllib_multienv.agent import MultiEnvAgent
     from rllib_multienv.algorithms.iql import MultiEnvIQL, MultiEnvIQLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO, MultiEnvPPOConfig
-    from rllib_multienv.nets import AgnosticNetConfig, MLPNetConfig, SingleNetConfig, SpecificNetConfig
+    from rllib_multienv.nets import (
+        AgnosticNetConfig,
+        GeneratedNetConfig,
+        MLPNetConfig,
+        SingleNetConfig,
+        SpecificNetConfig,
+    )
     from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 __version__ = "0.1.0"
@@ -26,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AgnosticNetConfig",
     "EnvSpec",
+    "GeneratedNetConfig",
     "MLPNetConfig",
     "MultiEnvAgent",
     "MultiEnvIQL",
@@ -40,6 +47,7 @@ __all__ = [
 _HOMES = {
     "AgnosticNetConfig": "rllib_multienv.nets",
     "EnvSpec": "rllib_multienv.spec",
+    "GeneratedNetConfig": "rllib_multienv.nets",
     "MLPNetConfig": "rllib_multienv.nets",
     "MultiEnvAgent": "rllib_multienv.agent",
     "MultiEnvIQL": "rllib_multienv.algorithms.iql",

@@ -48,7 +48,7 @@ def network_config(value: Any) -> NetConfig:
     if isinstance(value, Mapping):
         return net_config_from_dict({"type": AgnosticNetConfig.type, **value})
     raise TypeError(
-        "model_config must be an AgnosticNetConfig, SpecificNetConfig, SingleNetConfig or MLPNetConfig, or a mapping "
+        "model_config must be a network configuration such as AgnosticNetConfig or GeneratedNetConfig, or a mapping "
         f"of their fields, not {value!r}."
     )
 
@@ -201,11 +201,12 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         """Set the network.
 
         Args:
-            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig`, for several environments also a
+            model_config: An :class:`~rllib_multienv.nets.AgnosticNetConfig` or
+                :class:`~rllib_multienv.nets.GeneratedNetConfig`; for several environments also a
                 :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a :class:`~rllib_multienv.nets.SingleNetConfig`
                 or :class:`~rllib_multienv.nets.MLPNetConfig`; or a mapping of their fields with ``type`` ``"agnostic"``
-                (where not given), ``"specific"``, ``"single"`` or ``"mlp"``. None: the network of the agent that
-                :meth:`initialize_from` names, or ``AgnosticNetConfig()``.
+                (where not given), ``"generated"``, ``"specific"``, ``"single"`` or ``"mlp"``. None: the network of the
+                agent that :meth:`initialize_from` names, or ``AgnosticNetConfig()``.
         """
 
     @settings

@@ -12,7 +12,7 @@ from cli_helpers import ROOT
 from iql_runs import SEVEN, iql_config, learner_state, running_iql
 from tiny_runs import assert_same
 
-from rllib_multienv.nets import MLPNetConfig, NetConfig, SingleNetConfig, SpecificNetConfig
+from rllib_multienv.nets import GeneratedNetConfig, MLPNetConfig, NetConfig, SingleNetConfig, SpecificNetConfig
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -32,6 +32,7 @@ def custom_network() -> NetConfig:
     ("network", "environments"),
     [
         (SpecificNetConfig(width=8), TWO),
+        (GeneratedNetConfig(width=8), TWO),
         (custom_network(), TWO),
         (SingleNetConfig(width=8), ("ant",)),
         (SingleNetConfig(width=8), ("cart",)),
