@@ -15,8 +15,8 @@ _MIB = 1 << 20
 _USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-#: Parameters from which a second thread pays in a training step on two idle cores (docs/performance.md).
-PAYS_FROM_PARAMETERS = 100_000
+#: Parameters from which several threads may pay in a training step (docs/performance.md, Threads).
+PAYS_FROM_PARAMETERS = 1_000_000
 _DEFAULT_THREADS = torch.get_num_threads()
 
 
