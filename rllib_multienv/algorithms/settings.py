@@ -360,6 +360,18 @@ class SettingsMixin(AlgorithmConfig):
         for name, setting in declared_settings(type(self)).items():
             setattr(self, name, copy.deepcopy(setting.parameter.default))
 
+    def __repr__(self) -> str:
+        """The settings that differ from the defaults."""
+        own, default = vars(self), _default(type(self))
+        changed = {}
+        for setter in setters(type(self)).values():
+            for name in setter.takes:
+                attribute = setter.declared[name].attribute if name in setter.declared else name
+                key = attribute if attribute in own else f"_{attribute}"
+                if key in own and not _same(own[key], default.get(key)):
+                    changed[name] = own[key]
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
     def refuse(self, method: str, given: Mapping[str, Any]) -> None:
         """Raise an error for settings that a method does not take, or that have no effect.
 

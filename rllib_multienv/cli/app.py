@@ -161,6 +161,14 @@ def transfer(
         list[str] | None,
         typer.Option(metavar="PART", help="Part of the network that is not trained, as in encoder; repeatable."),
     ] = None,
+    reset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Part of the network that starts fresh, as in decoders; repeatable."),
+    ] = None,
+    shrink: Annotated[
+        float | None,
+        typer.Option(help="Share of the trained weights, the rest is fresh: shrink and perturb.", show_default=False),
+    ] = None,
     seed: Seed = None,
     results: Results = Path("results"),
     name: Name = None,
@@ -179,10 +187,12 @@ def transfer(
         from rllib_multienv.cli.training import run_training, with_options
         from rllib_multienv.config_files import load_config_file
 
-        start: dict[str, object] = {"path": str(find_checkpoint(checkpoint).resolve())}
-        if freeze:
-            start["freeze"] = list(freeze)
-        chosen = load_config_file(file).override("initialize_from", start)
+        chosen = load_config_file(file)
+        start = dict(chosen.methods.get("initialize_from", {}))
+        start |= {"path": str(find_checkpoint(checkpoint).resolve())}
+        given = {"freeze": freeze, "reset": reset, "shrink": shrink}
+        start |= {key: value for key, value in given.items() if value}
+        chosen = chosen.override("initialize_from", start)
         if "rl_module" not in chosen.methods:
             network = read_checkpoint(str(start["path"]), weights=False).network
             chosen = chosen.override("rl_module.model_config", network.to_dict())

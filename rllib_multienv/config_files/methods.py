@@ -45,6 +45,8 @@ def config_methods(config_class: type) -> dict[str, Arguments]:
 
 def _is_setter(definitions: list[Any], config_class: type) -> bool:
     """Whether the outermost definition returns the config itself, or has RLlib's mark for "not provided"."""
+    if hasattr(definitions[0], "declared"):
+        return bool(_arguments(definitions).known)
     returned = str(inspect.signature(definitions[0]).return_annotation)
     class_names = {c.__name__ for c in config_class.__mro__ if c is not object}
     if "Self" in returned or any(name in returned.replace("'", "").split(".")[-1] for name in class_names):

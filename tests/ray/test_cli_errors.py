@@ -46,7 +46,8 @@ def test_a_wrong_file_is_refused_before_anything_is_made(
         (("train", "--resume", ".", "--seed", "1"), "only --stop-steps and --stop-time"),
         (("evaluate", "nowhere"), "There is no checkpoint 'nowhere'"),
         (("evaluate", "."), "checkpoint"),
-        (("transfer", "nowhere", "nowhere.yaml"), "There is no checkpoint 'nowhere'"),
+        (("transfer", ".", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("transfer", "nowhere", "tiny.yaml"), "There is no checkpoint 'nowhere'"),
     ],
 )
 def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:

@@ -98,10 +98,18 @@ def test_the_agent_is_evaluated_in_an_environment_that_it_never_saw(folder: Path
 
 
 def test_a_second_run_gets_a_folder_of_its_own_and_transfer_begins_with_the_first(folder: Path, results: Path) -> None:
-    (folder / "other.yaml").write_text(TINY.replace("[CartPole-v1, Pendulum-v1]", "[Acrobot-v1]"))
-    done = run_cli("transfer", results, "other.yaml", "--name", "tiny", "--episodes", 0, cwd=folder)
+    text = TINY.replace("[CartPole-v1, Pendulum-v1]", "[Acrobot-v1]")
+    (folder / "other.yaml").write_text(text.replace("rl_module: {model_config: {type: agnostic, d_model: 16}}\n", ""))
+    options = ("--reset", "decoders", "--shrink", 0.5, "--freeze", "actor.encoder")
+    done = run_cli("transfer", results, "other.yaml", *options, "--name", "tiny", "--episodes", 0, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     file = load_config_file(folder / "results" / "tiny-2" / "config.yaml")
-    assert file.methods["initialize_from"]["path"] == str((results / "checkpoint").resolve())
+    assert file.methods["initialize_from"] == {
+        "path": str((results / "checkpoint").resolve()),
+        "freeze": ["actor.encoder"],
+        "reset": ["decoders"],
+        "shrink": 0.5,
+    }
+    assert file.methods["rl_module"]["model_config"]["d_model"] == 16  # the checkpoint's network
     rows = read_progress(folder / "results" / "tiny-2" / "progress.csv")
     assert "learners/Acrobot-v1/policy_loss" in rows[-1]

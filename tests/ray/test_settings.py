@@ -310,3 +310,12 @@ def test_a_users_own_settings_are_declared_in_one_place() -> None:
 def test_a_network_that_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="AgnosticNetConfig"):
         MultiEnvPPOConfig().rl_module(model_config=MLPNetConfig)
+
+
+def test_the_repr_is_what_differs_from_the_defaults() -> None:
+    assert repr(MultiEnvPPOConfig()) == "MultiEnvPPOConfig()"
+    config = MultiEnvPPOConfig().training(gamma=0.9).env_runners(num_env_runners=2).rl_module(model_config=None)
+    assert repr(config) in (
+        "MultiEnvPPOConfig(num_env_runners=2, gamma=0.9)",
+        "MultiEnvPPOConfig(gamma=0.9, num_env_runners=2)",
+    )
