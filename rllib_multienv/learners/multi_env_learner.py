@@ -176,8 +176,8 @@ class MultiEnvLearner(TorchLearner):
         """Called after each optimiser step, also one that was skipped."""
 
     def schedule_time(self, timesteps: dict[str, Any]) -> int:
-        """Where the learning rates are on their schedules: environment steps of all environments."""
-        return timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        """Where the learning rates are on their schedules: environment steps of all environments; offline, steps."""
+        return timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, self.num_steps)
 
     # Module and optimiser
 

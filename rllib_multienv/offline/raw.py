@@ -267,9 +267,8 @@ def inferred_spaces(env_id: str, raw: RawDataset) -> SpaceSpec:
     """
     observation_space, action_space = raw.observation_space, raw.action_space
     if observation_space is None:
-        size = int(np.prod(raw.observations.shape[1:]))
         low, high, dtype = (0, 255, np.uint8) if raw.observations.dtype == np.uint8 else (-np.inf, np.inf, np.float32)
-        observation_space = gym.spaces.Box(low, high, (size,), dtype)
+        observation_space = gym.spaces.Box(low, high, (_width(raw.observations),), dtype)
     if action_space is None:
         if np.issubdtype(raw.actions.dtype, np.integer):
             action_space = gym.spaces.Discrete(int(raw.actions.max()) + 1)
@@ -284,25 +283,22 @@ def check_fits(raw: RawDataset, spec: SpaceSpec) -> None:
     Raises:
         DatasetError: Sizes differ, or actions lie outside the bounds; names the key and the first index.
     """
-    if isinstance(spec.observation_space, gym.spaces.Discrete):
-        _check_discrete(raw, "observations", spec.observation_space, spec.env_id)
-    else:
-        _check_size(raw, "observations", int(np.prod(raw.observations.shape[1:])), spec.obs_size, spec.env_id)
-    if isinstance(spec.action_space, gym.spaces.Discrete):
-        _check_discrete(raw, "actions", spec.action_space, spec.env_id)
-    else:
-        _check_size(raw, "actions", _width(raw.actions), spec.action_size, spec.env_id)
+    for key, space, size in (
+        ("observations", spec.observation_space, spec.obs_size),
+        ("actions", spec.action_space, spec.action_size),
+    ):
+        found = _width(getattr(raw, key))
+        if isinstance(space, gym.spaces.Discrete):
+            _check_discrete(raw, key, space, spec.env_id)
+        elif found != size:
+            problem = f"has {found} numbers for each step, but environment {spec.env_id!r} has {key} of {size}"
+            raise DatasetError(raw.source, problem, key=key)
+    if not spec.discrete:
         _check_bounds(raw, spec)
 
 
-def _width(actions: np.ndarray) -> int:
-    return 1 if actions.ndim == 1 else actions.shape[1]
-
-
-def _check_size(raw: RawDataset, key: str, found: int, expected: int, env_id: str) -> None:
-    if found != expected:
-        problem = f"has {found} numbers for each step, but environment {env_id!r} has {key} of {expected}"
-        raise DatasetError(raw.source, problem, key=key)
+def _width(array: np.ndarray) -> int:
+    return int(np.prod(array.shape[1:]))
 
 
 def _check_bounds(raw: RawDataset, spec: SpaceSpec) -> None:

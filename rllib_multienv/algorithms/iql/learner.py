@@ -36,10 +36,6 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         yield "value", self.network.critic_parameters(), rates["value"]
         yield "critic", self._shared.action_value_parameters(), rates["critic"]
 
-    def schedule_time(self, timesteps: dict[str, Any]) -> int:
-        """Learning rates move with the number of optimiser steps."""
-        return self.num_steps
-
     def after_step(self) -> None:
         """Move the target networks."""
         self._shared.move_targets(self.config.tau)
