@@ -449,6 +449,12 @@ class SettingsMixin(AlgorithmConfig):
             if key not in env_ids:
                 self._value_error(f"{name}: there is no environment {key!r}.{did_you_mean(str(key), env_ids)}")
 
+    def _value_error(self, errmsg: str) -> None:
+        """RLlib's, without the advice to switch all checks off."""
+        if self._validate_config:
+            raise ValueError(errmsg)
+        super()._value_error(errmsg)
+
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
         """As RLlib's; settings without effect may be there with the value that they have anyway."""
         default = _default(type(self))

@@ -18,9 +18,8 @@ from rllib_multienv.checkpoints import newest_complete
 from rllib_multienv.cli.display import Display, TrialStatus, best_trial, environment_table, trial_table
 from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table
 from rllib_multienv.cli.terminal import QuietOutput, make_console, quiet_output, shown
-from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
-from rllib_multienv.config_files.yaml_text import parse_scalar
+from rllib_multienv.config_files.yaml_text import ConfigFileError, parse_scalar
 from rllib_multienv.evaluation.progress import read_progress
 from rllib_multienv.evaluation.table import write_evaluation
 from rllib_multienv.metrics import OFFLINE, ONLINE

@@ -16,9 +16,8 @@ Reading a file needs no Ray; building from it does.
 """
 
 from rllib_multienv.config_files.build import build_config, build_tuner, check_config_file
-from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
-from rllib_multienv.config_files.search_spaces import SearchSpace
+from rllib_multienv.config_files.yaml_text import ConfigFileError, SearchSpace
 
 __all__ = [
     "ConfigFile",

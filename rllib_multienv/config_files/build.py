@@ -1,37 +1,37 @@
-"""From a `ConfigFile` to RLlib's `AlgorithmConfig` and to a `tune.Tuner`."""
+"""From a `ConfigFile` to RLlib's `AlgorithmConfig` and to a `tune.Tuner`.
+
+What Tune would ignore, or find out only hours later when it mutates a value, is an error here.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_multienv.config_files.errors import ConfigFileError, unknown_key_message
-from rllib_multienv.config_files.file import OWN_KEYS, ConfigFile, load_config_file
-from rllib_multienv.config_files.methods import config_methods
-from rllib_multienv.config_files.schedulers import build_scheduler
-from rllib_multienv.config_files.search_spaces import SearchSpace, replace_search_spaces
+from rllib_multienv.config_files.file import MUTATIONS, OWN_KEYS, ConfigFile, load_config_file
+from rllib_multienv.config_files.stopping import check_result_key
+from rllib_multienv.config_files.yaml_text import (
+    SearchSpace,
+    replace_search_spaces,
+    unknown_key_message,
+)
 
 if TYPE_CHECKING:
     from ray import tune
     from ray.rllib.algorithms.algorithm import Algorithm
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+    from ray.tune.schedulers import TrialScheduler
 
-# Fields of Tune's config classes that take objects which no file can hold, or that belong to the caller.
-_NOT_IN_FILES = {
-    "callbacks",
-    "chdir_to_trial_dir",
-    "local_dir",
-    "log_to_file",
-    "name",
-    "progress_reporter",
-    "stop",
-    "storage_filesystem",
-    "sync_config",
-    "trial_dirname_creator",
-    "trial_name_creator",
-}
+# Arguments of Tune's classes that take objects which no file can hold, or that belong to the caller.
+_NOT_IN_FILES = frozenset(
+    inspect.cleandoc("""
+    callbacks chdir_to_trial_dir local_dir log_to_file name progress_reporter stop storage_filesystem sync_config
+    trial_dirname_creator trial_name_creator base_scheduler custom_explore_fn resources_allocation_function
+    """).split()
+)
 # A run that is interrupted loses at most this many iterations; three checkpoints are kept.
 _CHECKPOINT_DEFAULTS = {"checkpoint_frequency": 20, "num_to_keep": 3, "checkpoint_at_end": True}
 
@@ -40,7 +40,7 @@ def algorithm_class(file: ConfigFile) -> type[Algorithm]:
     """The class of the file's algorithm.
 
     Raises:
-        ConfigFileError: If no algorithm of that name is registered with Tune.
+        ConfigFileError: No algorithm of that name is registered with Tune.
     """
     import rllib_multienv
 
@@ -60,46 +60,65 @@ def algorithm_class(file: ConfigFile) -> type[Algorithm]:
         raise file.error(message, "algorithm") from None
 
 
+# The algorithm's configuration
+
+
 def build_config(file: ConfigFile | str | Path, *, examples: bool = False) -> AlgorithmConfig:
     """The algorithm's configuration: every method of the file called with its keyword arguments.
 
     Args:
         file: A configuration file or its path.
-        examples: Put one value of it in the place of every search space, instead of Tune's sampler object.
-            Such a configuration can be validated and built; one with samplers is for `tune.Tuner` only.
+        examples: Put one value of it in the place of every search space, instead of Tune's sampler. Such a
+            configuration can be validated and built; one with samplers is for `tune.Tuner` only.
 
     Raises:
-        ConfigFileError: For unknown keys, and where a method refuses its arguments; with the line.
+        ConfigFileError: An unknown key, or a method that refuses its arguments; with the line.
     """
     file = file if isinstance(file, ConfigFile) else load_config_file(file)
     config = algorithm_class(file).get_default_config()
-    check_keys(file, type(config))
+    methods = config_methods(type(config))
+    for method, arguments in file.methods.items():
+        if method not in methods:
+            where = f"the file (methods of {type(config).__name__}, and {', '.join(OWN_KEYS)})"
+            raise file.error(unknown_key_message(method, [*methods, *OWN_KEYS], where=where), method)
+        known, refused = methods[method]
+        for argument in arguments:
+            if argument not in known | refused:
+                message = unknown_key_message(argument, known, where=f"{method!r}")
+                raise file.error(message, method, argument)
     for method, arguments in file.methods.items():
         kwargs = replace_search_spaces(arguments, SearchSpace.example if examples else SearchSpace.to_tune)
         try:
             getattr(config, method)(**kwargs)
-        except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
-            reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-            raise file.error(f"{method}: {reason}", method) from error
+        except (TypeError, ValueError, KeyError, AttributeError, ImportError, OSError) as error:
+            reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+            wrong = [key for key in arguments if reason.startswith((f"{key}=", f"{key}[", f"{method}({key}="))]
+            raise file.error(reason if reason.startswith(method) else f"{method}: {reason}", method, *wrong) from error
     return config
 
 
-def check_keys(file: ConfigFile, config_class: type) -> None:
-    """Checks that every key names a method of the config class, and every key below it one of its arguments.
+def config_methods(config_class: type) -> dict[str, tuple[set[str], set[str]]]:
+    """The methods of a config class that set something, each with the keyword arguments that it takes, and those that
+    it knows and refuses with an explanation.
 
-    Raises:
-        ConfigFileError: At the first unknown key, with its line and the nearest known names.
+    Args:
+        config_class: A subclass of RLlib's `AlgorithmConfig`.
     """
-    known = config_methods(config_class)
-    for method, arguments in file.methods.items():
-        if method not in known:
-            where = f"the file (methods of {config_class.__name__}, and {', '.join(OWN_KEYS)})"
-            raise file.error(unknown_key_message(method, [*known, *OWN_KEYS], where=where), method)
-        takes = known[method]
-        for argument in arguments:
-            # What RLlib has dropped it refuses itself, and says what has taken its place.
-            if argument not in takes.known | takes.dropped:
-                raise file.error(unknown_key_message(argument, takes.known, where=f"'{method}'"), method, argument)
+    from ray._common.deprecation import DEPRECATED_VALUE
+    from ray.rllib.utils.from_config import NotProvided
+
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for name in dir(config_class):
+        functions = [f for base in config_class.__mro__ if inspect.isfunction(f := vars(base).get(name))]
+        defaults = {p.name: p.default for f in functions for p in inspect.signature(f).parameters.values()}
+        if functions and hasattr(functions[0], "declared"):  # made by this package, with a complete signature
+            known = set(inspect.signature(functions[0]).parameters) - {"self"}
+        else:
+            known = {key for key, default in defaults.items() if default is NotProvided}
+        if known and not name.startswith("_"):
+            refused = {key for key, default in defaults.items() if default in (NotProvided, DEPRECATED_VALUE)}
+            found[name] = (known, refused - known)
+    return found
 
 
 def check_config_file(file: ConfigFile) -> AlgorithmConfig:
@@ -109,13 +128,42 @@ def check_config_file(file: ConfigFile) -> AlgorithmConfig:
         The configuration of one trial, validated.
 
     Raises:
-        ConfigFileError: As in `build_config`, also for the ``tune`` section.
+        ConfigFileError: As in `build_config`, also for the sections ``tune`` and ``stop``.
         ValueError: Settings that do not fit together.
     """
     config = build_config(file, examples=True)
     config.validate()
+    _check_result_keys(file, config)
     _tune_sections(file, build_config(file))
     return config
+
+
+def _check_result_keys(file: ConfigFile, config: Any) -> None:
+    """Checks the keys of results in ``stop`` and ``tune`` against the run's environments and metrics."""
+    from ray.rllib.callbacks.callbacks import RLlibCallback
+
+    hooks = ("callbacks_on_", "_env_to_", "_module_to_", "_learner_c")
+    users = [value for name, value in vars(config).items() if name.startswith(hooks)]
+    is_ours = type(config).__module__.startswith("rllib_multienv.")
+    custom = not is_ours or config.callbacks_class is not RLlibCallback or any(user is not None for user in users)
+    searched = any(place.startswith("environment.envs") for place in file.search_spaces)
+    env_ids = list(config.space_specs) if is_ours and config.space_specs and not searched else None
+    try:
+        file.stop.check(env_ids, custom=custom)
+    except ValueError as error:
+        raise file.error(str(error), "stop") from None
+    scheduler = file.tune.get("scheduler")
+    for path, section in ((("tune",), file.tune), (_SCHEDULER, scheduler if isinstance(scheduler, Mapping) else {})):
+        for key in ("metric", "time_attr"):
+            if section.get(key) is not None:
+                try:
+                    where = ".".join([*path, key])
+                    check_result_key(str(section[key]), where=where, env_ids=env_ids, custom=custom)
+                except ValueError as error:
+                    raise file.error(str(error), *path, key) from None
+
+
+# The tuner
 
 
 def build_tuner(
@@ -126,15 +174,14 @@ def build_tuner(
     callbacks: Sequence[tune.Callback] = (),
     stop: Any = None,
 ) -> tune.Tuner:
-    """A `tune.Tuner` that runs what the file says: one trial, or as many as its search spaces and
-    `num_samples` ask.
+    """A `tune.Tuner` that runs the file: one trial, or as many as its search spaces and `num_samples` ask.
 
     Args:
         file: A configuration file or its path.
         name: The experiment's name, and of the folder under `storage_path`; default: the file's.
-        storage_path: Folder or URI of the results; default: the file's, else Ray's own.
+        storage_path: Folder or URI of the results; default: the file's, else Ray's.
         callbacks: Tune callbacks.
-        stop: Something in the place of the file's stop criteria.
+        stop: Replaces the file's stop criteria.
 
     Raises:
         ConfigFileError: As in `build_config`, also for the ``tune`` section.
@@ -166,53 +213,152 @@ def _tune_sections(file: ConfigFile, config: AlgorithmConfig) -> tuple[dict[str,
     from ray import tune
     from ray.tune.search import create_searcher
 
-    tune_names = _field_names(tune.TuneConfig)
-    run_names = _field_names(tune.RunConfig)
-    tune_fields: dict[str, Any] = {}
-    run_fields: dict[str, Any] = {"checkpoint_config": {}, "verbose": 0}
-    for key, value in file.tune.items():
-        if key not in tune_names | run_names:
-            raise file.error(unknown_key_message(key, tune_names | run_names, where="'tune'"), "tune", key)
-        (tune_fields if key in tune_names else run_fields)[key] = value
-    checkpoints = run_fields["checkpoint_config"] or {}
+    _check_result_keys(file, config)
+    tune_names, run_names = _arguments(tune.TuneConfig), _arguments(tune.RunConfig)
+    _check_known(file, file.tune, tune_names | run_names, "tune")
+    tune_fields = {key: value for key, value in file.tune.items() if key in tune_names}
+    run_fields = {"verbose": 0, **{key: value for key, value in file.tune.items() if key not in tune_names}}
+    checkpoints = run_fields.get("checkpoint_config") or {}
     if isinstance(checkpoints, Mapping):
         checkpoints = {**_CHECKPOINT_DEFAULTS, **checkpoints}
-    run_fields["checkpoint_config"] = _dataclass(file, "checkpoint_config", tune.CheckpointConfig, checkpoints)
+    run_fields["checkpoint_config"] = _made(file, tune.CheckpointConfig, checkpoints, "tune", "checkpoint_config")
     if "failure_config" in run_fields:
         failures = run_fields["failure_config"] or {}
-        run_fields["failure_config"] = _dataclass(file, "failure_config", tune.FailureConfig, failures)
-    tune_fields["scheduler"] = build_scheduler(file, config)
+        run_fields["failure_config"] = _made(file, tune.FailureConfig, failures, "tune", "failure_config")
+    tune_fields["scheduler"] = _scheduler(file, config)
     if tune_fields.get("search_alg") is not None:
-        tune_fields["search_alg"] = _searcher(file, create_searcher, tune_fields["search_alg"])
+        kind, arguments = _typed(tune_fields["search_alg"])
+        create = functools.partial(create_searcher, kind)
+        tune_fields["search_alg"] = _made(file, create, arguments, "tune", "search_alg", checked=False)
     return tune_fields, run_fields
 
 
-def _field_names(config_class: Any) -> set[str]:
-    names = {field.name for field in dataclasses.fields(config_class)}
-    return {name for name in names - _NOT_IN_FILES if not name.startswith("_")}
+def _arguments(function: Callable[..., Any]) -> set[str]:
+    """The arguments of one of Tune's classes or functions that a file may set."""
+    return {name for name in inspect.signature(function).parameters if not name.startswith("_")} - _NOT_IN_FILES
 
 
-def _dataclass(file: ConfigFile, key: str, config_class: Any, values: Any) -> Any:
-    if not isinstance(values, Mapping):
-        raise file.error(f"{key!r} takes keys and values below it, not {values!r}", "tune", key)
-    known = _field_names(config_class)
-    for name in values:
-        if name not in known:
-            raise file.error(unknown_key_message(name, known, where=f"'tune.{key}'"), "tune", key, name)
-    try:
-        return config_class(**values)
-    except (TypeError, ValueError) as error:
-        raise file.error(f"{key}: {error}", "tune", key) from error
+def _check_known(file: ConfigFile, section: Mapping[str, Any], known: set[str], *path: str) -> None:
+    for key in section:
+        if key not in known:
+            raise file.error(unknown_key_message(key, known, where=f"'{'.'.join(path)}'"), *path, key)
 
 
-def _searcher(file: ConfigFile, create: Any, value: Any) -> Any:
-    """A searcher from its name, or from a mapping: its name under ``type``, and arguments."""
+def _typed(value: Any) -> tuple[Any, dict[str, Any]]:
+    """Name and arguments, from a mapping with the name under ``type`` or from the name alone."""
     arguments = dict(value) if isinstance(value, Mapping) else {"type": value}
-    kind = arguments.pop("type", None)
+    return arguments.pop("type", None), arguments
+
+
+def _made(file: ConfigFile, make: Callable[..., Any], values: Any, *path: str, checked: bool = True) -> Any:
+    """What ``make`` gives for a section; errors get its line."""
+    from ray.tune.error import TuneError
+
+    if not isinstance(values, Mapping):
+        raise file.error(f"{path[-1]!r} takes keys and values below it, not {values!r}", *path)
+    if checked:
+        _check_known(file, values, _arguments(make), *path)
     try:
-        return create(kind, **arguments)
-    except (TypeError, ValueError, ImportError, AssertionError) as error:
-        raise file.error(f"search_alg: {error}", "tune", "search_alg") from error
+        return make(**values)
+    except (TypeError, ValueError, ImportError, AssertionError, TuneError) as error:
+        raise file.error(f"{path[-1]}: {error}", *path) from error
 
 
-__all__ = ["ConfigFileError", "algorithm_class", "build_config", "build_tuner", "check_config_file", "check_keys"]
+# Trial schedulers: successive halving (ASHA), population-based training, Tune's others
+
+_SCHEDULER = ("tune", "scheduler")
+_MISSING = object()
+_WHOLE_NUMBERS = {"randint", "qrandint", "lograndint", "qlograndint"}
+
+
+def _scheduler(file: ConfigFile, config: AlgorithmConfig) -> TrialScheduler | None:
+    """The scheduler of ``tune.scheduler``: a name, or a mapping with the name under ``type`` and arguments.
+
+    Names and arguments are those of `ray.tune.schedulers.create_scheduler`, which drops unknown ones silently.
+    """
+    from ray.tune.schedulers import SCHEDULER_IMPORT, create_scheduler
+
+    if file.tune.get("scheduler") is None:
+        return None
+    kind, arguments = _typed(file.tune["scheduler"])
+    name = str(kind).lower()
+    if name not in SCHEDULER_IMPORT:
+        message = unknown_key_message(name, SCHEDULER_IMPORT, where="'tune.scheduler'").replace("key", "type", 1)
+        raise file.error(message, *_SCHEDULER)
+    made_by = SCHEDULER_IMPORT[name]
+    known = _arguments(made_by() if inspect.isfunction(made_by) else made_by)
+    _check_known(file, arguments, known, *_SCHEDULER)
+    if "metric" in known:
+        _check_metric_is_given_once(file, name, arguments)
+    if arguments.get(MUTATIONS[-1]) is not None:
+        arguments[MUTATIONS[-1]] = _mutations(file, config, arguments[MUTATIONS[-1]])
+    return _made(file, functools.partial(create_scheduler, name), arguments, *_SCHEDULER, checked=False)
+
+
+def _check_metric_is_given_once(file: ConfigFile, name: str, arguments: Mapping[str, Any]) -> None:
+    for key in ("metric", "mode"):
+        places = [place for place in (file.tune, arguments) if place.get(key) is not None]
+        if not places:
+            raise file.error(
+                f"the scheduler {name!r} compares trials: it needs a metric and whether more of it is better, as in "
+                "'metric: env_runners/episode_return_average' and 'mode: max' below 'tune'",
+                *_SCHEDULER,
+            )
+        if len(places) > 1:
+            raise file.error(f"{key!r} stands below 'tune' and below 'tune.scheduler'; give it once", *_SCHEDULER, key)
+
+
+def _mutations(file: ConfigFile, config: AlgorithmConfig, mutations: Any) -> dict[str, Any]:
+    """Population-based training's mutations, with Tune's samplers in the place of search spaces."""
+    if not isinstance(mutations, Mapping):
+        raise file.error(f"{MUTATIONS[-1]!r} takes settings below it, not {mutations!r}", *MUTATIONS)
+    settings, methods = config.to_dict(), config_methods(type(config))
+    for key in mutations:
+        if key in methods:
+            raise file.error(f"name the setting itself here, without its method {key!r}", *MUTATIONS, key)
+        if key not in settings:
+            message = unknown_key_message(key, methods["training"][0], where=f"{MUTATIONS[-1]!r}")
+            raise file.error(message, *MUTATIONS, key)
+    return {key: _mutation(file, value, settings[key], *MUTATIONS, key) for key, value in mutations.items()}
+
+
+def _mutation(file: ConfigFile, mutation: Any, first: Any, *path: str) -> Any:
+    """One mutation, of a setting whose first value is `first` (or a sampler that will draw it)."""
+    setting = ".".join(path[len(MUTATIONS) :])
+    unset = file.error(f"{setting!r} has no first value to mutate; set it in the file", *path)
+    if first is _MISSING:
+        raise unset
+    if isinstance(mutation, Mapping):
+        if not isinstance(first, Mapping):
+            raise file.error(f"{setting!r} does not consist of several settings", *path)
+        return {key: _mutation(file, value, first.get(key, _MISSING), *path, key) for key, value in mutation.items()}
+    if isinstance(mutation, list) and mutation:
+        return list(mutation)
+    if not isinstance(mutation, SearchSpace):
+        raise file.error(f"{setting!r} takes a list of values or a search space, not {mutation!r}", *path)
+    if mutation.tag in ("choice", "grid_search"):
+        raise file.error(f"write a plain list for values to choose from, without !{mutation.tag}", *path)
+    if first is None:
+        raise unset
+    firsts = _first_values(first)
+    # Tune multiplies the value by 1.2 or 0.8, and rounds the product where the value was a whole number.
+    if mutation.tag not in _WHOLE_NUMBERS and any(isinstance(value, int) for value in firsts):
+        raise file.error(
+            f"{setting!r} begins as a whole number, and every value after it would be rounded to one; write it with a "
+            "decimal point",
+            *path,
+        )
+    if not all(isinstance(value, int | float) for value in firsts):
+        raise file.error(f"{setting!r} begins as {first!r}; only numbers can be mutated by a search space", *path)
+    return mutation.to_tune()
+
+
+def _first_values(first: Any) -> list[Any]:
+    """Values that tell of what kind a setting is at first."""
+    from ray.tune.search.sample import Categorical, Domain, Integer
+
+    if isinstance(first, Mapping) and "grid_search" in first:
+        return list(first["grid_search"])
+    if isinstance(first, Categorical):
+        return list(first.categories)
+    return [0 if isinstance(first, Integer) else 0.0] if isinstance(first, Domain) else [first]

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rllib_multienv.config_files import yaml_text
-from rllib_multienv.config_files.errors import ConfigFileError, error_at
-from rllib_multienv.config_files.search_spaces import SearchSpace, find_search_spaces
 from rllib_multienv.config_files.stopping import StopCriteria
+from rllib_multienv.config_files.yaml_text import ConfigFileError, SearchSpace, error_at, find_search_spaces
 
-# The keys that are no methods of `AlgorithmConfig`.
+# The keys that are not methods of `AlgorithmConfig`.
 OWN_KEYS = ("algorithm", "name", "stop", "tune")
 # The one place of `tune` with search spaces: how population-based training changes settings while it runs.
 MUTATIONS = ("tune", "scheduler", "hyperparam_mutations")
@@ -46,7 +45,7 @@ class ConfigFile:
         """Checks the shape of the tree.
 
         Raises:
-            ConfigFileError: If a part is not of the kind that it must be.
+            ConfigFileError: A part is not of the kind that it must be.
         """
         for key, value in self.tree.items():
             if key in ("algorithm", "name"):
@@ -109,19 +108,18 @@ class ConfigFile:
             value: The value; a `SearchSpace` is allowed where the file allows one.
 
         Raises:
-            ConfigFileError: If a key on the way holds no keys of its own, or the result is no valid file.
+            ConfigFileError: A key on the way holds a single value, or the result is not a valid file.
         """
-        keys = path.split(".")
+        *way, last = path.split(".")
         tree: dict[str, Any] = copy.deepcopy(dict(self.tree))
         node: Any = tree
-        for depth, key in enumerate(keys[:-1]):
-            node = _child(node, key, create=True)
+        for depth, key in enumerate(way, 1):
+            if isinstance(node, dict) and node.get(key) is None:
+                node[key] = {}
+            node = node[key if isinstance(node, dict) else _index(node, key)]
             if not isinstance(node, dict | list):
-                raise ConfigFileError(f"{'.'.join(keys[: depth + 1])!r} holds {node!r}, nothing can be set below it")
-        if isinstance(node, list):
-            node[_index(node, keys[-1])] = value
-        else:
-            node[keys[-1]] = value
+                raise ConfigFileError(f"{'.'.join(way[:depth])!r} holds {node!r}, nothing can be set below it")
+        node[last if isinstance(node, dict) else _index(node, last)] = value
         return replace(self, tree=tree)
 
     def dump(self) -> str:
@@ -137,7 +135,7 @@ def load_config_file(path: str | Path) -> ConfigFile:
     """Reads a configuration file.
 
     Raises:
-        ConfigFileError: If there is no such file, or it is not valid.
+        ConfigFileError: There is no such file, or it is not valid.
     """
     source = str(path)
     try:
@@ -150,15 +148,7 @@ def load_config_file(path: str | Path) -> ConfigFile:
     return ConfigFile(tree=tree, source=source, lines=lines)
 
 
-def _child(node: Any, key: str, *, create: bool) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, key)]
-    if create and node.get(key) is None:
-        node[key] = {}
-    return node[key]
-
-
 def _index(node: list[Any], key: str) -> int:
     if not key.isdecimal() or int(key) >= len(node):
-        raise ConfigFileError(f"{key!r} is no index of a list of {len(node)}")
+        raise ConfigFileError(f"{key!r} is not an index of a list of {len(node)}")
     return int(key)

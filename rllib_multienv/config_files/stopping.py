@@ -1,44 +1,40 @@
-"""When a trial ends: the ``stop`` section of a configuration file."""
+"""When a trial ends: the ``stop`` section of a configuration file, and the keys of results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rllib_multienv.config_files.errors import unknown_key_message
+from rllib_multienv.config_files.yaml_text import unknown_key_message
+from rllib_multienv.gym_ids import did_you_mean
 
-# What the results of Tune and RLlib hold at their top level, as far as one would stop by it.
-_RESULT_KEYS = (
-    "training_iteration",
-    "time_total_s",
-    "time_this_iter_s",
-    "time_since_restore",
-    "iterations_since_restore",
-    "timesteps_total",
-    "num_env_steps_sampled_lifetime",
-    "num_env_steps_sampled",
-    "num_steps_lifetime",
-    "num_agent_steps_sampled_lifetime",
-    "num_training_step_calls_per_iteration",
-    "env_runners",
-    "learners",
-    "evaluation",
-    "timers",
-    "perf",
-    "fault_tolerance",
-)
-# Those that only grow: from their rate follows how long the training still takes.
-_MONOTONE = (
-    "training_iteration",
-    "time_total_s",
-    "time_since_restore",
-    "iterations_since_restore",
-    "timesteps_total",
-    "num_env_steps_sampled_lifetime",
-    "num_agent_steps_sampled_lifetime",
-    "num_steps_lifetime",
-)
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Counters and times that only grow: from their rate follows how long the training still takes.
+_MONOTONE = _names("""
+    training_iteration time_total_s time_since_restore iterations_since_restore timesteps_total
+    num_env_steps_sampled_lifetime num_agent_steps_sampled_lifetime num_steps_lifetime
+""")
+_TOP = _MONOTONE + _names("""
+    time_this_iter_s num_env_steps_sampled num_training_step_calls_per_iteration timers perf fault_tolerance
+    env_runners learners evaluation
+""")
+# Under env_runners/ and evaluation/env_runners/: of all environments together, and by env id.
+_OF_ALL = _names("""
+    episode_return_mean episode_return_average episode_return_median episode_return_worst episode_len_mean num_episodes
+    num_episodes_lifetime num_env_steps_sampled num_env_steps_sampled_lifetime env_step_timer rlmodule_inference_timer
+    sample num_env_steps_sampled_lifetime_throughput normalized_score_average normalized_score_median
+    normalized_score_worst
+""")
+_BY_ENVIRONMENT = _names("""
+    module_episode_return_mean module_episode_return_min module_episode_return_max module_episode_return_std
+    module_episode_len_mean module_episodes num_module_steps_sampled num_module_steps_sampled_lifetime
+    num_agent_steps_sampled num_agent_steps_sampled_lifetime num_fragments_lost_lifetime normalized_score
+""")
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,9 @@ class StopCriteria:
     """Ends a trial at the first result in which *one* of `any_of`, or *every one* of `all_of`, is reached.
 
     A criterion is a key of the result, nested ones with ``/`` between them
-    (``env_runners/module_episode_return_mean/CartPole-v1``), and a number; it is reached when the value is at
-    least that number. A value that is missing, as the return of an environment before its first episode has
-    ended, has not reached anything. An object of this class goes into `tune.RunConfig(stop=...)` as it is.
+    (``env_runners/module_episode_return_mean/CartPole-v1``), and a number. It is reached when the value is at least
+    that number. A missing value, as the return of an environment before its first episode has ended, has not reached
+    anything. `tune.RunConfig(stop=...)` takes an object of this class.
 
     Args:
         any_of: Criteria of which one is enough; Tune's own meaning.
@@ -63,20 +59,27 @@ class StopCriteria:
         """Reads the ``stop`` section: criteria, and under ``all_of`` those that must be reached together.
 
         Raises:
-            ValueError: For a key that no result has, or a value that is no number.
+            ValueError: A key that no result has, or a value that is not a number.
         """
         rest = {key: value for key, value in section.items() if key != "all_of"}
         all_of = section.get("all_of") or {}
         if not isinstance(all_of, Mapping):
             raise ValueError(f"'all_of' takes criteria below it (key: number), not {all_of!r}")
-        return cls(any_of=_flat(rest), all_of=_flat(all_of))
+        criteria = cls(any_of=_flat(rest), all_of=_flat(all_of))
+        criteria.check()
+        return criteria
+
+    def check(self, env_ids: Collection[str] | None = None, *, custom: bool = True) -> None:
+        """Checks that results have all keys; see `check_result_key`."""
+        for key in (*self.any_of, *self.all_of):
+            check_result_key(key, where="stop", also=("all_of",), env_ids=env_ids, custom=custom)
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether the trial ends with this result (the call that Tune makes)."""
         return self.reached(result) is not None
 
     def reached(self, result: Mapping[str, Any]) -> str | None:
-        """The criterion by which the trial ends with this result, in words; None if it goes on."""
+        """The criterion by which the trial ends with this result, in words; None if it does not end."""
         for key, bound in self.any_of.items():
             if _at_least(result, key, bound):
                 return f"{key} >= {bound:g}"
@@ -85,13 +88,11 @@ class StopCriteria:
         return None
 
     def seconds_left(self, result: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> float | None:
-        """About how many seconds of training remain, from the criteria that grow steadily; None if there are
-        none.
+        """Estimated seconds of training that remain, from the criteria that grow steadily; None without any.
 
         Args:
             result: The latest result.
-            rates: Growth per second of the keys that grow, as measured lately; where it has no rate, the mean
-                since the beginning is taken.
+            rates: Growth per second of these keys, as measured lately; the mean since the beginning where not given.
         """
         elapsed = lookup(result, "time_total_s")
         left: list[float] = []
@@ -106,32 +107,59 @@ class StopCriteria:
         return min(left) if left else None
 
 
-def check_result_key(key: str, *, where: str, also: Iterable[str] = ()) -> None:
-    """Checks that the first part of `key`, a path with ``/`` between its parts, is one that results have.
+def check_result_key(
+    key: str,
+    *,
+    where: str,
+    also: Iterable[str] = (),
+    env_ids: Collection[str] | None = None,
+    custom: bool = True,
+) -> None:
+    """Checks that results have a key.
 
     Args:
-        key: The path.
+        key: A path with ``/`` between its parts.
         where: The section it stands in, for the error.
         also: Other keys that can stand there, for the error.
+        env_ids: The environments of the run; None if they are not known yet.
+        custom: Whether the user's own code may add metrics.
 
     Raises:
-        ValueError: If it is none; with the nearest known ones.
+        ValueError: They do not have it; with the nearest known ones.
     """
-    first = key.split("/")[0]
-    if first not in _RESULT_KEYS:
-        raise ValueError(unknown_key_message(first, [*also, *_RESULT_KEYS], where=repr(where)))
+    first, *rest = key.split("/")
+    if first not in _TOP:
+        raise ValueError(unknown_key_message(first, [*also, *_TOP], where=repr(where)))
+    if first == "evaluation" and rest[:1] == ["env_runners"]:
+        first, *rest = rest
+    if first == "learners" and rest and env_ids is not None:
+        _check_environment(rest[0], [*env_ids, "__all_modules__", "shared"], where=where)
+    if first != "env_runners" or not rest:
+        return
+    metric, known = rest[0], [*_OF_ALL, *_BY_ENVIRONMENT]
+    if metric not in known and (not custom or did_you_mean(metric, known)):
+        raise ValueError(unknown_key_message(metric, known, where=f"'env_runners' of {where!r}"))
+    if metric in _BY_ENVIRONMENT and env_ids is not None:
+        if len(rest) == 1:
+            raise ValueError(f"{key!r} in {where!r} needs an environment: {key}/{next(iter(env_ids), 'ID')}")
+        _check_environment("/".join(rest[1:]), env_ids, where=where)
+
+
+def _check_environment(env_id: str, known: Collection[str], *, where: str) -> None:
+    if env_id not in known:
+        raise ValueError(
+            f"there is no environment {env_id!r} for {where!r}; there are {', '.join(known)}."
+            f"{did_you_mean(env_id, known)}"
+        )
 
 
 def lookup(result: Mapping[str, Any], key: str) -> float | None:
     """A number in a nested result by its path with ``/`` between the keys; None if there is none."""
-    if key in result:
-        value: Any = result[key]
-    else:
-        value = result
-        for part in key.split("/"):
-            if not isinstance(value, Mapping) or part not in value:
-                return None
-            value = value[part]
+    value: Any = result
+    for part in [key] if key in result else key.split("/"):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -146,14 +174,11 @@ def _at_least(result: Mapping[str, Any], key: str, bound: float) -> bool:
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     flat: dict[str, float] = {}
     for key, value in section.items():
-        path = f"{prefix}/{key}" if prefix else key
+        path = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            flat.update(_flat(value, path))
+            flat.update(_flat(value, f"{path}/"))
         elif isinstance(value, int | float) and not isinstance(value, bool):
             flat[path] = float(value)
         else:
             raise ValueError(f"the criterion {path!r} takes a number, not {value!r}")
-    if not prefix:
-        for path in flat:
-            check_result_key(path, where="stop", also=("all_of",))
     return flat

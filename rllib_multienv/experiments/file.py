@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_multienv.config_files import yaml_text
-from rllib_multienv.config_files.errors import ConfigFileError, error_at, unknown_key_message
+from rllib_multienv.config_files.yaml_text import ConfigFileError, error_at, unknown_key_message
 from rllib_multienv.evaluation.raw_metrics import ExperimentInfo, PhaseInfo, VariantInfo
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 

@@ -13,8 +13,8 @@ import pandas as pd
 
 from rllib_multienv.checkpoints import find_checkpoint
 from rllib_multienv.config_files.build import check_config_file
-from rllib_multienv.config_files.errors import ConfigFileError, error_at
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
+from rllib_multienv.config_files.yaml_text import ConfigFileError, error_at
 from rllib_multienv.evaluation.progress import read_progress
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
 from rllib_multienv.experiments.file import ExperimentFile, merged

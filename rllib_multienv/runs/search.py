@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rllib_multienv.config_files.file import ConfigFile
-from rllib_multienv.config_files.search_spaces import find_search_spaces
 from rllib_multienv.config_files.stopping import lookup
+from rllib_multienv.config_files.yaml_text import find_search_spaces
 
 Ranges = dict[str, tuple[float, float]]
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tune_pieces import CountEpisodes
 
-from rllib_multienv.config_files import ConfigFileError, build_config, build_tuner, load_config_file
+from rllib_multienv.config_files import (
+    ConfigFile,
+    ConfigFileError,
+    build_config,
+    build_tuner,
+    check_config_file,
+    load_config_file,
+)
 
 # The file's text, the line of the error, and what the message must say.
 BAD = {
@@ -32,6 +40,11 @@ BAD = {
     "tag without a list": ("training:\n  lr: !choice 3", 2, ["!choice", "list"]),
     "search space where there can be none": ("stop: {time_total_s: !choice [1, 2]}", 1, ["search space"]),
     "key that stands twice": ("training:\n  lr: 1\n  lr: 2", 3, ["'lr'", "line 2"]),
+    "key that stands twice beside a merged one": (
+        "environment: {env: &b {a: 1}}\ntraining:\n  <<: *b\n  lr: 1\n  lr: 2",
+        5,
+        ["'lr'", "line 4"],
+    ),
     "key that is no text": ("training:\n  1: 2", 2, ["1", "quotes"]),
     "method without keys": ("training: 3", 1, ["'training'", "keyword arguments"]),
     "no YAML": ("training: {lr: 1", 1, ["not valid YAML"]),
@@ -56,6 +69,87 @@ def test_the_message_says_where_and_what(what: str, tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{path}:{line}: ") or what == "no YAML"
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_wrong_value_is_found_at_its_line(tmp_path: Path) -> None:
+    text = "training:\n  lr: 1e-3\n  gamma: 99\n"
+    with pytest.raises(ConfigFileError, match=r"file\.yaml:3: training: gamma=99: must be a number in \[0, 1\]\.$"):
+        build_config(read(text, tmp_path))
+    text = "training:\n  lr: 1e-3\n  model: {fcnet_hiddens: [64]}\n"
+    with pytest.raises(
+        ConfigFileError, match=r"file\.yaml:3: training\(model=...\) has no effect .*\.$"
+    ):
+        build_config(read(text, tmp_path))
+
+
+# A key of results, and what the message must say.
+STOPS = {
+    "environment": ("env_runners/module_episode_return_mean/CartPole-v0", ["'CartPole-v0'", "'CartPole-v1'"]),
+    "evaluated environment": ("evaluation/env_runners/module_episode_return_mean/Cart", ["'Cart'", "'CartPole-v1'"]),
+    "no environment": ("env_runners/module_episode_return_mean", ["module_episode_return_mean/CartPole-v1"]),
+    "metric": ("env_runners/module_episode_returns_mean/CartPole-v1", ["'module_episode_return_mean'"]),
+    "metric of nobody": ("env_runners/happiness", ["'happiness'", "episode_return_average"]),
+    "learner's environment": ("learners/CartPole-v2/vf_loss", ["'CartPole-v2'", "'CartPole-v1'"]),
+}
+
+
+@pytest.mark.parametrize("what", STOPS)
+@pytest.mark.parametrize("section", ["stop: {KEY: 475}", "tune: {metric: KEY, mode: max, scheduler: asha}"])
+def test_a_result_that_never_comes_is_an_error(what: str, section: str, tmp_path: Path) -> None:
+    key, words = STOPS[what]
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"environment: {{envs: [CartPole-v1, Acrobot-v1]}}\n{section.replace('KEY', key)}\n")
+    with pytest.raises(ConfigFileError) as caught:
+        check_config_file(load_config_file(path))
+    assert str(caught.value).startswith(f"{path}:2: ")
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "env_runners/module_episode_return_mean/CartPole-v1",
+        "evaluation/env_runners/module_episode_return_mean/CartPole-v1",
+        "env_runners/episode_return_worst",
+        "learners/CartPole-v1/vf_loss",
+        "learners/__all_modules__/gradient_norm",
+        "num_env_steps_sampled_lifetime",
+    ],
+)
+def test_results_that_come_can_stop_a_trial(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text(f"environment: {{envs: [CartPole-v1]}}\nstop: {{{key}: 475}}\n")
+    check_config_file(load_config_file(path))
+
+
+def test_a_users_callbacks_may_give_metrics_of_any_name(tmp_path: Path) -> None:
+    file = read("environment: {envs: [CartPole-v1]}\nstop: {env_runners/happiness: 1}\n", tmp_path)
+    with pytest.raises(ConfigFileError, match="happiness"):
+        check_config_file(file)
+    check_config_file(file.override("callbacks.callbacks_class", CountEpisodes))
+
+
+def read(text: str, tmp_path: Path) -> ConfigFile:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    return load_config_file(path)
+
+
+def test_keys_replace_those_that_are_merged(tmp_path: Path) -> None:
+    text = """\
+environment:
+  envs:
+    - &base {id: CartPole-v1, num_envs: 4}
+    - {<<: *base, id: second, make: Acrobot-v1}
+"""
+    file = read(text, tmp_path)
+    assert file.methods["environment"]["envs"] == [
+        {"id": "CartPole-v1", "num_envs": 4},
+        {"id": "second", "num_envs": 4, "make": "Acrobot-v1"},
+    ]
+    config = check_config_file(file)
+    assert [spec.id for spec in config.env_specs] == ["CartPole-v1", "second"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

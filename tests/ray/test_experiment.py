@@ -8,7 +8,7 @@ import pytest
 from cli_helpers import ROOT, run_cli
 from experiment_files import TINY, loaded, written
 
-from rllib_multienv.config_files.errors import ConfigFileError
+from rllib_multienv.config_files.yaml_text import ConfigFileError
 from rllib_multienv.evaluation.raw_metrics import read_raw_metrics
 from rllib_multienv.experiments.file import load_experiment_file
 from rllib_multienv.experiments.plan import check_runs, plan

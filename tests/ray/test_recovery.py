@@ -26,8 +26,8 @@ from rllib_multienv.checkpoints import (
 )
 from rllib_multienv.cli.session import Session
 from rllib_multienv.cli.training import Resumed, resumed
-from rllib_multienv.config_files.errors import ConfigFileError
 from rllib_multienv.config_files.file import load_config_file
+from rllib_multienv.config_files.yaml_text import ConfigFileError
 from rllib_multienv.runs import resume
 from rllib_multienv.runs.folder import RunFolder
 from rllib_multienv.runs.resume import TuneState, newest_saved_iteration, recover, resumable_trials

@@ -156,11 +156,11 @@ def test_successive_halving_stops_the_worse_trial_of_the_search_file(tmp_path: P
     done = run_cli("train", file, *settings, "--stop-steps", 768, "--episodes", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results" / "search"
-    lines = [line.split() for line in done.stdout.splitlines()]
     for trial, iterations in (("trial_00000", 3), ("trial_00001", 1)):
         rows = read_progress(results / trial / "progress.csv")
         assert [row["training_iteration"] for row in rows] == list(range(1, iterations + 1))
-        assert [trial, str(iterations), str(256 * iterations)] in [line[:3] for line in lines], done.stdout
+        assert [row["num_env_steps_sampled_lifetime"] for row in rows][-1] == 256 * iterations
+        assert any(line.startswith(f" {trial}") and f" {iterations} " in line for line in done.stdout.splitlines())
         (checkpoint,) = (results / trial).glob("checkpoint_*")
         assert read_checkpoint(checkpoint).network.to_dict()["d_model"] in (8, 16)
     assert (results / "evaluation.csv").is_file() and (results / "learning_curves.png").is_file()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from experiment_files import TINY, loaded
 
-from rllib_multienv.config_files.errors import ConfigFileError
+from rllib_multienv.config_files.yaml_text import ConfigFileError
 from rllib_multienv.experiments.file import load_experiment_file
 from rllib_multienv.experiments.plan import plan, selected
 
