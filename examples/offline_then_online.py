@@ -1,14 +1,14 @@
-"""Learns CartPole from a recorded data set without a step of its own, then goes on online, in two environments.
+"""Learns CartPole from a recorded data set, then trains the agent online in two environments.
 
 Run it with::
 
-    python examples/offline_then_online.py [UPDATES [ITERATIONS]]
+    python examples/offline_then_online.py [STEPS [ITERATIONS]]
 
-It records 10,000 steps of CartPole-v1, most of them of a disturbed controller and the rest random, and learns offline
-from them (2,000 updates unless told; about two minutes on two CPU cores). Then PPO begins with that agent: its network,
-its statistics of observations and the scale of its rewards. It trains on CartPole-v1, where it starts far above the 20
-of a random policy, and at the same time on InvertedPendulum-v4, which the agent has never seen (20 iterations unless
-told). Printed are the returns after each stage.
+It records 10,000 steps of CartPole-v1, most of them of a noisy controller and the rest random, and learns offline from
+them (2,000 optimiser steps by default; about two minutes on two CPU cores). Then PPO starts from that agent: its
+network, its statistics of observations and the scale of its rewards. It trains on CartPole-v1, where it starts far
+above the 20 of a random policy, and at the same time on InvertedPendulum-v4, which the agent has never seen (20
+iterations by default). The returns after each stage are printed.
 """
 
 import sys
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvIQLConfig, MultiEnvPPOConfig
 
-updates = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
 iterations = int(sys.argv[2]) if len(sys.argv) > 2 else 20
 folder = Path(tempfile.mkdtemp())
 network = AgnosticNetConfig(d_model=32)
@@ -38,7 +38,7 @@ offline = (
     .environment(envs=["CartPole-v1"])
     .offline_data(datasets={"CartPole-v1": recorded}, reference_scores={"CartPole-v1": (22.0, 500.0)})
     .rl_module(model_config=network)
-    .training(num_steps_per_iteration=updates, batch_size=128, lr=5e-4)
+    .training(num_steps_per_iteration=steps, batch_size=128, lr=5e-4)
     .evaluation(evaluation_interval=1, evaluation_duration=10)
     .debugging(seed=0)
 )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +21,6 @@ from rllib_multienv.offline.transitions import Transitions, build_transitions
 from rllib_multienv.space_spec import SpaceSpec
 
 RewardNormalizationName = Literal["none", "standardize", "return_range", "minus_one"]
-REWARD_NORMALIZATIONS: tuple[str, ...] = get_args(RewardNormalizationName)
 #: With "return_range", returns of the data set span this much (Kostrikov et al. 2021, their released code).
 RETURN_RANGE = 1000.0
 
@@ -35,19 +33,13 @@ class LoadedDataset:
         replay: Learners draw from it.
         obs_moments: Statistics of its observations.
         return_moments: Statistics of the discounted return of its unscaled rewards, by which PPO scales.
-        metadata: See :class:`~rllib_multienv.offline.raw.RawDataset`.
+        reference_scores: Returns of a random and of an expert policy, if the data set has them.
     """
 
     replay: DatasetReplay
     obs_moments: Moments
     return_moments: Moments
-    metadata: Mapping[str, Any]
-
-    @property
-    def reference_scores(self) -> tuple[float, float] | None:
-        """Returns of a random and of an expert policy, if the data set has them."""
-        low, high = self.metadata.get("ref_min_score"), self.metadata.get("ref_max_score")
-        return None if low is None or high is None else (float(low), float(high))
+    reference_scores: tuple[float, float] | None
 
 
 def load_dataset(
@@ -92,6 +84,7 @@ def load_dataset(
         obs_moments = Moments.empty(transitions.observations.shape[1])
         for block in blocks(transitions.observations):
             obs_moments = obs_moments.merged(Moments.of(transitions.observations[block]))
+    low, high = raw.metadata.get("ref_min_score"), raw.metadata.get("ref_max_score")
     return LoadedDataset(
         replay=DatasetReplay(
             transitions=transitions,
@@ -101,7 +94,7 @@ def load_dataset(
         ),
         obs_moments=obs_moments,
         return_moments=Moments.of(discounted_returns(transitions.rewards, transitions.ends, gamma)[:, None]),
-        metadata=raw.metadata,
+        reference_scores=None if low is None or high is None else (float(low), float(high)),
     )
 
 

@@ -1,4 +1,4 @@
-"""One bad data set of several: the run does not start, and says which, where and why."""
+"""With one bad data set of several the run does not start; the error names it, the place and the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was saved of an offline run comes back: for going on, for acting, for other runs offline and online."""
+"""A saved offline run is resumed exactly, acts, and starts other runs offline and online."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong in an offline configuration is said before anything starts."""
+"""Errors in an offline configuration are raised before anything starts."""
 
 from __future__ import annotations
 
