@@ -1,7 +1,7 @@
 """Training step and inference of the agnostic network, as a share of what the processor can compute.
 
     python benchmarks/network.py [--threads N] [--repeats 7] [--precision float32|bf16] [--d-model 64 256] [--paper]
-                                 [--sizes 17/6] [--profile] [--short] [--output FILE]
+                                 [--sizes 17/6] [--compare] [--profile] [--short] [--output FILE]
 
 A training step is the forward of policy and value for 256 observations and the backward of both, without an optimiser;
 inference is the policy alone, without gradients, with constant weights. The network is `AgnosticNetConfig` with the
@@ -24,8 +24,9 @@ ceiling of the same round and precision; "by CPU time" is the same with CPU inst
 disturb less (with several threads it includes their waiting for each other). bf16 is `torch.autocast`. Freed memory is
 kept, as by learners (`rllib_multienv/process.py`).
 
-`--profile` prints instead the operators of a training step and the nodes of its graph by their wall time, median over
-the repetitions.
+`--compare` prints instead the times of all networks for the first d_model, in turn: a training step of `--batch` rows,
+and inference of 8, with the ratio to the specific network within each round. `--profile` prints instead the operators
+of a training step and the nodes of its graph by their wall time, median over the repetitions.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ from unittest import mock
 
 import torch
 from publish import publish
-from timing import Spread, Timing, time_in_turn
+from timing import Spread, Timing, ratio, time_in_turn
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from rllib_multienv import AgnosticNetConfig
+from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig, SpecificNetConfig
 from rllib_multienv.experiments.invocation import describe_machine
-from rllib_multienv.nets.actor_critic import ActorCritic
+from rllib_multienv.nets import ActorCritic, NetConfig
 from rllib_multienv.nets.packed import Segments
 from rllib_multienv.process import keep_freed_memory
 
@@ -91,7 +92,7 @@ def observations(environments: Sequence[Sizes], rows: int) -> dict[str, Tensor]:
     return {env.env_id: torch.randn(rows, env.obs_size, generator=generator) for env in environments}
 
 
-def build(config: AgnosticNetConfig, environments: Sequence[Sizes]) -> ActorCritic:
+def build(config: NetConfig, environments: Sequence[Sizes]) -> ActorCritic:
     """The network for these environments, the same at every call."""
     torch.manual_seed(0)
     return config.build({env.env_id: env for env in environments})
@@ -210,6 +211,38 @@ def measure(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace) 
     return Measured(lines, ceilings)
 
 
+def compare(options: argparse.Namespace) -> list[str]:
+    """The table of all networks."""
+    width = options.d_model[0]
+    configs: dict[str, NetConfig] = {
+        "specific": SpecificNetConfig(width=width),
+        "generated": GeneratedNetConfig(width=width),
+        "agnostic, S4, no transformer": AgnosticNetConfig(d_model=width),
+    }
+    lines = [
+        f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, width {width}, "
+        f"{options.repeats} repetitions; load before the start {os.getloadavg()[0]:.1f}.",
+        "",
+        "| obs/act | what | " + " | ".join(f"{name}, ms | ratio by CPU time" for name in configs) + " |",
+        "|---:|---|" + "---:|---:|" * len(configs),
+    ]
+    for sizes in options.sizes:
+        environment = ENVIRONMENTS[sizes]
+        models = {name: build(config, [environment]) for name, config in configs.items()}
+        for what, rows, work in (("training step", options.batch, training_step), ("inference", 8, inference)):
+            obs = observations([environment], rows)
+            tasks: dict[str, Callable[[], object]] = {
+                name: lambda model=model, work=work, obs=obs: work(model, obs) for name, model in models.items()
+            }
+            found = time_in_turn(tasks, repeats=options.repeats, min_seconds=options.min_seconds)
+            cells = [
+                f"{timing.wall.text(1e3)} | {ratio(timing, found['specific'], cpu=True).text()}"
+                for timing in found.values()
+            ]
+            lines.append(f"| {sizes} | {what}, {rows} rows | {' | '.join(cells)} |")
+    return lines
+
+
 def operators(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace, top: int = 15) -> list[str]:
     """The operators of a training step by the time in themselves, the graph's nodes by that of all they call."""
     environment = ENVIRONMENTS[sizes]
@@ -285,6 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", choices=tuple(ENVIRONMENTS), default=list(ENVIRONMENTS))
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--min-seconds", type=float, default=0.2, help="of each task in each repetition, at least")
+    parser.add_argument("--compare", action="store_true", help="all networks instead")
     parser.add_argument("--profile", action="store_true", help="the operators of a training step instead")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself: smaller sizes, few repetitions")
     parser.add_argument("--output", type=Path, help="also write what is printed to this file")
@@ -300,7 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configs = [AgnosticNetConfig(d_model=size, num_transformer_layers=1) for size in options.d_model]
     if options.paper:
         configs = [AgnosticNetConfig.paper()]
-    if options.profile:
+    if options.compare:
+        lines = compare(options)
+    elif options.profile:
         blocks = [operators(config, sizes, options) for config in configs for sizes in options.sizes]
         lines = [line for block in blocks for line in [*block, ""]][:-1]
     else:

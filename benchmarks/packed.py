@@ -1,6 +1,7 @@
 """One packed forward of many environments against a loop over the environments, with the same network.
 
-    python benchmarks/packed.py [--threads N] [--repeats 7] [--d-model 64] [--paper] [--short] [--output FILE]
+    python benchmarks/packed.py [--threads N] [--repeats 7] [--network agnostic|generated] [--d-model 64] [--paper]
+                                [--short] [--output FILE]
     python benchmarks/packed.py --without Humanoid-v4 HumanoidStandup-v4 --no-synthetic
 
 The first two lines are the paper's sixteen environments (sizes only, no simulators): inference is the policy for 8
@@ -31,9 +32,9 @@ from publish import publish
 from timing import Timing, ratio, time_in_turn
 from torch import Tensor
 
-from rllib_multienv import AgnosticNetConfig
+from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig
 from rllib_multienv.experiments.invocation import describe_machine
-from rllib_multienv.nets.actor_critic import ActorCritic
+from rllib_multienv.nets import ActorCritic, NetConfig
 
 # The environments of tune_configs/sixteen.yaml. In v4 observations include contact forces in Humanoid, not in Ant.
 SIXTEEN = (
@@ -113,7 +114,7 @@ def timed(tasks: Mapping[str, Callable[[], object]], options: argparse.Namespace
     return time_in_turn(tasks, repeats=options.repeats, min_seconds=options.min_seconds)
 
 
-def measure_sixteen(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
+def measure_sixteen(config: NetConfig, options: argparse.Namespace) -> Iterator[str]:
     """The lines of the paper's environments, except those that are left out."""
     environments = [env for env in SIXTEEN if env.env_id not in options.without]
     model = build(config, environments)
@@ -124,7 +125,7 @@ def measure_sixteen(config: AgnosticNetConfig, options: argparse.Namespace) -> I
         yield line(f"the paper's, {what}", environments, model, rows, found)
 
 
-def measure_synthetic(config: AgnosticNetConfig, options: argparse.Namespace) -> Iterator[str]:
+def measure_synthetic(config: NetConfig, options: argparse.Namespace) -> Iterator[str]:
     """The lines of the synthetic environments: equal rows of each, then equal rows in total."""
     sets = {count: synthetic(count) for count in SYNTHETIC_COUNTS}
     models = {count: build(config, environments) for count, environments in sets.items()}
@@ -148,7 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, help="of PyTorch; default: as many as it takes by itself")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--d-model", type=int, default=64)
+    parser.add_argument("--network", choices=("agnostic", "generated"), default="agnostic")
+    parser.add_argument("--d-model", type=int, default=64, help="width of the network")
     parser.add_argument("--paper", action="store_true", help="AgnosticNetConfig.paper()")
     parser.add_argument("--copies", type=int, default=8, help="of each environment in inference")
     parser.add_argument("--rows", type=int, default=128, help="of each environment in a training step")
@@ -169,9 +171,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.repeats, options.min_seconds, options.rows, options.d_model = 2, 0.01, 4, 16
     if options.threads:
         torch.set_num_threads(options.threads)
-    config = AgnosticNetConfig(d_model=options.d_model, num_transformer_layers=1)
-    if options.paper:
-        config = AgnosticNetConfig.paper(dropout=0.0)
+    config: NetConfig = AgnosticNetConfig(d_model=options.d_model, num_transformer_layers=1)
+    name = f"d_model {options.d_model}"
+    if options.network == "generated":
+        config, name = GeneratedNetConfig(width=options.d_model), f"generated, width {options.d_model}"
+    elif options.paper:
+        config, name = AgnosticNetConfig.paper(dropout=0.0), "the network of the paper, no dropout"
     load = os.getloadavg()[0]
     lines = list(measure_sixteen(config, options))
     if not options.no_synthetic:
@@ -179,8 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = "\n".join(
         [
             f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, float32, "
-            f"{'the network of the paper, no dropout' if options.paper else f'd_model {config.d_model}'}; "
-            f"{options.repeats} repetitions; load before the start {load:.1f}.",
+            f"{name}; {options.repeats} repetitions; load before the start {load:.1f}.",
             "",
             "| environments | what | rows of each | tokens per row | packed, ms | loop, ms | loop/packed | "
             "the same by CPU time | µs per row, packed | CPU µs per row | parameters |",

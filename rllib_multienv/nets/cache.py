@@ -65,7 +65,8 @@ class CachedModule(nn.Module):
             self._seen = [(p, p.detach(), p._version) for p in parameters]
             self._seen_steps, self._kept = _steps, {}
         if key not in self._kept or not fits(self._kept[key]):
-            with torch.inference_mode(False), torch.no_grad():  # the result outlives the call
+            # The result outlives the call, so it must not depend on the modes that the call is made in.
+            with torch.inference_mode(False), torch.no_grad(), torch.autocast(parameters[0].device.type, enabled=False):
                 self._kept[key] = compute()
         kept: T = self._kept[key]
         return kept

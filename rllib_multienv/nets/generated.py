@@ -115,7 +115,6 @@ class _Layout:
         blocks: number of rows and of observation components of each.
         membership: ``[R, E]`` one-hot: the environment of each row.
         components: ``[U, D]`` descriptions of every observation component.
-        fan_in: ``[U, 1]``, scale of a component's weights.
         environments: ``[E, C]`` descriptions of the environments.
         logits, gaussian: the discrete and the continuous environments; None if there is none.
         value: all environments.
@@ -125,7 +124,6 @@ class _Layout:
     blocks: tuple[tuple[int, int], ...]
     membership: Tensor
     components: Tensor
-    fan_in: Tensor
     environments: Tensor
     logits: _Readout | None
     gaussian: _Readout | None
@@ -153,7 +151,6 @@ def _build_layout(
         return _Readout(env_ids, sources, descriptions.to(like))
 
     with torch.inference_mode(False), torch.no_grad():  # constants outlive the call
-        sizes = torch.tensor([interfaces[env_id].obs_size for env_id in counts])
         rows = torch.tensor(list(counts.values()))
         environments = torch.stack([describe(interfaces[env_id]) for env_id in counts]).to(like)  # [E, C]
         components = [describe_observation(interfaces[env_id], code_size) for env_id in counts]
@@ -162,7 +159,6 @@ def _build_layout(
             blocks=tuple((count, interfaces[env_id].obs_size) for env_id, count in counts.items()),
             membership=torch.eye(len(counts)).repeat_interleave(rows, 0).to(like),
             components=torch.cat(components).to(like),
-            fan_in=sizes.rsqrt().repeat_interleave(sizes)[:, None].to(like),
             environments=environments,
             logits=readout(discrete=True),
             gaussian=readout(discrete=False),
@@ -191,8 +187,9 @@ class Generator(nn.Module):
 
     def forward(self, descriptions: Tensor) -> Tensor:
         """``[N, D]`` to ``[N, H]``."""
-        weights: Tensor = self.scale * (self.out(F.gelu(self.hidden(descriptions))) + self.skip(descriptions))
-        return weights
+        hidden = F.gelu(self.hidden(descriptions))
+        skip, scale = self.skip(descriptions), self.scale
+        return torch.addmm(skip, hidden, self.out.weight.t(), beta=scale, alpha=scale)
 
 
 class _Encoder(CachedModule):
@@ -208,18 +205,18 @@ class _Encoder(CachedModule):
             self.modulation.weight.normal_(std=0.3 / math.sqrt(CONTEXT_SIZE))
             self.modulation.bias.view(config.depth, 2, -1).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale, shift
 
-    def forward(self, scalars: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
-        """Rows ``[R, H]`` from the packed observations ``[N]``, and the modulations ``[R or 1, depth, 2, H]``."""
+    def forward(self, scalars: Tensor, layout: _Layout) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Rows ``[R, H]`` from the packed observations ``[N]``, and scale and shift ``[R or 1, H]`` of each block."""
         weights, biases, modulation = self.cached(layout.order, lambda: self._generate(layout))
         rows = block_linear(scalars, weights, biases, layout.blocks)
         if len(layout.order) > 1:
             modulation = layout.membership.to(modulation) @ modulation  # [R, depth * 2 * H]
-        return rows, modulation.view(-1, self.config.depth, 2, self.config.width)
+        return rows, modulation.unflatten(1, (-1, self.config.width)).unbind(1)
 
     def _generate(self, layout: _Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Weights ``[U, H]``, biases ``[E, H]`` and modulations ``[E, depth * 2 * H]``."""
-        weights = self.weights(layout.components) * layout.fan_in
-        return weights, self.bias(layout.environments), self.modulation(layout.environments)
+        environments = layout.environments
+        return self.weights(layout.components), self.bias(environments), self.modulation(environments)
 
 
 class _Decoder(CachedModule):
@@ -278,8 +275,8 @@ class _Tower(nn.Module):
     def encode(self, scalars: Tensor, layout: _Layout) -> Tensor:
         """``[R, H]`` from the packed observations ``[N]``."""
         rows, modulations = self.encoder(scalars, layout)
-        for number, block in enumerate(self.blocks):
-            rows = block(rows, *modulations[:, number].unbind(1))
+        for block, scale, shift in zip(self.blocks, modulations[::2], modulations[1::2], strict=True):
+            rows = block(rows, scale, shift)
         encoded: Tensor = self.norm(rows)
         return encoded
 

@@ -321,7 +321,7 @@ def _slices(blocks: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, slice,
 
 
 def block_linear(scalars: Tensor, weights: Tensor, biases: Tensor, blocks: tuple[tuple[int, int], ...]) -> Tensor:
-    """Apply a different linear layer to the observations of each block.
+    """Apply a different linear layer, ``b + x W / sqrt(components)``, to the observations of each block.
 
     Args:
         scalars: ``[N]``, the observations of all blocks, one after the other.
@@ -346,7 +346,8 @@ class _BlockLinear(torch.autograd.Function):
         out = weights.new_empty(sum(count for count, _ in blocks), weights.shape[1])
         row = 0
         for bias, (tokens, components, shape) in zip(biases, _slices(blocks), strict=True):
-            torch.addmm(bias, scalars[tokens].view(shape), weights[components], out=out[row : row + shape[0]])
+            own = out[row : row + shape[0]]
+            torch.addmm(bias, scalars[tokens].view(shape), weights[components], alpha=shape[1] ** -0.5, out=own)
             row += shape[0]
         return out
 
@@ -358,11 +359,13 @@ class _BlockLinear(torch.autograd.Function):
         grad_scalars = torch.empty_like(scalars) if ctx.needs_input_grad[0] else None
         row = 0
         for index, (tokens, components, shape) in enumerate(_slices(ctx.blocks)):
-            own = grad[row : row + shape[0]]
-            torch.mm(scalars[tokens].view(shape).t(), own, out=grad_weights[components])
+            own, scale = grad[row : row + shape[0]], shape[1] ** -0.5
+            of_weights = grad_weights[components]
+            torch.addmm(of_weights, scalars[tokens].view(shape).t(), own, beta=0, alpha=scale, out=of_weights)
             torch.sum(own, 0, out=grad_biases[index])
             if grad_scalars is not None:
-                torch.mm(own, weights[components].t(), out=grad_scalars[tokens].view(shape))
+                of_scalars = grad_scalars[tokens].view(shape)
+                torch.addmm(of_scalars, own, weights[components].t(), beta=0, alpha=scale, out=of_scalars)
             row += shape[0]
         return grad_scalars, grad_weights, grad_biases, None
 

@@ -119,3 +119,18 @@ def test_components_of_actions_are_told_from_those_of_observations() -> None:
 def test_bad_fields_are_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}="):
         GeneratedNetConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_bf16_is_near_float32_in_training_and_inference_whichever_comes_first() -> None:
+    net, obs = build(GeneratedNetConfig()), observations()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rounded = net.policy(obs)
+    with torch.no_grad():
+        exact = net.policy(obs)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = net(obs)
+    sum((x.float().square().sum() for x in trained.policy.values()), torch.zeros(())).backward()
+    for env_id in ENVS:
+        assert 0 < (rounded[env_id] - exact[env_id]).abs().max() < 0.05
+        assert 0 < (trained.policy[env_id] - exact[env_id]).abs().max() < 0.05
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())

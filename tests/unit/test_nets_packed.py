@@ -78,8 +78,8 @@ def test_a_linear_layer_for_each_block() -> None:
     first, second, third = scalars.split([2, 3, 12])
     expected = [
         first.view(2, 1) @ weights[:1] + biases[0],
-        second.view(1, 3) @ weights[1:4] + biases[1],
-        third.view(3, 4) @ weights[4:] + biases[2],
+        second.view(1, 3) @ weights[1:4] / 3**0.5 + biases[1],
+        third.view(3, 4) @ weights[4:] / 2 + biases[2],
     ]
     assert torch.allclose(block_linear(scalars, weights, biases, blocks), torch.cat(expected))
     assert torch.autograd.gradcheck(lambda *x: block_linear(*x, blocks), (scalars, weights, biases))
