@@ -51,6 +51,14 @@ def invoke_cli(*arguments: object, cwd: Path) -> Result:
         return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
 
 
+def call_cli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end in this process, with the Ray that it has."""
+    done = invoke_cli(*arguments, cwd=cwd)
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return subprocess.CompletedProcess([*map(str, arguments)], done.exit_code, done.stdout, done.stderr)
+
+
 def interrupt_cli(*arguments: object, cwd: Path, when: str, timeout: float = 240) -> tuple[int, str]:
     """Runs a command and presses Ctrl-C (SIGINT to its process group) at the first line with `when` in it.
 

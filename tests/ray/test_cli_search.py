@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_helpers import TINY, run_cli
+from cli_helpers import TINY, call_cli
 
 from rllib_multienv.checkpoints import check_complete, find_checkpoint, training_progress
 from rllib_multienv.config_files import build_config, load_config_file
 
-pytestmark = pytest.mark.usefixtures("programs_on_the_cluster")
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_a_search_names_its_best_trial_and_is_evaluated_later(tmp_path: Path) -> None:
     text = TINY.replace("d_model: 16", "d_model: !grid_search [8, 16]").replace("iteration: 4", "iteration: 2")
     (tmp_path / "search.yaml").write_text(text + "tune: {metric: learners/CartPole-v1/vf_loss, mode: min}\n")
-    done = run_cli("train", "search.yaml", "--episodes", 0, cwd=tmp_path)
+    done = call_cli("train", "search.yaml", "--episodes", 0, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "results" / "search"
     best = next(line for line in done.stdout.splitlines() if " * " in line).split()[0]
@@ -35,11 +35,11 @@ def test_a_search_names_its_best_trial_and_is_evaluated_later(tmp_path: Path) ->
     check_complete(run / "best_checkpoint")
 
     # Its trials have ended, the evaluation is left.
-    later = run_cli("train", "--resume", run, "--episodes", 1, cwd=tmp_path)
+    later = call_cli("train", "--resume", run, "--episodes", 1, cwd=tmp_path)
     assert later.returncode == 0, later.stdout + later.stderr
     assert "its evaluation is missing" in later.stdout and f"{best} *" in later.stdout
     assert (run / "evaluation.csv").read_text().count("\n") == 3
-    assert "is done: all trials have ended" in run_cli("train", "--resume", run, cwd=tmp_path).stderr
+    assert "is done: all trials have ended" in call_cli("train", "--resume", run, cwd=tmp_path).stderr
 
 
 def test_the_best_checkpoint_is_kept_though_tune_deletes_it(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_best_checkpoint_is_kept_though_tune_deletes_it(tmp_path: Path) -> N
         + "evaluation: {evaluation_interval: 2, evaluation_duration: 2, evaluation_num_env_runners: 0}\n"
         + "tune: {checkpoint_config: {checkpoint_frequency: 1, num_to_keep: 1}, metric: training_iteration, mode: min}"
     )
-    done = run_cli("train", "tiny.yaml", "--episodes", 0, cwd=tmp_path)
+    done = call_cli("train", "tiny.yaml", "--episodes", 0, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "results" / "tiny"
     assert "evaluated" in done.stdout

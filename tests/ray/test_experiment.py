@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_helpers import ROOT, run_cli
+from cli_helpers import ROOT, call_cli
 from experiment_files import TINY, loaded, written
 
 from rllib_multienv.config_files.yaml_text import ConfigFileError
@@ -14,11 +14,11 @@ from rllib_multienv.experiments.file import load_experiment_file
 from rllib_multienv.experiments.plan import check_runs, plan
 
 
-@pytest.mark.usefixtures("programs_on_the_cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     reset = "from: pretrain\n    initialize_from: {reset: [log_std]}"
     written(tmp_path, TINY.replace("[0, 1]", "[0]").replace("from: pretrain", reset))
-    first = run_cli("experiment", "tiny.yaml", "--only", "transfer", cwd=tmp_path)
+    first = call_cli("experiment", "tiny.yaml", "--only", "transfer", cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     root = tmp_path / "results" / "tiny"
     done = [line.split()[1] for line in first.stdout.splitlines() if line.startswith("done ")]
@@ -42,7 +42,7 @@ def test_phases_run_in_order_and_are_not_repeated(tmp_path: Path) -> None:
     run = root / "runs/transfer/agnostic/seed0"
     (run / "evaluation.csv").unlink()
     run.with_name("seed0.failure").write_text("the run is done")
-    again = run_cli("experiment", "tiny.yaml", "--only", "transfer", cwd=tmp_path)
+    again = call_cli("experiment", "tiny.yaml", "--only", "transfer", cwd=tmp_path)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "started   pretrain" not in again.stdout and "2 of 2 runs done" in again.stdout
     assert (run / "evaluation.csv").is_file() and not run.with_name("seed0.failure").exists()

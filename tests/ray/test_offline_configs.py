@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import ROOT, run_cli
+from cli_helpers import ROOT, call_cli, run_cli
 from offline_files import write_hdf5
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvIQLConfig
@@ -59,7 +59,7 @@ def test_the_eight_are_the_papers(d4rl_folder: Path) -> None:
 
 
 def test_a_missing_file_of_d4rl_is_named_before_anything_starts(tmp_path: Path) -> None:
-    done = run_cli("train", CONFIGS / "offline_d4rl_eight.yaml", "--data-dir", tmp_path, cwd=tmp_path)
+    done = call_cli("train", CONFIGS / "offline_d4rl_eight.yaml", "--data-dir", tmp_path, cwd=tmp_path)
     assert done.returncode != 0
     output = done.stdout + done.stderr
     assert "halfcheetah_medium_expert-v2.hdf5" in output and "Traceback" not in output

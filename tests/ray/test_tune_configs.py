@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import ROOT, run_cli
+from cli_helpers import ROOT, call_cli
 from tiny_runs import running
 
 from rllib_multienv import AgnosticNetConfig, MultiEnvPPOConfig
@@ -14,7 +14,7 @@ from rllib_multienv.checkpoints import read_checkpoint
 from rllib_multienv.config_files import ConfigFile, build_config, build_tuner, load_config_file
 from rllib_multienv.evaluation.progress import read_progress
 
-pytestmark = pytest.mark.usefixtures("programs_on_the_cluster")
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 CONFIGS = ROOT / "tune_configs"
 SMALL = ("--stop-steps", 1, "--episodes", 0)
@@ -123,13 +123,13 @@ def test_the_small_halves_train_one_after_the_other(split: str, tmp_path: Path) 
 
 
 def test_the_quickstarts_agent_goes_on_in_environments_that_it_never_saw(tmp_path: Path) -> None:
-    first = run_cli("train", CONFIGS / "quickstart.yaml", *SMALL, *FAST, cwd=tmp_path)
+    first = call_cli("train", CONFIGS / "quickstart.yaml", *SMALL, *FAST, cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     before = read_checkpoint(tmp_path / "results/quickstart/checkpoint")
     assert list(before.env_specs) == ["CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4", "Reacher-v4"]
 
     transfer = ("transfer", "results/quickstart", CONFIGS / "transfer_quickstart.yaml", *SMALL, *FAST)
-    second = run_cli(*transfer, "--freeze", "actor", cwd=tmp_path)
+    second = call_cli(*transfer, "--freeze", "actor", cwd=tmp_path)
     assert second.returncode == 0, second.stdout + second.stderr
     results = tmp_path / "results/transfer_quickstart"
     after = read_checkpoint(results / "checkpoint")
@@ -143,9 +143,9 @@ def test_the_quickstarts_agent_goes_on_in_environments_that_it_never_saw(tmp_pat
 
 def test_a_file_without_rl_module_takes_the_checkpoints_network(tmp_path: Path) -> None:
     train = ("train", CONFIGS / "transfer_quickstart.yaml", *SMALL, *FAST, "--set", "rl_module.model_config.d_model=16")
-    first = run_cli(*train, cwd=tmp_path)
+    first = call_cli(*train, cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     (tmp_path / "bare.yaml").write_text("environment: {envs: [CartPole-v1]}\n")
-    second = run_cli("transfer", "results/transfer_quickstart", "bare.yaml", *SMALL, *FAST, cwd=tmp_path)
+    second = call_cli("transfer", "results/transfer_quickstart", "bare.yaml", *SMALL, *FAST, cwd=tmp_path)
     assert second.returncode == 0, second.stdout + second.stderr
     assert read_checkpoint(tmp_path / "results/bare/checkpoint").network.to_dict()["d_model"] == 16

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import ROOT, run_cli
+from cli_helpers import ROOT, call_cli
 from probed_ppo import ProbedPPO
 from ray import tune
 
@@ -135,7 +135,7 @@ def test_the_other_trial_goes_on_where_it_was(population: list[Reported]) -> Non
         assert (row.iteration, row.used) == (before.iteration + 1, before.used)
 
 
-@pytest.mark.usefixtures("programs_on_the_cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_successive_halving_stops_the_worse_trial_of_the_search_file(tmp_path: Path) -> None:
     changes = {
         "env_runners.num_envs_per_env_runner": 2,
@@ -153,7 +153,7 @@ def test_successive_halving_stops_the_worse_trial_of_the_search_file(tmp_path: P
     }
     settings = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     file = ROOT / "tune_configs" / "search.yaml"
-    done = run_cli("train", file, *settings, "--stop-steps", 768, "--episodes", 1, cwd=tmp_path)
+    done = call_cli("train", file, *settings, "--stop-steps", 768, "--episodes", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     results = tmp_path / "results" / "search"
     for trial, iterations in (("trial_00000", 3), ("trial_00001", 1)):
