@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli_helpers import TINY, interrupt_cli, run_cli
+from cli_helpers import TINY, call_cli, interrupt_cli
 
 from rllib_multienv.evaluation.progress import read_progress
 
 
-def test_an_interrupted_run_is_saved_resumed_and_extended(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_saved_resumed_and_extended(ray_cluster: None, tmp_path: Path) -> None:
     file = tmp_path / "long.yaml"
     file.write_text(TINY.replace("training_iteration: 4", "training_iteration: 100000"))
     progress = tmp_path / "results" / "long" / "progress.csv"
@@ -29,7 +29,7 @@ def test_an_interrupted_run_is_saved_resumed_and_extended(tmp_path: Path) -> Non
     per_iteration = steps // int(last["training_iteration"])
     until = steps + 2 * per_iteration
     resume = ("train", "--resume", "results/long", "--episodes", 0)
-    done = run_cli(*resume, "--stop-steps", until, cwd=tmp_path)
+    done = call_cli(*resume, "--stop-steps", until, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = read_progress(progress)
     assert [row["training_iteration"] for row in rows] == list(range(1, len(before) + 3))
@@ -38,9 +38,9 @@ def test_an_interrupted_run_is_saved_resumed_and_extended(tmp_path: Path) -> Non
     assert rows[-1]["time_total_s"] > before[-1]["time_total_s"]
 
     # Done: it does not train again by mistake, but goes on when it is given more steps.
-    again = run_cli(*resume, cwd=tmp_path)
+    again = call_cli(*resume, cwd=tmp_path)
     assert again.returncode == 1
     assert "is done: num_env_steps_sampled_lifetime" in again.stderr
-    further = run_cli(*resume, "--stop-steps", until + per_iteration, cwd=tmp_path)
+    further = call_cli(*resume, "--stop-steps", until + per_iteration, cwd=tmp_path)
     assert further.returncode == 0, further.stdout + further.stderr
     assert len(read_progress(progress)) == len(before) + 3

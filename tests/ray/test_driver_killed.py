@@ -23,6 +23,7 @@ from rllib_multienv.runs.resume import newest_saved_iteration
 KILLS = 10
 
 
+@pytest.mark.long
 def test_ten_kills_of_a_process_that_saves_to_the_same_path(tmp_path: Path) -> None:
     path = tmp_path / "saved" / "checkpoint"
     moments = random.Random(0)
@@ -74,9 +75,8 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "results" / "tiny"
 
 
-def kill_once(run: Path, arguments: tuple, checkpoints: int, after: float, *, everything: bool) -> str:
-    """Starts a command and kills it when it has made so many checkpoints; what it has printed."""
-    before = len(checkpoint_folders(run / "trial_00000"))
+def kill(run: Path, arguments: tuple[str, ...], after: float, *, everything: bool) -> None:
+    """Starts a command, and kills it this long after its third checkpoint: its driver, or all its processes."""
     last = max((int(folder.name[-6:]) for folder in checkpoint_folders(run / "trial_00000")), default=-1)
     with open(run.parents[1] / "output.txt", "w+") as output:
         process = subprocess.Popen(
@@ -84,22 +84,18 @@ def kill_once(run: Path, arguments: tuple, checkpoints: int, after: float, *, ev
         )
         try:
             until = time.monotonic() + 180
-            wanted = run / "trial_00000" / f"checkpoint_{last + checkpoints:06}"
-            while not wanted.exists():
+            while not (run / "trial_00000" / f"checkpoint_{last + 3:06}").exists():
                 assert process.poll() is None and time.monotonic() < until, Path(output.name).read_text()
                 time.sleep(0.02)
             time.sleep(after)
             others = below(process.pid)
             kill_all([process.pid, *(others if everything else [])])
-            process.wait()
         finally:
             process.kill()
             process.wait()
-        # Ray's processes end with the driver; its two agents, which only report, a little later.
-        names = {pid: Path(f"/proc/{pid}/cmdline") for pid in others}
-        wait_until_gone([pid for pid in others if "Agent" not in _text(names[pid])], timeout=30)
-        assert before <= len(checkpoint_folders(run / "trial_00000")) + checkpoints
-        return Path(output.name).read_text()
+    # Ray's processes end with the driver; its two agents, which only report, a little later.
+    names = {pid: Path(f"/proc/{pid}/cmdline") for pid in others}
+    wait_until_gone([pid for pid in others if "Agent" not in _text(names[pid])], timeout=30)
 
 
 def _text(file: Path) -> str:
@@ -109,31 +105,28 @@ def _text(file: Path) -> str:
         return ""
 
 
-def test_a_killed_run_goes_on_from_its_newest_complete_checkpoint(run: Path) -> None:
-    trial, moments = run / "trial_00000", random.Random(0)
+@pytest.mark.parametrize("killed", [("driver",), pytest.param(("driver", "all"), marks=pytest.mark.long)], ids=len)
+def test_a_killed_run_goes_on_from_its_newest_complete_checkpoint(
+    run: Path, killed: tuple[str, ...], programs_on_the_cluster: None
+) -> None:
+    arguments: tuple[str, ...] = ("train", "tiny.yaml")
+    for number, which in enumerate(killed):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("RAY_ADDRESS")  # its Ray ends with it
+            kill(run, arguments, 0.1 + 0.3 * number, everything=which == "all")
+        arguments = ("train", "--resume", "results/tiny")
+        # The newest checkpoint is damaged, and what Tune has written of the run.
+        damaged = newest_complete(run / "trial_00000")
+        for file in (damaged / "learner_group" / "learner" / "state.pkl", *run.glob("experiment_state-*.json")):
+            file.write_bytes(file.read_bytes()[:1000])
+        saved = newest_saved_iteration(run)
+        assert 0 < saved < training_progress(damaged)["training_iteration"]
 
-    # The driver is killed, and the newest checkpoint is damaged: the one before it is taken.
-    kill_once(run, ("train", "tiny.yaml"), 3, moments.uniform(0, 0.5), everything=False)
-    damaged = newest_complete(trial)
-    state = damaged / "learner_group" / "learner" / "state.pkl"
-    state.write_bytes(state.read_bytes()[:1000])
-    saved = newest_saved_iteration(run)
-    assert 0 < saved < training_progress(damaged)["training_iteration"]
-    output = kill_once(run, ("train", "--resume", "results/tiny"), 3, moments.uniform(0, 0.5), everything=True)
-    assert f"{damaged.name} of trial_00000 is incomplete and left out" in output
-    assert f"iteration {saved:g}" in output
-    assert not damaged.exists()  # gone, now that there is a newer one
-    rows = read_progress(run / "progress.csv")
-    assert [row["training_iteration"] for row in rows] == list(range(1, len(rows) + 1))
-
-    # All processes are killed, and what Tune has written of the run is damaged.
-    assert newest_saved_iteration(run) > saved
-    saved = newest_saved_iteration(run)
-    for file in run.glob("experiment_state-*.json"):
-        file.write_bytes(file.read_bytes()[:1000])
-    steps = rows[0]["num_env_steps_sampled_lifetime"] * (saved + 3)
-    done = run_cli("train", "--resume", "results/tiny", "--stop-steps", int(steps), "--episodes", 0, cwd=run.parents[1])
+    steps = 256 * (saved + 3)
+    done = run_cli(*arguments, "--stop-steps", int(steps), "--episodes", 0, cwd=run.parents[1])
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{damaged.name} of trial_00000 is incomplete and left out" in done.stdout
+    assert not damaged.exists()  # gone, now that there are newer ones
     rows = read_progress(run / "progress.csv")
     assert [row["training_iteration"] for row in rows] == list(range(1, int(saved) + 4))
     seconds = [row["time_total_s"] for row in rows]

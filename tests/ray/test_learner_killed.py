@@ -13,8 +13,8 @@ from tiny_runs import running, tiny_config
 
 from rllib_multienv.learners.learner_group import LearnerFailure
 
-ITERATIONS = 5
-TIMEOUT = 5.0
+ITERATIONS = 3
+TIMEOUT = 3.0
 
 pytestmark = pytest.mark.usefixtures("ray_cluster", "_short_farewell")
 
@@ -30,11 +30,11 @@ def test_tune_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     faults.mkdir()
     results = tune.Tuner(
         "MultiEnvPPO",
-        param_space=with_faults(tiny_config(), faults, "die_2_0", "die_4_1"),
+        param_space=with_faults(tiny_config(), faults, "die_2_1"),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path),
             stop={"env_runners/num_env_steps_sampled_lifetime": 64 * ITERATIONS},
-            failure_config=tune.FailureConfig(max_failures=6),
+            failure_config=tune.FailureConfig(max_failures=2),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             verbose=0,
         ),
@@ -44,22 +44,16 @@ def test_tune_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     assert metrics["training_iteration"] == ITERATIONS and metrics["iterations_since_restore"] == 2
     assert metrics["env_runners"]["num_env_steps_sampled_lifetime"] == 64 * ITERATIONS
     assert_steps_counted_are_steps_trained(metrics)
-    # Both deaths happened, and each time the run went on from the iteration before.
+    # The learner did die, and the run went on from the iteration before.
     assert {path.name for path in faults.iterdir()} == {"restarts"}
-    assert (faults / "restarts").read_text().split() == ["1", "3"]
+    assert (faults / "restarts").read_text().split() == ["1"]
     errors = next(tmp_path.rglob("error.txt")).read_text()
-    assert "Learner 0 of 2 died during an update" in errors and "Learner 1 of 2 died during an update" in errors
+    assert "Learner 1 of 2 died during an update" in errors and "last checkpoint" in errors
 
 
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("die_2_1", r"Learner 1 of 2 died during an update.*last checkpoint"),
-        ("raise_2_0", r"Learner 0 of 2 failed during an update.*ZeroDivisionError.*no rows"),
-    ],
-)
-def test_a_learner_that_fails_is_named(tmp_path: Path, fault: str, message: str) -> None:
-    with running(with_faults(tiny_config(), tmp_path, fault)) as algo:
+def test_a_learner_that_raises_is_named(tmp_path: Path) -> None:
+    message = r"Learner 0 of 2 failed during an update.*ZeroDivisionError.*no rows"
+    with running(with_faults(tiny_config(), tmp_path, "raise_2_0")) as algo:
         algo.train()
         begun = time.monotonic()
         with pytest.raises(LearnerFailure, match=f"(?s){message}"):

@@ -20,9 +20,8 @@ from toy_envs import Paced
 from rllib_multienv import EnvSpec
 
 ENVS = ("a", "b", "c", "d")
-STOP = 3000  # env steps
 # Which runners are killed and how many seconds after the begin of an iteration; sampling takes at least 0.3 s.
-KILLS = (((1,), 0.02), ((2,), 0.15), ((1, 2), 0.1), ((1,), 0.25))
+KILLS = (((1,), 0.1), ((2,), 0.15), ((1, 2), 0.02), ((1,), 0.25))
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -32,14 +31,18 @@ def network_and_counts(runner: Any) -> tuple[dict[str, Any], dict[str, float]]:
     return network, {env_id: n.moments.total().count for env_id, n in runner.statistics[0].normalizers.items()}
 
 
-def test_runners_killed_while_sampling() -> None:
+@pytest.mark.parametrize(
+    ("kills", "stop"), [(KILLS[:1], 1000), pytest.param(KILLS, 3000, marks=pytest.mark.long)], ids=["once", "often"]
+)
+def test_runners_killed_while_sampling(kills: tuple[tuple[tuple[int, ...], float], ...], stop: int) -> None:
+    """The run goes on to `stop` env steps."""
     envs = [EnvSpec(env_id, make=Paced, kwargs={"pause": 0.005}) for env_id in ENVS]
     config = tiny_config(envs).env_runners(num_env_runners=2)
     config.fault_tolerance(delay_between_env_runner_restarts_s=0.0)
     with running(config) as algo, rllib_log() as log:
         result = algo.train()
         owned = algo._sampling._ownership.owned([1, 2])
-        for workers, moment in KILLS:
+        for workers, moment in kills:
             before, lost_before = sampled_steps(result), lost_fragments(result)
             pids = runner_pids(algo)
             log.clear()
@@ -66,9 +69,8 @@ def test_runners_killed_while_sampling() -> None:
             for found in remote:
                 assert_same(found, local)
         for iteration in count():
-            if result["env_runners"]["num_env_steps_sampled_lifetime"] >= STOP:
+            if result["env_runners"]["num_env_steps_sampled_lifetime"] >= stop:
                 break
-            assert iteration < STOP / 128
+            assert iteration < stop / 128
             result = algo.train()
         assert_steps_counted_are_steps_trained(result)
-        assert sum(len(workers) for workers, _ in KILLS) == 5
