@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ pytestmark = pytest.mark.usefixtures("programs_on_the_cluster")
 
 
 def run_example(name: str, *arguments: str, cwd: Path) -> list[str]:
-    """Run a program of `examples/` to its end; returns the lines that it printed."""
+    """Run a program of `examples/` to its end, without noise of RLlib's; returns the lines that it printed."""
     done = run_program([ROOT / "examples" / name, *arguments], cwd=cwd, env=environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search("new API stack|has been deprecated|gputil", done.stdout + done.stderr)
     return done.stdout.splitlines()
 
 
