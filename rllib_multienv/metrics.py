@@ -1,6 +1,6 @@
-"""Metric keys of this package, beside RLlib's own. Each stands here once, with what it counts.
+"""Metric keys of this package, and the glossary of all metrics in a result, from which docs/metrics.md is made.
 
-A result has them under ``env_runners/``, ``evaluation/env_runners/`` or ``learners/``, by env id.
+RLlib's own keys are in ``ray.rllib.utils.metrics``; rooms without Ray find those that they need here.
 """
 
 from __future__ import annotations
@@ -8,50 +8,157 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Sampling, under env_runners/ (and evaluation/env_runners/), by env id
+# Progress
+NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"  # RLlib's
+NUM_STEPS_LIFETIME = "num_steps_lifetime"
 
-#: Mean, least and largest return, and mean length, of the last episodes (a window of
-#: ``metrics_num_episodes_for_smoothing``; in evaluation all episodes).
+# Sampling
 MODULE_EPISODE_RETURN_MEAN = "module_episode_return_mean"
 MODULE_EPISODE_RETURN_MIN = "module_episode_return_min"
 MODULE_EPISODE_RETURN_MAX = "module_episode_return_max"
-MODULE_EPISODE_LEN_MEAN = "module_episode_len_mean"
-#: Standard deviation of the returns of the episodes since the last result.
 MODULE_EPISODE_RETURN_STD = "module_episode_return_std"
-#: Episodes since the last result.
+MODULE_EPISODE_LEN_MEAN = "module_episode_len_mean"
 MODULE_EPISODES = "module_episodes"
-#: Return of every episode since the last result.
 EPISODE_RETURNS = "episode_returns"
-#: Average, median and least of the environments' mean returns.
 EPISODE_RETURN_AVERAGE = "episode_return_average"
 EPISODE_RETURN_MEDIAN = "episode_return_median"
 EPISODE_RETURN_WORST = "episode_return_worst"
-#: Fragments that were sampled, or asked for, and could not be used.
+NORMALIZED_SCORE = "normalized_score"
+
+# Failures
 NUM_FRAGMENTS_LOST_LIFETIME = "num_fragments_lost_lifetime"
-#: Steps of experience in lost fragments.
 NUM_ENV_STEPS_LOST_LIFETIME = "num_env_steps_lost_lifetime"
 
-# Learning, under learners/
-
-#: Global norm of the combined gradient before it is clipped (under ``__all_modules__``).
+# Learning
 GRADIENT_NORM = "gradient_norm"
-#: Optimiser steps left out because their gradient was not finite (under ``__all_modules__``).
 NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
-#: Cosine of the gradients of two environments: ``learners/A/gradient_cosine/B``.
 GRADIENT_COSINE = "gradient_cosine"
-
-# Learning offline (by env id, but for the first)
-
-#: Optimiser steps made; at the top of a result.
-NUM_STEPS_LIFETIME = "num_steps_lifetime"
-#: Loss of Q, summed over its estimates.
 QF_LOSS = "qf_loss"
-#: Share of the variance of Q's targets that Q explains.
 QF_EXPLAINED_VAR = "qf_explained_var"
-#: Mean of Q - V, in normalised rewards.
 ADVANTAGE_MEAN = "advantage_mean"
-#: Share of the policy's weights that are at their bound.
 CLIPPED_WEIGHTS = "clipped_weights"
+
+#: Meaning of every metric, by section and key. ENV stands for an env id, OTHER for a second one, GROUP for a group of
+#: parameters. What is under ``env_runners/`` is also under ``evaluation/env_runners/``, for the last evaluation.
+GLOSSARY: dict[str, dict[str, str]] = {
+    "Progress": {
+        "training_iteration": "Iterations so far.",
+        NUM_ENV_STEPS_SAMPLED_LIFETIME: "Environment steps so far, of all environments together.",
+        NUM_STEPS_LIFETIME: "Optimiser steps so far (offline).",
+        "num_agent_steps_sampled_lifetime": "The same as environment steps: each environment has one agent.",
+        "num_training_step_calls_per_iteration": "Updates in this iteration.",
+        "time_total_s": "Seconds of training so far, including those before a resume.",
+        "time_this_iter_s": "Seconds of this iteration.",
+        "time_since_restore": "Seconds of training since the start of this process.",
+        "iterations_since_restore": "Iterations since the start of this process.",
+        "timestamp": "Time of the result, in seconds since 1970.",
+        "timesteps_total": "Set by Ray Tune; empty here.",
+    },
+    "Returns and steps of each environment": {
+        f"env_runners/{MODULE_EPISODE_RETURN_MEAN}/ENV": "Mean return (undiscounted, raw rewards) of the last "
+        "`metrics_num_episodes_for_smoothing` episodes; in evaluation of all episodes.",
+        f"env_runners/{MODULE_EPISODE_RETURN_MIN}/ENV": "Smallest return of the same episodes.",
+        f"env_runners/{MODULE_EPISODE_RETURN_MAX}/ENV": "Largest return of the same episodes.",
+        f"env_runners/{MODULE_EPISODE_LEN_MEAN}/ENV": "Mean number of steps of the same episodes.",
+        f"env_runners/{MODULE_EPISODE_RETURN_STD}/ENV": "Standard deviation of the returns of this iteration's "
+        "episodes.",
+        f"env_runners/{MODULE_EPISODES}/ENV": "Episodes that ended in this iteration.",
+        f"env_runners/{EPISODE_RETURNS}/ENV": "Return of each of these episodes (a list).",
+        f"env_runners/{NORMALIZED_SCORE}/ENV": "Mean return, normalised so that 0 and 100 are the reference scores "
+        "(offline, where these are known).",
+        "env_runners/num_module_steps_sampled/ENV": "Steps of this iteration.",
+        "env_runners/num_module_steps_sampled_lifetime/ENV": "Steps so far.",
+        "env_runners/num_agent_steps_sampled/ENV": "The same as `num_module_steps_sampled`.",
+        "env_runners/num_agent_steps_sampled_lifetime/ENV": "The same as `num_module_steps_sampled_lifetime`.",
+    },
+    "All environments together": {
+        f"env_runners/{EPISODE_RETURN_AVERAGE}": "Mean of the environments' mean returns.",
+        f"env_runners/{EPISODE_RETURN_MEDIAN}": "Their median.",
+        f"env_runners/{EPISODE_RETURN_WORST}": "The smallest of them.",
+        f"env_runners/{NORMALIZED_SCORE}_average": "Mean of the environments' normalised scores.",
+        f"env_runners/{NORMALIZED_SCORE}_median": "Their median.",
+        f"env_runners/{NORMALIZED_SCORE}_worst": "The smallest of them.",
+        "env_runners/episode_return_mean": "Mean return over the episodes of all environments, however different "
+        "their scales.",
+        "env_runners/episode_len_mean": "Mean number of steps over the episodes of all environments.",
+        "env_runners/num_episodes": "Episodes that ended in this iteration.",
+        "env_runners/num_episodes_lifetime": "Episodes so far.",
+        "env_runners/num_env_steps_sampled": "Steps of this iteration.",
+        f"env_runners/{NUM_ENV_STEPS_SAMPLED_LIFETIME}": "Steps so far.",
+        f"env_runners/{NUM_ENV_STEPS_SAMPLED_LIFETIME}_throughput/throughput_since_last_reduce": "Steps per second "
+        "since the last result.",
+        f"env_runners/{NUM_ENV_STEPS_SAMPLED_LIFETIME}_throughput/throughput_since_last_restore": "Steps per second "
+        "since the start of this process.",
+    },
+    "Learning, by environment": {
+        "learners/ENV/policy_loss": "Loss of the policy.",
+        "learners/ENV/vf_loss": "Loss of the value function, before `vf_loss_coeff`.",
+        "learners/ENV/total_loss": "Loss of the environment, before `env_loss_weights`.",
+        "learners/ENV/entropy": "Entropy of the policy (PPO).",
+        "learners/ENV/mean_kl_loss": "KL divergence of the policy from the one before the update (PPO).",
+        "learners/ENV/curr_kl_coeff": "Coefficient of the KL divergence in the loss (PPO with `use_kl_loss`).",
+        "learners/ENV/vf_explained_var": "Share of the variance of the value targets that the values explain; offline "
+        "of the variance of Q.",
+        f"learners/ENV/{QF_LOSS}": "Loss of Q, summed over its estimates (IQL).",
+        f"learners/ENV/{QF_EXPLAINED_VAR}": "Share of the variance of Q's targets that Q explains (IQL).",
+        f"learners/ENV/{ADVANTAGE_MEAN}": "Mean of Q - V, in normalised rewards (IQL).",
+        f"learners/ENV/{CLIPPED_WEIGHTS}": "Share of the policy's weights that are at their bound (IQL).",
+        f"learners/ENV/{GRADIENT_COSINE}/OTHER": "Cosine between the gradients of two environments, with "
+        "`reporting(gradient_cosine_interval=...)`.",
+        "learners/ENV/num_module_steps_trained": "Steps trained on in this iteration; each counts once.",
+        "learners/ENV/num_module_steps_trained_lifetime": "Steps trained on so far.",
+        "learners/ENV/module_train_batch_size_mean": "Mean number of steps trained on per update.",
+    },
+    "Learning, all environments together": {
+        f"learners/__all_modules__/{GRADIENT_NORM}": "Global norm of the combined gradient before clipping.",
+        f"learners/__all_modules__/{NUM_STEPS_SKIPPED_LIFETIME}": "Optimiser steps skipped because their gradient "
+        "was not finite.",
+        "learners/__all_modules__/num_env_steps_trained": "Steps trained on in this iteration.",
+        "learners/__all_modules__/num_env_steps_trained_lifetime": "Steps trained on so far.",
+        "learners/__all_modules__/num_module_steps_trained": "The same as `num_env_steps_trained`.",
+        "learners/__all_modules__/num_module_steps_trained_lifetime": "The same as `num_env_steps_trained_lifetime`.",
+        "learners/__all_modules__/num_trainable_parameters": "Parameters that are trained; in the first result.",
+        "learners/__all_modules__/num_non_trainable_parameters": "Parameters that are frozen; in the first result.",
+        "learners/shared/num_trainable_parameters": "Trained parameters of the shared module; in the first result.",
+        "learners/shared/num_non_trainable_parameters": "Frozen parameters of the shared module; in the first result.",
+        "learners/shared/GROUP_lr": "Learning rate of a group of parameters: `actor`, `critic`, `value`.",
+        "learners/shared/default_optimizer_learning_rate": "RLlib's, the rate of the first group.",
+    },
+    "Failures": {
+        f"env_runners/{NUM_FRAGMENTS_LOST_LIFETIME}/ENV": "Fragments that were sampled or requested and could not be "
+        "used.",
+        f"env_runners/{NUM_ENV_STEPS_LOST_LIFETIME}/ENV": "Steps that were sampled and not trained on, because the "
+        "environment had been removed.",
+        f"learners/ENV/{NUM_FRAGMENTS_LOST_LIFETIME}": "Fragments that were lost with their node on the way to the "
+        "learners.",
+        f"learners/ENV/{NUM_ENV_STEPS_LOST_LIFETIME}": "Steps in these fragments.",
+        "fault_tolerance/num_healthy_workers": "Remote env runners that answer.",
+        "fault_tolerance/num_remote_worker_restarts": "Restarts of env runners so far.",
+        "fault_tolerance/num_env_runners_dropped_lifetime": "Env runners that were given up.",
+        "env_runner_group/actor_manager_num_outstanding_async_reqs": "Unanswered requests to env runners.",
+        "evaluation/num_healthy_workers": "Remote evaluation runners that answer.",
+        "evaluation/num_remote_worker_restarts": "Restarts of evaluation runners so far.",
+        "evaluation/num_env_runners_dropped_lifetime": "Evaluation runners that were given up.",
+        "evaluation/actor_manager_num_outstanding_async_reqs": "Unanswered requests to evaluation runners.",
+    },
+    "Time and resources": {
+        "env_runners/sample": "Seconds of sampling in an iteration, by a runner.",
+        "env_runners/env_step_timer": "Seconds of these in the environments.",
+        "env_runners/rlmodule_inference_timer": "Seconds of these in the network.",
+        "timers/training_iteration": "Seconds of an iteration, with evaluation.",
+        "timers/training_step": "Seconds of sampling, updating and sending weights.",
+        "timers/env_runner_sampling_timer": "Seconds of sampling, as the driver sees it.",
+        "timers/learner_update_timer": "Seconds of the update.",
+        "timers/synch_weights": "Seconds of sending the new weights.",
+        "timers/synch_env_connectors": "Seconds of merging the statistics of observations and rewards.",
+        "timers/synch_eval_env_connectors": "The same, for evaluation.",
+        "timers/evaluation_iteration": "Seconds of an evaluation.",
+        "timers/restore_env_runners": "Seconds of restarting env runners.",
+        "timers/restore_eval_env_runners": "Seconds of restarting runners of the evaluation.",
+        "perf/cpu_util_percent": "Load of the machine's CPUs.",
+        "perf/ram_util_percent": "Memory in use on the machine.",
+    },
+}
 
 # Flat results, with ``/`` between the keys
 
@@ -94,7 +201,7 @@ class ResultKeys:
 
 
 ONLINE = ResultKeys(
-    total="num_env_steps_sampled_lifetime",
+    total=NUM_ENV_STEPS_SAMPLED_LIFETIME,
     unit="steps",
     env_total="env_runners/num_module_steps_sampled_lifetime/{}",
     env_unit="steps",

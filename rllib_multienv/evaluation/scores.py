@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NORMALIZED_SCORE = "normalized_score"
+from rllib_multienv.metrics import NORMALIZED_SCORE
 
 #: From this many seeds on, a mean has Student's 95% interval; with two, the smaller and the larger are its bounds.
 SEEDS_FOR_INTERVAL = 3

@@ -1,8 +1,9 @@
-"""Links of the README and the documentation lead somewhere; published raw metrics can be read."""
+"""The README and the documentation: links, length, generated pages; published raw metrics can be read."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 METRICS = sorted((ROOT / "docs" / "results").glob("*/metrics"))
 
 
+def links(page: Path) -> list[str]:
+    """Targets of the links of a page, those in its code left out."""
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", prose)
+
+
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -21,12 +28,31 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for link in links(page):
         if not re.match(r"\w+:", link):
             file, _, anchor = link.partition("#")
             target = page.parent / file if file else page
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+def test_all_pages_can_be_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    new = {ROOT / "README.md"}
+    while new:
+        reached |= new
+        targets = {(page.parent / link.partition("#")[0]).resolve() for page in new for link in links(page)}
+        new = {target for target in targets if target.suffix == ".md" and target.is_file()} - reached
+    assert set(PAGES) <= reached
+
+
+def test_the_readme_has_at_most_900_words() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "docs/make_metrics.py"))["page"]()
+    assert (ROOT / "docs/metrics.md").read_text() == page, "run: python docs/make_metrics.py"
 
 
 @pytest.mark.parametrize("folder", METRICS, ids=lambda folder: folder.parent.name)
