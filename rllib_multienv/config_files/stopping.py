@@ -8,33 +8,24 @@ from typing import Any
 
 from rllib_multienv.config_files.yaml_text import unknown_key_message
 from rllib_multienv.gym_ids import did_you_mean
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
+from rllib_multienv.metrics import GLOSSARY, NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_STEPS_LIFETIME
 
 # Counters and times that only grow: from their rate follows how long the training still takes.
-_MONOTONE = _names("""
-    training_iteration time_total_s time_since_restore iterations_since_restore timesteps_total
-    num_env_steps_sampled_lifetime num_agent_steps_sampled_lifetime num_steps_lifetime
-""")
-_TOP = _MONOTONE + _names("""
-    time_this_iter_s num_env_steps_sampled num_training_step_calls_per_iteration timers perf fault_tolerance
-    env_runners learners evaluation
-""")
-# Under env_runners/ and evaluation/env_runners/: of all environments together, and by env id.
-_OF_ALL = _names("""
-    episode_return_mean episode_return_average episode_return_median episode_return_worst episode_len_mean num_episodes
-    num_episodes_lifetime num_env_steps_sampled num_env_steps_sampled_lifetime env_step_timer rlmodule_inference_timer
-    sample num_env_steps_sampled_lifetime_throughput normalized_score_average normalized_score_median
-    normalized_score_worst
-""")
-_BY_ENVIRONMENT = _names("""
-    module_episode_return_mean module_episode_return_min module_episode_return_max module_episode_return_std
-    module_episode_len_mean module_episodes num_module_steps_sampled num_module_steps_sampled_lifetime
-    num_agent_steps_sampled num_agent_steps_sampled_lifetime num_fragments_lost_lifetime normalized_score
-""")
+_MONOTONE = (
+    "training_iteration",
+    "time_total_s",
+    "time_since_restore",
+    "iterations_since_restore",
+    "timesteps_total",
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    "num_agent_steps_sampled_lifetime",
+    NUM_STEPS_LIFETIME,
+)
+_KEYS = [key.split("/") for section in GLOSSARY.values() for key in section]
+_TOP = {first for first, *_ in _KEYS}
+# Under env_runners/ and evaluation/env_runners/: by env id, and of all environments together.
+_BY_ENVIRONMENT = {parts[1] for parts in _KEYS if parts[0] == "env_runners" and parts[-1] == "ENV"}
+_OF_ALL = {parts[1] for parts in _KEYS if parts[0] == "env_runners"} - _BY_ENVIRONMENT
 
 
 @dataclass(frozen=True)
