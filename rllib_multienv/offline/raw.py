@@ -310,7 +310,10 @@ def _check_bounds(raw: RawDataset, spec: SpaceSpec) -> None:
         if not inside.all():
             row = int(np.argmin(inside))
             action = np.array2string(actions[row], precision=4, threshold=8)
-            problem = f"{action} lies outside the bounds of environment {spec.env_id!r}, {spec.action_space}"
+            problem = (
+                f"{action} lies outside the bounds in use of environment {spec.env_id!r}, {low.tolist()} to "
+                f"{high.tolist()} (its space is {spec.action_space}; without a bound, an interval of length 2 is used)"
+            )
             raise DatasetError(raw.source, problem, key="actions", index=block.start + row)
 
 

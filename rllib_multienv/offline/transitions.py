@@ -16,14 +16,14 @@ from rllib_multienv.space_spec import SpaceSpec
 class Transitions:
     """Flat arrays over the N steps of a data set.
 
-    The next observation of a step is the observation of the next row, except where an episode ends; those are stored
-    separately (E of them). Where the observation after a terminal state is not in the data set, the step's own stands
-    in its place, because no loss uses it.
+    The next observation of a step is the observation of the next row, except where an episode ends or the data set says
+    otherwise (rows in another order than time); those are stored separately (F of them). Where the observation after a
+    terminal state is not in the data set, the step's own stands in its place, because no loss uses it.
 
     Attributes:
         observations: ``[N, I]``, float32 (uint8 is kept).
-        finals: ``[E, I]``, observations after the last step of an episode.
-        next_rows: ``[N]``, the row of ``observations`` that follows a step; or ``-1 - e``, the row e of ``finals``.
+        finals: ``[F, I]``, next observations that are no row's observation, such as the last of an episode.
+        next_rows: ``[N]``, the row of ``observations`` that follows a step; or ``-1 - f``, the row f of ``finals``.
         actions: ``[N]`` int64 from 0 (discrete), or ``[N, A]`` float32 in [-1, 1].
         rewards: ``[N]`` float32.
         terminals: ``[N]`` bool.
@@ -103,8 +103,9 @@ def build_transitions(
     next_rows = np.arange(1, count + 1)
     usable = np.ones(count, bool)
     if raw.next_observations is not None:
-        next_rows[last] = -1 - np.arange(len(last))
-        finals = _flat(raw.next_observations[last], spec)
+        separate = np.union1d(last, _out_of_order(raw))
+        next_rows[separate] = -1 - np.arange(len(separate))
+        finals = _flat(raw.next_observations[separate], spec)
     else:
         next_rows[last] = last
         usable[last] = terminals[last]
@@ -121,6 +122,16 @@ def build_transitions(
         ends=ends,
         usable=np.flatnonzero(usable),
     )
+
+
+def _out_of_order(raw: RawDataset) -> np.ndarray:
+    """Rows whose next observation is not the next row's observation."""
+    found = [np.empty(0, np.int64)]
+    for block in blocks(raw.observations):
+        rows = np.arange(block.start, min(block.stop, len(raw) - 1))
+        after, following = raw.next_observations[rows], raw.observations[rows + 1]  # type: ignore[index]
+        found.append(rows[(after != following).reshape(len(rows), -1).any(1)])
+    return np.concatenate(found)
 
 
 def _flat_all(observations: np.ndarray, spec: SpaceSpec, store: ArrayStore) -> np.ndarray:

@@ -13,7 +13,8 @@ import pytest
 from offline_files import SPEC, toy_arrays, write_hdf5
 
 from rllib_multienv.offline import Transitions, build_transitions
-from rllib_multienv.offline.raw import ArrayStore
+from rllib_multienv.offline.formats.arrays import from_arrays
+from rllib_multienv.offline.raw import ArrayStore, DatasetError, inferred_spaces
 from rllib_multienv.offline.sources import read_source
 from rllib_multienv.space_spec import SpaceSpec
 
@@ -142,3 +143,32 @@ def test_discrete_spaces_that_do_not_start_at_zero() -> None:
 
 def test_actions_are_scaled_to_one() -> None:
     np.testing.assert_allclose(build(toy()).actions, toy_arrays()["actions"] / 2)
+
+
+def test_rows_in_another_order_than_time_keep_their_next_observations() -> None:
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(50, 2)).astype(np.float32)
+    arrays = {
+        "observations": observations,
+        "next_observations": observations + 1,
+        "actions": rng.uniform(-1, 1, (50, 1)),
+        "rewards": rng.normal(size=50),
+        "terminals": np.arange(50) % 10 == 9,
+    }
+    raw = from_arrays("buffer", arrays)
+    found = build_transitions(raw, inferred_spaces("e", raw))
+    np.testing.assert_array_equal(found.next_observations(np.arange(50)), observations + 1)
+
+
+def test_observations_of_a_discrete_space_are_taken_without_a_second_dimension() -> None:
+    spec = SpaceSpec.from_spaces("lake", gym.spaces.Discrete(16), gym.spaces.Discrete(4))
+    arrays = {"observations": [0, 4, 8], "actions": [1, 1, 2], "rewards": [0.0, 0.0, 1.0], "terminals": [0, 0, 1]}
+    found = build_transitions(from_arrays("lake", arrays), spec)
+    assert found.observations.shape == (3, 16) and found.observations.argmax(1).tolist() == [0, 4, 8]
+
+
+def test_the_bounds_in_use_are_named() -> None:
+    spec = SpaceSpec.from_spaces("e", gym.spaces.Box(-np.inf, np.inf, (1,)), gym.spaces.Box(-np.inf, np.inf, (1,)))
+    arrays = {"observations": np.zeros((2, 1)), "actions": [[0.5], [3.0]], "rewards": [0.0, 0.0], "terminals": [1, 1]}
+    with pytest.raises(DatasetError, match=r"\[3\.\] lies outside the bounds in use.*\[-1\.0\] to \[1\.0\]"):
+        build_transitions(from_arrays("unbounded", arrays), spec)
