@@ -121,8 +121,7 @@ class TimedRunner:
         runner, around = self.runner, self.watches.around
         (environment,) = runner.environments.values()
         vector_env = environment.copies.env
-        step = "step_copies" if environment.copies.backend == "sync" else "step"
-        setattr(vector_env, step, around(ENVIRONMENT, getattr(vector_env, step)))
+        vector_env.step_copies = around(ENVIRONMENT, vector_env.step_copies)
         runner.module.forward_exploration = around(FORWARD, runner.module.forward_exploration)
         (drawing,) = runner._module_to_env[SampleActions]
         drawing.__class__ = TimedDrawing

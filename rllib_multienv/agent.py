@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
-from rllib_multienv.envs.errors import EnvFailure, check_finite
-from rllib_multienv.envs.make import make_env, probe_spaces
-from rllib_multienv.envs.vector import EnvCopies
+from rllib_multienv.envs.errors import EnvFailure
+from rllib_multienv.envs.make import make_env
+from rllib_multienv.envs.vector import EnvCopies, probe_spaces
 from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.nets import distribution_for, owning_environments
@@ -202,7 +202,6 @@ class MultiEnvAgent:
             obs = copies.reset()
             returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
             while any(left):
-                check_finite(env_id, "observation", obs)
                 actions = self._actions(env_id, obs, explore, generator)
                 step = copies.step(self.space_specs[env_id].action_to_env(actions))
                 returns += step.rewards

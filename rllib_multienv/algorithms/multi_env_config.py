@@ -25,7 +25,7 @@ from rllib_multienv.algorithms.settings import (
 )
 from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
-from rllib_multienv.envs.make import probe_spaces
+from rllib_multienv.envs.vector import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.learners.combine import make_combiner
 from rllib_multienv.modules import SharedModule, multi_env_module_spec

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from rllib_multienv.envs.errors import NonFiniteError, check_finite
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
 from rllib_multienv.rollout import RunningEpisode
 from rllib_multienv.spec import EnvSpec
@@ -19,7 +18,6 @@ class OwnedEnvironment:
         spec: What the environment is.
         obs: Raw observations [B, ...] that the policy acts on next; None before the first reset.
         running: [B], the episode that each copy is in.
-        steps: Time steps taken since the copies were made, for error messages.
     """
 
     def __init__(self, spec: EnvSpec, num_envs: int, seed: int | None) -> None:
@@ -32,13 +30,11 @@ class OwnedEnvironment:
         self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed)
         self.obs: np.ndarray | None = None
         self.running: list[RunningEpisode] = []
-        self.steps = 0
 
     def reset(self) -> None:
         """Begin new episodes in all copies."""
         self.obs = self.copies.reset()
         self.running = [RunningEpisode() for _ in range(self.num_envs)]
-        check_finite(self.spec.id, "observation", self.obs, self.steps)
 
     def recreate(self) -> None:
         """Replace all copies by new ones; they start new episodes at the next reset, from other seeds."""
@@ -55,13 +51,6 @@ class OwnedEnvironment:
             NonFiniteError: It returned an observation or reward that is not finite.
         """
         step = self.copies.step(actions)
-        self.steps += 1
-        check_finite(self.spec.id, "observation", step.obs, self.steps)
-        check_finite(self.spec.id, "reward", step.rewards, self.steps)
-        for copy, observation in step.final_obs.items():
-            if not np.isfinite(observation).all():
-                shown = np.array2string(np.asarray(observation), threshold=12, precision=4)
-                raise NonFiniteError(self.spec.id, copy, "observation", shown, self.steps)
         self.obs = step.obs
         return step
 
@@ -84,7 +73,7 @@ class OwnedEnvironment:
         state (a checkpoint may be restored on a machine on which "auto" means EnvPool), or a state that does not fit.
         """
         self.obs = None
-        if len(state["episodes"]) != self.num_envs or self.copies.backend not in ("sync", "async"):
+        if len(state["episodes"]) != self.num_envs or self.copies.backend == "envpool":
             return
         self.obs = self.copies.restore(state["snapshot"])
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]

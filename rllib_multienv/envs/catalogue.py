@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import gymnasium as gym
 
+from rllib_multienv.envs.errors import ENV_ERRORS
+from rllib_multienv.envs.vector import probe_spaces
 from rllib_multienv.gym_ids import FAMILIES, nearest_env_ids
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
@@ -99,15 +101,10 @@ def _families(pattern: str) -> Iterator[list[gym.envs.registration.EnvSpec]]:
 
 
 def _spaces_of(env_id: str) -> SpaceSpec | None:
-    from rllib_multienv.envs.make import make_env
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            env = make_env(EnvSpec(env_id))
-            try:
-                return SpaceSpec.from_spaces(env_id, env.observation_space, env.action_space)
-            finally:
-                env.close()
-        except Exception:  # whatever it is, this environment cannot be trained on here as it is
-            return None
+    """The environment's spaces; None where it cannot be made here, or has unsupported ones."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return probe_spaces(EnvSpec(env_id))
+    except ENV_ERRORS:
+        return None

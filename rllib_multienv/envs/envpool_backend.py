@@ -1,29 +1,28 @@
 """Copies of an environment stepped by EnvPool's C++ threads.
 
-EnvPool's habits that differ from Gymnasium's, and are hidden here: only `make(seed=...)` seeds it; its spaces
-are those of a single copy; MuJoCo actions are float64; autoreset is NEXT_STEP only.
-One difference cannot be hidden: an episode that terminates on the very step of its time limit is reported as
-truncated, not as both.
+EnvPool's differences from Gymnasium, which are hidden here: only `make(seed=...)` seeds it; its spaces are those of a
+single copy; MuJoCo actions are float64; autoreset is NEXT_STEP only. One difference cannot be hidden: an episode that
+terminates on the very step of its time limit is reported as truncated, not as both.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rllib_multienv.envs.errors import EnvFailure
+from rllib_multienv.envs.copies import VectorStep
+from rllib_multienv.envs.errors import EnvFailure, describe
 from rllib_multienv.gym_ids import check_envpool_id
-from rllib_multienv.spec import EnvSpec, SpaceSpec
+from rllib_multienv.spec import EnvSpec
 
-# What backend="auto" hands to EnvPool. The rule: the step is expensive enough to gain by threads, and
-# observations, rewards and ends of episodes were compared with Gymnasium's, from the same states under the
-# same actions, and are the same (EnvPool 1.2.5, MuJoCo 3.3.0). Not so in Hopper-v4, Ant-v4, Humanoid-v4 and
+# Environments that backend="auto" gives to EnvPool. The rule: the step is expensive enough to gain by threads, and
+# observations, rewards and ends of episodes were compared with Gymnasium's, from the same states under the same
+# actions, and are the same (EnvPool 1.2.5, MuJoCo 3.3.0). Not so in Hopper-v4, Ant-v4, Humanoid-v4 and
 # HumanoidStandup-v4: equal to rounding until the first contact, they differ in the second digit after it.
 # Cheap environments stay with "sync", which can be saved and restored in the middle of an episode.
 VERIFIED = frozenset({"HalfCheetah-v4", "Walker2d-v4", "Swimmer-v4"})
@@ -31,8 +30,67 @@ VERIFIED = frozenset({"HalfCheetah-v4", "Walker2d-v4", "Swimmer-v4"})
 CPUS_THAT_PAY = 4
 
 
+class EnvPoolCopies:
+    """Copies of an environment, with the methods of `copies.SyncCopies` that `EnvCopies` needs.
+
+    Attributes:
+        env: EnvPool's own environment.
+        single_observation_space: Space of a single copy.
+        single_action_space: Space of a single copy, float32 as in Gymnasium.
+    """
+
+    def __init__(self, spec: EnvSpec, num_envs: int, seeds: Sequence[int]) -> None:
+        self.env_id, self.num_envs = spec.id, num_envs
+        self.env = make_envpool(spec, num_envs, seeds)
+        self.single_observation_space, self.single_action_space = self.env.observation_space, self.env.action_space
+        self._action_dtype = self.single_action_space.dtype
+        if isinstance(self.single_action_space, spaces.Box) and self._action_dtype == np.float64:
+            low, high = self.single_action_space.low, self.single_action_space.high
+            self.single_action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        self._reset_next = np.zeros(num_envs, dtype=bool)  # copies whose next step only resets them
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else, for callbacks, is EnvPool's."""
+        return getattr(self.env, name)
+
+    def reset_copies(self, seeds: Any) -> tuple[np.ndarray, Any]:
+        """Reset every copy; seeds were given when they were made."""
+        try:
+            obs, infos = self.env.reset()
+        except Exception as error:
+            raise EnvFailure(self.env_id, "reset", describe(error)) from error
+        self._reset_next = np.zeros(self.num_envs, dtype=bool)
+        return obs, _Infos(infos)
+
+    def step_copies(self, actions: np.ndarray) -> VectorStep:
+        """One step of every copy."""
+        try:
+            obs, rewards, terminated, truncated, infos = self.env.step(np.asarray(actions, dtype=self._action_dtype))
+        except Exception as error:
+            raise EnvFailure(self.env_id, "step", describe(error)) from error
+        terminated, truncated = np.asarray(terminated, dtype=bool), np.asarray(truncated, dtype=bool)
+        is_reset, self._reset_next = self._reset_next, terminated | truncated
+        final_obs = {int(b): obs[b].copy() for b in np.flatnonzero(self._reset_next)}
+        rewards = np.asarray(rewards, dtype=np.float64)
+        return VectorStep(obs, rewards, terminated, truncated, final_obs, is_reset, _Infos(infos))
+
+    def close(self) -> None:
+        """Close all copies."""
+        self.env.close()
+
+
+class _Infos:
+    """EnvPool's dictionary of arrays as one info per copy."""
+
+    def __init__(self, infos: Mapping[str, Any]) -> None:
+        self._infos = infos
+
+    def __getitem__(self, copy: int) -> dict[str, Any]:
+        return {k: _Infos(v)[copy] if isinstance(v, Mapping) else v[copy] for k, v in self._infos.items()}
+
+
 def make_envpool(spec: EnvSpec, num_envs: int, seeds: Sequence[int]) -> Any:
-    """Make the copies.
+    """Make EnvPool's environment.
 
     Args:
         spec: The environment; its `kwargs` go to `envpool.make`.
@@ -59,29 +117,11 @@ def make_envpool(spec: EnvSpec, num_envs: int, seeds: Sequence[int]) -> Any:
             _ = env.observation_space, env.action_space
         return env
     except Exception as error:
-        raise EnvFailure(spec.id, "make", f"{type(error).__name__}: {error}") from error
-
-
-def probe_envpool_spaces(spec: EnvSpec) -> SpaceSpec:
-    """The spaces of an environment that EnvPool makes."""
-    env = make_envpool(spec, 1, [0])
-    try:
-        return space_spec_of(spec, env)
-    finally:
-        env.close()
-
-
-def space_spec_of(spec: EnvSpec, env: Any) -> SpaceSpec:
-    """Spaces of EnvPool's environment, with float32 actions as Gymnasium has them."""
-    action_space: gym.Space = env.action_space
-    if isinstance(action_space, spaces.Box) and action_space.dtype == np.float64:
-        low, high = action_space.low.astype(np.float32), action_space.high.astype(np.float32)
-        action_space = spaces.Box(low, high, dtype=np.float32)
-    return SpaceSpec.from_spaces(spec.id, env.observation_space, action_space, description=spec.description)
+        raise EnvFailure(spec.id, "make", describe(error)) from error
 
 
 def cpus() -> int:
-    """How many CPUs this process may use. Ray says how many an actor was given through OMP_NUM_THREADS."""
+    """Number of CPUs that this process may use. Ray gives an actor's share through OMP_NUM_THREADS."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given) > 0:
         return int(given)

@@ -1,4 +1,4 @@
-"""What can go wrong inside an environment, told so that the user knows which one and where."""
+"""Failures of environments, and the checks of everything that an environment returns."""
 
 from __future__ import annotations
 
@@ -6,79 +6,138 @@ from typing import Any
 
 import numpy as np
 
+#: Exceptions that count as a failure of an environment's own code: ``sys.exit`` in an environment is one.
+ENV_ERRORS = (Exception, SystemExit)
+#: Largest magnitude of observations and rewards. The square of a larger number is not a float32, and a single one in
+#: running statistics would flatten all others.
+LARGEST = 1e19
+
+_NUMBERS = (float, int, np.number)
+
 
 class EnvFailure(RuntimeError):
-    """An environment's own code failed: its constructor, `reset` or `step` raised or gave nonsense.
+    """An environment's own code failed: its constructor, `reset` or `step` raised or returned nonsense.
 
     Attributes:
         env_id: The environment's id.
         copy: Index of the copy, or None where that is not known.
-        phase: ``"make"``, ``"reset"``, ``"step"`` or ``"close"``.
+        phase: ``"make"``, or the name of the method that failed: ``"reset"``, ``"step"``, ...
         reason: What happened.
     """
 
     def __init__(self, env_id: str, phase: str, reason: str, copy: int | None = None) -> None:
         self.env_id, self.phase, self.reason, self.copy = env_id, phase, reason, copy
-        where = {"make": "could not be made", "close": "failed while closing"}.get(phase, f"failed in {phase}()")
+        where = "could not be made" if phase == "make" else f"failed in {phase}()"
         which = "" if copy is None else f" (copy {copy})"
         super().__init__(f"Environment {env_id!r}{which} {where}: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Exceptions with arguments of their own need this to cross process borders."""
+        """Exceptions with several arguments need this to cross process borders."""
         return type(self), (self.env_id, self.phase, self.reason, self.copy)
 
 
 class NonFiniteError(RuntimeError):
-    """An environment gave an observation or a reward that is NaN or infinite.
+    """An environment returned an observation or a reward that is NaN, infinite, or larger than `LARGEST`.
 
     Attributes:
         env_id: The environment's id.
         copy: Index of the copy.
         quantity: ``"observation"`` or ``"reward"``.
-        step: Number of the environment's step, where known.
+        value: The observation or reward, as text.
+        step: Number of the environment's step.
+        problem: What is wrong with the value.
     """
 
-    def __init__(self, env_id: str, copy: int, quantity: str, value: str = "", step: int | None = None) -> None:
-        self.env_id, self.copy, self.quantity, self.value, self.step = env_id, copy, quantity, value, step
-        at = "" if step is None else f" at step {step}"
-        shown = f": {value}" if value else ""
+    def __init__(
+        self, env_id: str, copy: int, quantity: str, value: str, step: int, problem: str = "is not finite"
+    ) -> None:
+        self.env_id, self.copy, self.quantity = env_id, copy, quantity
+        self.value, self.step, self.problem = value, step, problem
         super().__init__(
-            f"Environment {env_id!r} (copy {copy}): the {quantity} is not finite{at}{shown}. Mend the "
+            f"Environment {env_id!r} (copy {copy}): the {quantity} {problem} at step {step}: {value}. Mend the "
             'environment, or use .environment(on_nonfinite="drop") to leave such fragments out.'
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Exceptions with arguments of their own need this to cross process borders."""
-        return type(self), (self.env_id, self.copy, self.quantity, self.value, self.step)
+        """Exceptions with several arguments need this to cross process borders."""
+        return type(self), (self.env_id, self.copy, self.quantity, self.value, self.step, self.problem)
 
 
-def find_nonfinite(values: np.ndarray) -> int | None:
-    """Index along the first axis of the first entry that holds a NaN or an infinity; None if all is finite.
+def describe(error: BaseException) -> str:
+    """``"ValueError: bad"``: an exception in one line, for messages that wrap it."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
-    Args:
-        values: ``[B, ...]`` of any dtype.
+
+# What `reset` and `step` of one copy return. The vector environments below skip a check where a value visibly has the
+# common form.
+
+
+def take_observation(observation: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An observation as an array that fits its space.
+
+    Raises:
+        ValueError: It has another shape, or integers that the space's dtype cannot hold.
+        TypeError: Its dtype cannot become the space's: text, objects, or fractions in a space of integers.
     """
-    if values.dtype.kind not in "fc":
-        return None
-    finite = np.isfinite(values)
-    if finite.all():
-        return None
-    return int(np.argmin(finite.reshape(len(values), -1).all(axis=1)))
+    array = np.asarray(observation)
+    if array.shape != shape:
+        raise ValueError(f"the observation has shape {array.shape}, but its space says {shape}")
+    if array.dtype == dtype:
+        return array
+    if dtype.kind in "iu" and array.dtype.kind in "iub":
+        bounds = np.iinfo(dtype)
+        if array.size and (array.min() < bounds.min or array.max() > bounds.max):
+            raise ValueError(f"the observation has values from {array.min()} to {array.max()}, too large for {dtype}")
+    elif not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise TypeError(f"the observation has dtype {array.dtype}, but its space says {dtype}")
+    return array
 
 
-def check_finite(env_id: str, quantity: str, values: np.ndarray, step: int | None = None) -> None:
-    """Raise if a batch holds a NaN or an infinity.
+def take_reward(reward: Any) -> float:
+    """A reward as a number; arrays of one element are taken.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if not isinstance(reward, _NUMBERS):
+        array = np.asarray(reward)
+        if array.size != 1 or array.dtype.kind not in "fiub":
+            raise TypeError(f"the reward must be a number, not {reward!r}")
+        reward = array.item()
+    return float(reward)
+
+
+def take_flag(flag: Any, name: str) -> bool:
+    """`terminated` or `truncated` as a bool; 0, 1 and arrays of one element are taken.
+
+    Raises:
+        TypeError: It is neither true nor false.
+    """
+    array = np.asarray(flag)
+    if array.size != 1 or array.dtype.kind not in "fiub" or array.item() not in (0, 1):
+        raise TypeError(f"{name} must be True or False, not {flag!r}")
+    return bool(array.item())
+
+
+def check_values(env_id: str, quantity: str, values: np.ndarray, step: int) -> None:
+    """Check that a batch of observations or rewards is finite and of a reasonable size.
 
     Args:
         env_id: The environment's id.
-        quantity: What the values are: ``"observation"`` or ``"reward"``.
+        quantity: ``"observation"`` or ``"reward"``, for the message.
         values: ``[B, ...]``, one entry per copy.
         step: Number of the step, for the message.
 
     Raises:
         NonFiniteError: Names environment, copy, quantity, value and step.
     """
-    copy = find_nonfinite(values)
-    if copy is not None:
-        shown = np.array2string(np.asarray(values[copy]), threshold=12, precision=4)
-        raise NonFiniteError(env_id, copy, quantity, shown, step)
+    # A NaN makes the maximum NaN, and the comparison false.
+    if values.dtype.kind != "f" or float(np.abs(values).max()) <= LARGEST:
+        return
+    largest = np.abs(values).reshape(len(values), -1).max(axis=1)  # [B]
+    sound = largest.astype(np.float64) <= LARGEST
+    copy = int(np.argmin(sound))
+    value = values[copy]
+    problem = f"is larger than {LARGEST:g}" if np.isfinite(value).all() else "is not finite"
+    raise NonFiniteError(env_id, copy, quantity, np.array2string(value, threshold=12, precision=4), step, problem)

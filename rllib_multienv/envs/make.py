@@ -1,4 +1,4 @@
-"""Making one copy of an environment from its EnvSpec."""
+"""Makes one copy of an environment from its EnvSpec; time limits, and seeds for copies."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import contextlib
 import inspect
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
-from rllib_multienv.envs.errors import EnvFailure
+from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe
 from rllib_multienv.gym_ids import find_env
-from rllib_multienv.spec import EnvSpec, SpaceSpec
+from rllib_multienv.spec import EnvSpec
 
 
 def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None = None) -> gym.Env:
     """Make one copy of an environment.
 
-    Gymnasium's `TimeLimit` and `OrderEnforcing` stand where `gym.make` puts them; its passive checker is left
-    out (it only checks the first step, with warnings). `max_episode_steps` replaces a registered limit; an
-    environment made by a class or callable gets a `TimeLimit` around whatever it limits itself.
+    Gymnasium's `TimeLimit` and `OrderEnforcing` are applied as in `gym.make`; its passive checker is left out (it
+    checks only the first step, and only warns). `max_episode_steps` replaces a registered limit; an environment made
+    by a class or callable gets a `TimeLimit` around whatever it limits itself.
 
     Args:
         spec: What to make.
         render_mode: ``"rgb_array"`` for video. Without a display MuJoCo is told to render through EGL.
-        seed: If given, the environment and its action space are seeded and it is reset once.
+        seed: If given, the environment and its action space are seeded, and it is reset once.
 
     Raises:
-        EnvFailure: The environment's constructor (or that first reset) raised, or gave no `gymnasium.Env`.
+        EnvFailure: The environment's constructor (or that first reset) raised, or returned no `gymnasium.Env`.
         ValueError: The environment is unknown, or cannot render.
     """
     if render_mode is not None and not os.environ.get("DISPLAY"):
@@ -37,54 +38,62 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
     assert spec.make is not None  # EnvSpec fills it in
     target = find_env(spec.make) if isinstance(spec.make, str) else spec.make
     kwargs: dict[str, Any] = dict(spec.kwargs)
+    if render_mode is not None:
+        if not isinstance(target, str):
+            _check_takes_render_mode(spec.id, target)
+        kwargs["render_mode"] = render_mode
     try:
-        with contextlib.chdir(os.getcwd()):  # a constructor may change the working directory
+        with contextlib.chdir(os.getcwd()), warnings.catch_warnings():  # a constructor may change the working directory
             if isinstance(target, str):
-                if render_mode is not None:
-                    kwargs["render_mode"] = render_mode
-                with warnings.catch_warnings():
-                    # Who asks for HalfCheetah-v4 knows that there is a v5; every copy would say so again.
-                    warnings.filterwarnings("ignore", message=".*is out of date.*")
-                    env = gym.make(target, max_episode_steps=spec.max_episode_steps, disable_env_checker=True, **kwargs)
+                # A user who asks for HalfCheetah-v4 knows that there is a v5; every copy would say so again.
+                warnings.filterwarnings("ignore", message=".*is out of date.*")
+                env = gym.make(target, max_episode_steps=spec.max_episode_steps, disable_env_checker=True, **kwargs)
             else:
-                if render_mode is not None:
-                    _check_takes_render_mode(spec.id, target)
-                    kwargs["render_mode"] = render_mode
                 env = target(**kwargs)
                 if not isinstance(env, gym.Env):
+                    is_vector = isinstance(env, gym.vector.VectorEnv)
                     raise TypeError(
                         f"{target!r} returned {type(env).__name__}, but it must return a gymnasium.Env"
-                        + (" (vector environments are made by this package)" if _is_vector(env) else "")
+                        + (" (vector environments are made by this package)" if is_vector else "")
                     )
                 if spec.max_episode_steps is not None:
                     env = gym.wrappers.TimeLimit(env, spec.max_episode_steps)
-    except Exception as error:
+    except ENV_ERRORS as error:
         raise EnvFailure(spec.id, "make", describe(error)) from error
     if seed is not None:
         try:
             env.reset(seed=seed)
             env.action_space.seed(seed)
-        except Exception as error:
+        except ENV_ERRORS as error:
             raise EnvFailure(spec.id, "reset", describe(error)) from error
     return env
 
 
-def probe_spaces(spec: EnvSpec) -> SpaceSpec:
-    """Read an environment's spaces: makes one copy and closes it.
-
-    Raises:
-        EnvFailure: The environment cannot be made.
-        UnsupportedSpaceError: Its spaces are of an unsupported kind.
-    """
-    if spec.backend == "envpool":
-        from rllib_multienv.envs.envpool_backend import probe_envpool_spaces
-
-        return probe_envpool_spaces(spec)
-    env = make_env(spec)
+def _check_takes_render_mode(env_id: str, target: Callable[..., Any]) -> None:
     try:
-        return SpaceSpec.from_spaces(spec.id, env.observation_space, env.action_space, description=spec.description)
-    finally:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # no signature to read, as with some C functions: let it try
+        return
+    if not any(p.name == "render_mode" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        raise ValueError(f"{env_id!r} cannot render: {target!r} takes no argument 'render_mode'.")
+
+
+def close_env(env_id: str, env: Any) -> None:
+    """Close an environment; a failure is a warning that names it."""
+    try:
         env.close()
+    except ENV_ERRORS as error:
+        warnings.warn(f"Environment {env_id!r} failed in close(): {describe(error)}", UserWarning, stacklevel=2)
+
+
+@contextlib.contextmanager
+def opened(spec: EnvSpec, **options: Any) -> Iterator[gym.Env]:
+    """One copy of an environment, which is closed afterwards; `options` are those of `make_env`."""
+    env = make_env(spec, **options)
+    try:
+        yield env
+    finally:
+        close_env(spec.id, env)
 
 
 def episode_limit(spec: EnvSpec) -> int | None:
@@ -97,25 +106,25 @@ def episode_limit(spec: EnvSpec) -> int | None:
     try:
         return gym.spec(target).max_episode_steps
     except gym.error.Error:  # a name without a version: making it finds the newest
-        env = make_env(spec)
-        env.close()
-        return env.spec.max_episode_steps if env.spec is not None else None
+        with opened(spec) as env:
+            return env.spec.max_episode_steps if env.spec is not None else None
 
 
-def describe(error: BaseException) -> str:
-    """``"ValueError: bad"``: an exception in one line, for messages that wrap it."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def copy_seeds(seed: int | None, num_envs: int) -> list[int]:
+    """One seed per copy, all different, from one seed.
 
+    The first n of m > n seeds are the n seeds of the same `seed`. They fit into a signed 32-bit integer, which is all
+    that EnvPool takes.
 
-def _check_takes_render_mode(env_id: str, target: Callable[..., Any]) -> None:
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # no signature to read, as with some C functions: let it try
-        return
-    if not any(p.name == "render_mode" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        raise ValueError(f"{env_id!r} cannot render: {target!r} takes no argument 'render_mode'.")
-
-
-def _is_vector(env: Any) -> bool:
-    return isinstance(env, gym.vector.VectorEnv)
+    Args:
+        seed: Their source; None for fresh entropy.
+        num_envs: Number of seeds.
+    """
+    sequence = np.random.SeedSequence(seed)
+    drawn = num_envs
+    while True:
+        # Two equal ones among 2**31 are improbable but possible; then draw further along the same stream.
+        seeds = list(dict.fromkeys((sequence.generate_state(drawn) >> 1).tolist()))
+        if len(seeds) >= num_envs:
+            return seeds[:num_envs]
+        drawn += num_envs - len(seeds)

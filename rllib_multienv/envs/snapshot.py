@@ -1,18 +1,19 @@
-"""Reading an environment's whole state out in the middle of an episode, and putting it back.
+"""Captures an environment's whole state in the middle of an episode, and restores it.
 
-Gymnasium has no interface for that, so the instance attributes of the environment and of every wrapper are
-taken: numbers, arrays, random generators, containers and plain Python objects of those. Objects shared
-between attributes stay shared, and references back to an environment of the chain stay references. MuJoCo's
-physics is read through MuJoCo. Whatever keeps state where Python does not reach (Box2D worlds, emulators,
-sockets, other environments inside) makes the whole environment one that cannot be captured: better none than
-a wrong one. Not covered, because nothing shows it: state in modules and classes, such as the global
-``np.random``.
+Gymnasium has no interface for that, so the instance attributes of the environment and of every wrapper are taken:
+numbers, arrays, random generators, containers and plain Python objects of those. Objects shared between attributes
+stay shared, and references back to the environment or a wrapper stay references. MuJoCo's physics is read through
+MuJoCo. Large arrays that every new copy has too, such as a table of prices, are left out. An
+environment that keeps state outside Python (Box2D worlds, emulators, sockets, other environments inside) cannot be
+captured: better no state than a wrong one. Not covered, because nothing shows it: state in modules and classes, such
+as the global ``np.random``.
 """
 
 from __future__ import annotations
 
 import collections
 import enum
+import functools
 import hashlib
 import io
 import itertools
@@ -20,6 +21,7 @@ import pickle
 import random
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -38,8 +40,7 @@ _STATIC_TYPES = (
     types.MethodType,
     types.BuiltinFunctionType,
 )
-# What NumPy's generators are rebuilt by; pickled by name like any function. Each extension has a type of its
-# own.
+# NumPy's generators are rebuilt by such a function, which is pickled by name. Each extension has its own such type.
 _COMPILED_FUNCTION = "cython_function_or_method"
 # Drawing does not act on the dynamics.
 _RENDERING_MODULES = ("pygame", "gymnasium.envs.mujoco.mujoco_rendering")
@@ -49,36 +50,33 @@ _PICKLED_AS_THEY_ARE = (
     collections.defaultdict, range, slice, types.FunctionType, types.BuiltinFunctionType, type,
 )  # fmt: skip
 _BUILTIN_BASES = (object, tuple, list, dict, set, frozenset, int, float, str, bytes)
+#: Bytes from which an array is left out where a new copy of the environment has it too.
+LARGE = 2**16
+
+#: Digest of a large array, and its number among those with the same content.
+Key = tuple[str, int]
 
 
 class SnapshotError(RuntimeError):
     """A captured state does not fit the environment that it is to be restored into."""
 
 
-def capture_env(env: gym.Env) -> bytes | None:
+def capture_env(env: gym.Env, is_constant: Callable[[Key], bool] = lambda key: False) -> bytes | None:
     """Everything that decides what the environment does next.
 
     Args:
         env: An environment that was reset at least once, with its wrappers.
+        is_constant: Whether `large_arrays` of a new copy has this key; such objects are left out.
 
     Returns:
-        Bytes for `restore_env`, or None if the environment holds something that cannot be read out.
+        Bytes for `restore_env`, or None if the environment holds something that cannot be captured.
     """
     chain = _chain(env)
-    kept = _kept(chain)
-    attributes = [
-        {name: value for name, value in vars(layer).items() if not _is_static(name, value) and id(value) not in kept}
-        for layer in chain
-    ]
-    generators = [
-        {name: space._np_random for name, space in vars(layer).items() if isinstance(space, gym.Space)}
-        for layer in chain
-    ]
     physics = {key: _capture_physics(data) for key, data in _mujoco_data(chain).items()}
     buffer = io.BytesIO()
-    pickler = _StatePickler(buffer, kept)
+    pickler = _StatePickler(buffer, _kept(chain), is_constant)
     try:
-        pickler.dump({"attributes": attributes, "generators": generators, "physics": physics})
+        pickler.dump({**_state(chain, pickler.kept), "physics": physics})
     except Exception:  # extension types refuse with whatever exception they like
         return None
     if pickler.arrays_overlap():
@@ -86,23 +84,24 @@ def capture_env(env: gym.Env) -> bytes | None:
     return pickle.dumps({"layers": [_name(layer) for layer in chain], "state": buffer.getvalue()})
 
 
-def restore_env(env: gym.Env, state: bytes) -> None:
+def restore_env(env: gym.Env, state: bytes, fresh: Callable[[], dict[Key, np.ndarray]] = dict) -> None:
     """Put a captured state into an environment of the same making.
 
     Args:
         env: Made as the captured one was, and reset at least once.
-        state: What `capture_env` gave.
+        state: From `capture_env`.
+        fresh: Gives `large_arrays` of a new copy; called if the state needs one that `env` has changed.
 
     Raises:
-        SnapshotError: The environment has other wrappers, or another MuJoCo model, than the captured one.
+        SnapshotError: The environment has other wrappers, another MuJoCo model or other constants than the captured
+            one.
     """
     outer = pickle.loads(state)
     chain = _chain(env)
     layers = [_name(layer) for layer in chain]
     if layers != outer["layers"]:
         raise SnapshotError(f"the environment is built as {layers}, but was captured as {outer['layers']}")
-    by_key = {key: value for _, (key, value) in _kept(chain).items()}
-    inner = _StateUnpickler(io.BytesIO(outer["state"]), by_key).load()
+    inner = _StateUnpickler(io.BytesIO(outer["state"]), env, fresh).load()
     data = _mujoco_data(chain)
     for key, physics in inner["physics"].items():
         if key not in data or _model_digest(data[key].model) != physics["model"]:
@@ -115,7 +114,18 @@ def restore_env(env: gym.Env, state: bytes) -> None:
         _restore_physics(data[key], physics)
 
 
-# -- the environment and its wrappers -----------------------------------------------------------------------
+def large_arrays(env: gym.Env) -> dict[Key, np.ndarray]:
+    """The large arrays in an environment's state; none if it cannot be captured."""
+    chain = _chain(env)
+    pickler = _StatePickler(io.BytesIO(), _kept(chain), lambda key: True)
+    try:
+        pickler.dump(_state(chain, pickler.kept))
+    except Exception:
+        return {}
+    return pickler.large
+
+
+# The environment and its wrappers
 
 
 def _chain(env: gym.Env) -> list[gym.Env]:
@@ -147,17 +157,55 @@ def _kept(chain: list[gym.Env]) -> dict[int, tuple[tuple[int, str], Any]]:
     return kept
 
 
-class _StatePickler(pickle.Pickler):
-    """Pickles plain Python state by value, and refuses what might lose some of its state on the way."""
+def _state(chain: list[gym.Env], kept: dict[int, Any]) -> dict[str, Any]:
+    """Attributes of each layer, and the generators of its spaces."""
+    return {
+        "attributes": [
+            {k: value for k, value in vars(layer).items() if not _is_static(k, value) and id(value) not in kept}
+            for layer in chain
+        ],
+        "generators": [
+            {name: space._np_random for name, space in vars(layer).items() if isinstance(space, gym.Space)}
+            for layer in chain
+        ],
+    }
 
-    def __init__(self, file: io.BytesIO, kept: dict[int, tuple[tuple[int, str], Any]]) -> None:
+
+class _StatePickler(pickle.Pickler):
+    """Pickles plain Python state by value, and refuses objects that might lose some of their state on the way.
+
+    Attributes:
+        kept: See `_kept`.
+        large: The large arrays that were left out.
+    """
+
+    def __init__(self, file: io.BytesIO, kept: dict[int, Any], is_constant: Callable[[Key], bool]) -> None:
         super().__init__(file, protocol=5)
-        self._kept = kept
+        self.kept = kept
+        self.large: dict[Key, np.ndarray] = {}
+        self._is_constant = is_constant
+        self._keys: dict[int, Key] = {}  # of large arrays, by identity
+        self._count: collections.Counter[str] = collections.Counter()
         self._arrays: dict[int, np.ndarray] = {}
 
-    def persistent_id(self, obj: Any) -> tuple[int, str] | None:
-        found = self._kept.get(id(obj))
-        return None if found is None else found[0]
+    def persistent_id(self, obj: Any) -> Any:
+        found = self.kept.get(id(obj))
+        if found is not None:
+            return found[0]
+        if type(obj) is not np.ndarray or obj.nbytes < LARGE or obj.dtype.hasobject:
+            return None
+        self._arrays[id(obj)] = obj
+        if id(obj) not in self._keys:
+            content = hashlib.blake2b(np.ascontiguousarray(obj).view(np.uint8).data, digest_size=16)
+            content.update(f"{obj.dtype.str} {obj.shape} {obj.strides}".encode())
+            digest = content.hexdigest()
+            self._keys[id(obj)] = digest, self._count[digest]
+            self._count[digest] += 1
+        key = self._keys[id(obj)]
+        if not self._is_constant(key):
+            return None
+        self.large[key] = obj
+        return ("large", *key)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray):
@@ -170,7 +218,7 @@ class _StatePickler(pickle.Pickler):
     @staticmethod
     def _check_owner(array: np.ndarray) -> None:
         base = array.base
-        # What an earlier restore put there was unpickled into a window onto bytes.
+        # Arrays from an earlier restore were unpickled as windows onto bytes.
         while isinstance(base, np.ndarray | memoryview):
             base = base.obj if isinstance(base, memoryview) else base.base
         if base is not None and not isinstance(base, bytes | bytearray):
@@ -183,15 +231,24 @@ class _StatePickler(pickle.Pickler):
 
 
 class _StateUnpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, kept: dict[tuple[int, str], Any]) -> None:
+    """Finds the objects that a state refers to in the environment that it is restored into."""
+
+    def __init__(self, file: io.BytesIO, env: gym.Env, fresh: Callable[[], dict[Key, np.ndarray]]) -> None:
         super().__init__(file)
-        self._kept = kept
+        self._kept = dict(_kept(_chain(env)).values())
+        self._large = functools.cache(lambda: large_arrays(env))
+        self._fresh = functools.cache(fresh)
 
     def persistent_load(self, pid: Any) -> Any:
-        try:
+        if pid[0] != "large":
+            if pid not in self._kept:
+                raise SnapshotError(f"the captured environment had an attribute {pid[1]!r} that this one lacks")
             return self._kept[pid]
-        except KeyError:
-            raise SnapshotError(f"the captured environment had an attribute {pid[1]!r} that this one lacks") from None
+        key = pid[1:]
+        found = self._large() if key in self._large() else self._fresh()
+        if key not in found:
+            raise SnapshotError("a large array that a new copy had then is another one now")
+        return found[key]
 
 
 def _is_plain_object(obj: Any) -> bool:
@@ -207,11 +264,11 @@ def _is_plain_object(obj: Any) -> bool:
     return all(getattr(cls, name) is getattr(object, name) for name in pickling)
 
 
-# -- MuJoCo --------------------------------------------------------------------------------------------------
+# MuJoCo
 
 
 def _is_mujoco(value: Any) -> bool:
-    # Without importing MuJoCo: who has one of its objects has imported it.
+    # Without importing MuJoCo: where one of its objects exists, it is imported.
     mujoco = sys.modules.get("mujoco")
     return mujoco is not None and isinstance(value, mujoco.MjModel | mujoco.MjData)
 
@@ -232,10 +289,10 @@ def _model_digest(model: Any) -> str:
 
 
 def _derived(data: Any) -> dict[str, np.ndarray]:
-    """What MuJoCo computes from the state, and environments read before the next step, as bodies' positions.
+    """Arrays that MuJoCo computes from the state, and environments read before the next step, as bodies' positions.
 
-    After a step these belong to the state *before* its last integration, so computing them anew would not
-    give the same numbers. Constraint arrays (``efc_``) vary in length and are rebuilt by every step.
+    After a step these belong to the state *before* its last integration, so computing them anew would not give the
+    same numbers. Constraint arrays (``efc_``) vary in length and are rebuilt by every step.
     """
     arrays = {name: getattr(data, name) for name in dir(data) if not name.startswith(("_", "efc_", "plugin"))}
     return {

@@ -97,8 +97,8 @@ def known_returns(env_specs: Iterable[EnvSpec]) -> dict[str, dict[str, float]]:
 
 
 def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dict[str, Any]:
-    from rllib_multienv.envs import EnvFailure, make_env
-    from rllib_multienv.envs.make import describe
+    from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe, take_reward
+    from rllib_multienv.envs.make import close_env, make_env
 
     env = make_env(env_spec, seed=seed)
     returns: list[float] = []
@@ -112,15 +112,15 @@ def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dic
             what, total, ended = "step", 0.0, False
             while not ended and steps < max_steps:
                 _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-                total += float(reward)
+                total += take_reward(reward)
                 steps += 1
                 ended = terminated or truncated
             if ended or not returns:
                 returns.append(total)
-    except Exception as error:
+    except ENV_ERRORS as error:
         raise EnvFailure(env_spec.id, what, describe(error)) from error
     finally:
-        env.close()
+        close_env(env_spec.id, env)
     # 6 digits, as in the files of raw metrics.
     mean, std = (float(f"{value:.6g}") for value in (statistics.fmean(returns), statistics.pstdev(returns)))
     return {"episodes": len(returns), "mean": mean, "std": std}

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from rllib_multienv.checkpoints import installed_versions
-from rllib_multienv.envs.errors import check_finite
-from rllib_multienv.envs.make import episode_limit, probe_spaces
-from rllib_multienv.envs.vector import EnvCopies
+from rllib_multienv.envs.make import episode_limit
+from rllib_multienv.envs.vector import EnvCopies, probe_spaces
 from rllib_multienv.offline.behaviours import Act, Behaviour
 from rllib_multienv.offline.raw import RawDataset
 from rllib_multienv.spec import EnvSpec
@@ -152,24 +151,20 @@ def _play(
     Returns:
         The arrays of these steps, and the returns of the whole episodes among them.
     """
-    env_id, space = copies.spec.id, copies.space_spec.observation_space
+    space = copies.space_spec.observation_space
     obs_dtype = space.dtype if np.issubdtype(space.dtype, np.integer) else np.float32
     columns: dict[str, list[np.ndarray]] = {}  # of each vector step, [B, ...]
     episodes: list[_Episode] = []  # in the order in which they began
     playing: list[_Episode | None] = [None] * copies.num_envs
     num_ended = steps_ended = 0  # of the first episodes, how many have all ended, and their steps
     obs = copies.reset()
-    check_finite(env_id, "observation", obs)
     time = 0
     while True:
         actions = act(obs, generator)
         step = copies.step(actions.astype(copies.space_spec.action_space.dtype, copy=False))
-        check_finite(env_id, "reward", step.rewards)
         following = step.obs.copy()
         for copy, final in step.final_obs.items():
             following[copy] = final
-        check_finite(env_id, "observation", following)
-        check_finite(env_id, "observation", step.obs)
         for key, column in {
             "observations": obs.reshape(len(obs), -1).astype(obs_dtype),
             "actions": actions,

@@ -35,7 +35,7 @@ class Counter(gym.Env):
         self.t += 1
         over = self.t >= 3 + self.episode % 4
         reward = np.float32(100 * self.episode + self.t + int(action))
-        return self._obs(), reward, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {}
+        return self._obs(), reward, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {"step": self.t}
 
 
 class Paced(Counter):
@@ -79,9 +79,7 @@ class Faulty(gym.Env):
         super().reset(seed=seed)
         if self.fault == "reset":
             raise KeyError("level")
-        if self.fault == "old_reset":
-            return np.zeros(2, np.float32)
-        return np.zeros(3 if self.fault == "shape" else 2, np.float32), {}
+        return np.zeros(2, np.float32), {}
 
     def step(self, action: Any) -> Any:
         self.t += 1
@@ -90,10 +88,6 @@ class Faulty(gym.Env):
             raise ZeroDivisionError("division by zero")
         if bad and self.fault == "exit":
             os._exit(7)
-        if bad and self.fault == "old_step":
-            return obs, 0.0, False, {}
-        if bad and self.fault == "no_reward":
-            return obs, None, False, False, {}
         return obs, 1, False, False, {}
 
 

@@ -9,7 +9,7 @@ import torch
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec
 from rllib_multienv.checkpoints import AgentCheckpoint
-from rllib_multienv.envs.make import probe_spaces
+from rllib_multienv.envs.vector import probe_spaces
 from rllib_multienv.nets import NetConfig
 
 TINY_NET = AgnosticNetConfig(d_model=8, d_state=4)

@@ -206,5 +206,5 @@ def test_whole_episodes_of_an_environment_that_always_fails() -> None:
 
 
 def test_unknown_choice_is_refused() -> None:
-    with pytest.raises(ValueError, match="on_nonfinite='ignore': must be one of 'raise', 'drop'"):
+    with pytest.raises(ValueError, match="on_nonfinite='ignore': must be 'raise' or 'drop'"):
         config("").environment(on_nonfinite="ignore").validate()

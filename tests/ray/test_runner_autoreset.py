@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
+from next_step import next_step_counters
 from ray.rllib.core.columns import Columns
 from tiny_runs import make_runner, tiny_config
 from toy_envs import Counter
 
 from rllib_multienv import EnvSpec
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
-from rllib_multienv.envs.vector import EnvCopies
 
 SPEC = EnvSpec("counter", make=Counter)
 B = 2
@@ -26,8 +26,8 @@ def sampled(mode: AutoresetMode, fragments: int, length: int, normalize: bool) -
         rollout_fragment_length=length, num_envs_per_env_runner=B, explore=False
     )
     runner = make_runner(config)
-    vector = SyncVectorEnv([Counter] * B, autoreset_mode=mode)
-    runner.environments["counter"].copies = EnvCopies(SPEC, B, env=vector)
+    if mode is AutoresetMode.NEXT_STEP:
+        runner.environments["counter"].copies = next_step_counters(B)
     return runner, [runner.sample() for _ in range(fragments)]
 
 

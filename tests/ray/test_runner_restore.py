@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from next_step import next_step_counters
 from tiny_runs import assert_same, make_runner, tiny_config
 from toy_envs import Counter
 
 from rllib_multienv import EnvSpec
 from rllib_multienv.connectors import RewardScale
 from rllib_multienv.env_runners import MultiEnvRunner
-from rllib_multienv.envs.vector import EnvCopies
 
 COUNTER = EnvSpec("counter", make=Counter)
 
@@ -69,7 +68,6 @@ def test_other_number_of_copies_or_other_backend_begins_new_episodes() -> None:
     more.set_state(state)
     assert {c.t_started for c in more.sample()} == {0}
     given = make_runner(tiny_config([COUNTER]).env_runners(rollout_fragment_length=2))
-    vector = SyncVectorEnv([Counter] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
-    given.environments["counter"].copies = EnvCopies(COUNTER, 2, env=vector)
+    given.environments["counter"].copies = next_step_counters(2)
     given.set_state(state)
     assert {c.t_started for c in given.sample()} == {0}

@@ -8,24 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from next_step import next_step_counters
 from toy_envs import Counter, Grid
 
-from rllib_multienv.envs.seeding import copy_seeds
+from rllib_multienv.envs.make import copy_seeds
 from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.spec import EnvSpec
 
 B = 3
-SPEC = EnvSpec("counter", make=Counter)
-
-
-def given(mode: AutoresetMode) -> EnvCopies:
-    return EnvCopies(SPEC, B, env=SyncVectorEnv([Counter] * B, autoreset_mode=mode))
+BACKENDS = ["sync", "async", "NEXT_STEP"]
 
 
 def copies(kind: str) -> EnvCopies:
-    if kind in ("sync", "async"):
-        return EnvCopies(EnvSpec("counter", make=Counter, backend=kind), B, seed=0)  # type: ignore[arg-type]
-    return given(AutoresetMode[kind])
+    if kind == "NEXT_STEP":
+        return next_step_counters(B)
+    return EnvCopies(EnvSpec("counter", make=Counter, backend=kind), B, seed=0)  # type: ignore[arg-type]
 
 
 def experience(env: EnvCopies, steps: int) -> list[list[tuple[Any, ...]]]:
@@ -72,7 +69,7 @@ def known(count: int) -> list[tuple[Any, ...]]:
     return rows[:count]
 
 
-@pytest.mark.parametrize("kind", ["sync", "async", "SAME_STEP", "NEXT_STEP"])
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_every_mode_gives_the_true_transitions(kind: str) -> None:
     for rows in experience(copies(kind), 60):
         assert len(rows) >= 45
@@ -80,7 +77,7 @@ def test_every_mode_gives_the_true_transitions(kind: str) -> None:
 
 
 def test_next_step_and_same_step_give_the_same_experience() -> None:
-    same, following = experience(copies("SAME_STEP"), 60), experience(copies("NEXT_STEP"), 60)
+    same, following = experience(copies("sync"), 60), experience(copies("NEXT_STEP"), 60)
     for a, b in zip(same, following, strict=True):
         assert len(b) < len(a)  # the resets took calls
         assert a[: len(b)] == b
@@ -96,7 +93,7 @@ def test_step_after_a_done_in_next_step_is_no_experience() -> None:
     assert steps[3].obs[0].tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("kind", ["sync", "async", "SAME_STEP", "NEXT_STEP"])
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_truncated_episode_keeps_its_real_final_observation(kind: str) -> None:
     env = copies(kind)
     env.reset()
@@ -139,26 +136,30 @@ def test_discrete_spaces_pass_through() -> None:
     assert step.obs.tolist() == [-1, 1]
 
 
-def test_infos_are_those_of_gymnasium() -> None:
-    ours, theirs = copies("sync"), SyncVectorEnv([Counter] * B, autoreset_mode=AutoresetMode.SAME_STEP)
-    ours.reset(), theirs.reset()
-    for _ in range(3):
-        step, expected = ours.step(np.zeros(B, np.int64)), theirs.step(np.zeros(B, np.int64))[4]
-    assert step.infos.keys() == expected.keys()
-    assert step.infos["begun"].tolist() == expected["begun"].tolist() == [1] * B
-    assert step.infos["final_obs"][0].tolist() == [0, 3]
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_every_copy_has_its_infos(kind: str) -> None:
+    env = copies(kind)
+    env.reset()
+    assert [env.infos[b]["begun"] for b in range(B)] == [0] * B
+    steps = [env.step(np.zeros(B, np.int64)) for _ in range(4)]
+    env.close()
+    assert steps[0].infos[2].get("step") == 1
+    assert steps[2].infos[2].get("step") == 3
+    after_reset = steps[3].infos[2] if kind == "NEXT_STEP" else steps[2].reset_infos[2]
+    assert after_reset.get("begun") == 1
 
 
-def test_underlying_environment_is_a_usual_vector_environment() -> None:
-    env = copies("sync").env
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_underlying_environment_is_a_usual_vector_environment(kind: str) -> None:
+    env = copies(kind).env
     theirs = SyncVectorEnv([Counter] * B, autoreset_mode=AutoresetMode.SAME_STEP)
-    for vector in (env, theirs):
-        vector.reset(seed=3)
-    for _ in range(10):
-        for a, b in zip(env.step(np.ones(B, np.int64))[:4], theirs.step(np.ones(B, np.int64))[:4], strict=True):
-            np.testing.assert_array_equal(a, b)
     assert env.observation_space == theirs.observation_space
-    assert env.get_attr("episode") == theirs.get_attr("episode")
+    assert env.action_space == theirs.action_space
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    env.set_attr("episode", [5, 6, 7])
+    assert env.get_attr("episode") == (5, 6, 7)
+    assert [obs.tolist() for obs in env.call("_obs")] == [[5, 0], [6, 0], [7, 0]]
+    env.close()
 
 
 def test_copies_get_different_seeds_and_one_seed_gives_one_run() -> None:
@@ -175,11 +176,6 @@ def test_seeds_are_distinct_small_and_stable_under_more_copies() -> None:
     assert len(set(seeds)) == 1000
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert copy_seeds(7, 10) == seeds[:10]
-
-
-def test_disabled_autoreset_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'counter'.*autoreset_mode"):
-        given(AutoresetMode.DISABLED)
 
 
 def test_envpool_gives_true_transitions() -> None:
