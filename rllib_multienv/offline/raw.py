@@ -161,7 +161,7 @@ class RawDataset:
             if key == "actions" and array.ndim > 2:
                 self._fail(f"has shape {array.shape}; [N] or [N, A] is expected", key)
         shape = self.observations.shape
-        if len(shape) < 2 and not isinstance(self.observation_space, gym.spaces.Discrete):
+        if len(shape) < 2 and not np.issubdtype(self.observations.dtype, np.integer):  # these may be discrete
             self._fail(f"has shape {shape}; a vector for each step is expected, [N, I]", "observations")
         if self.next_observations is not None and self.next_observations.shape != shape:
             self._fail(f"has shape {self.next_observations.shape}, but 'observations' has {shape}", "next_observations")
