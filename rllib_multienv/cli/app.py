@@ -23,7 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-File = Annotated[Path | None, typer.Argument(metavar="[FILE.yaml]", help="The configuration.", show_default=False)]
+_FILE_HELP = "The configuration: a file, or the name of one that comes with the package, such as quickstart."
+File = Annotated[Path | None, typer.Argument(metavar="[FILE.yaml|NAME]", help=_FILE_HELP, show_default=False)]
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint, or the results folder of a run.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; replaces the file's.", show_default=False)]
 Results = Annotated[Path, typer.Option(help="Folder in which the run gets its own folder.")]
@@ -69,12 +70,14 @@ def train(
     Ctrl-C saves a checkpoint and ends; --resume DIR continues from there.
     """
     with user_errors():
-        from rllib_multienv.cli.training import resumed, run_training, with_options
+        from rllib_multienv.cli.training import find_config, resumed, run_training, with_options
         from rllib_multienv.config_files import load_config_file
         from rllib_multienv.runs.folder import RunFolder
 
         if (file is None) == (resume is None):
-            raise ValueError("give a FILE.yaml to train, or --resume DIR to resume an earlier run")
+            raise ValueError(
+                "give a FILE.yaml to train (or a name such as quickstart), or --resume DIR to resume an earlier run"
+            )
         if resume is not None:
             if any(option is not None for option in (seed, name, env_runners, data_dir)) or settings:
                 raise ValueError("a run is resumed as it was; only --stop-steps and --stop-time can be changed")
@@ -84,7 +87,7 @@ def train(
             return
         assert file is not None
         config = with_options(
-            load_config_file(file),
+            load_config_file(find_config(file)),
             seed=seed,
             name=name,
             stop_steps=stop_steps,
@@ -94,6 +97,22 @@ def train(
             settings=settings,
         )
         run_training(config, results=results, episodes=episodes)
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Where to write it.")] = Path("multienv.yaml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented configuration file to start from."""
+    with user_errors():
+        from rllib_multienv.cli.training import SHIPPED
+
+        if file.exists() and not overwrite:
+            raise FileExistsError(f"{file} exists; --overwrite replaces it")
+        text = (SHIPPED / "template.yaml").read_text(encoding="utf-8")
+        file.write_text(text.replace("tune_configs/template.yaml", str(file)), encoding="utf-8")
+        typer.echo(f"wrote {file}; train it with: multienv train {file}")
 
 
 @app.command()
@@ -156,7 +175,7 @@ def evaluate(
 @app.command()
 def transfer(
     checkpoint: Checkpoint,
-    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The configuration, with other environments.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml|NAME", help="The configuration, with other environments.")],
     freeze: Annotated[
         list[str] | None,
         typer.Option(metavar="PART", help="Part of the network that is not trained, as in encoder; repeatable."),
@@ -184,10 +203,10 @@ def transfer(
     """
     with user_errors():
         from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
-        from rllib_multienv.cli.training import run_training, with_options
+        from rllib_multienv.cli.training import find_config, run_training, with_options
         from rllib_multienv.config_files import load_config_file
 
-        chosen = load_config_file(file)
+        chosen = load_config_file(find_config(file))
         start = dict(chosen.methods.get("initialize_from", {}))
         start |= {"path": str(find_checkpoint(checkpoint).resolve())}
         given = {"freeze": freeze, "reset": reset, "shrink": shrink}

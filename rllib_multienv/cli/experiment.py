@@ -39,10 +39,12 @@ def experiment(
     """
     with user_errors():
         from rllib_multienv.cli.experiment_display import ExperimentDisplay
+        from rllib_multienv.cli.training import find_config
         from rllib_multienv.experiments.file import load_experiment_file
         from rllib_multienv.experiments.plan import check_runs, plan, selected
         from rllib_multienv.experiments.run import Execution
 
+        file = find_config(file, "experiments")
         wanted = load_experiment_file(file)
         root = (results / (name or wanted.info.name)).resolve()
         runs = selected(plan(wanted, root), only or [])

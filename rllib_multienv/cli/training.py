@@ -22,11 +22,34 @@ from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import ConfigFileError, parse_scalar
 from rllib_multienv.evaluation.progress import read_progress
 from rllib_multienv.evaluation.table import write_evaluation
+from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.metrics import OFFLINE, ONLINE
 from rllib_multienv.runs.folder import RunFolder
 from rllib_multienv.runs.search import Metric, with_values
 
 INTERRUPTED = 130  # Exit status after Ctrl-C.
+
+
+SHIPPED = Path(__file__).parents[1] / "tune_configs"
+
+
+def find_config(path: Path, folder: str = "") -> Path:
+    """A configuration file, or the one that the package ships under this name.
+
+    Args:
+        path: Its path, or a name such as ``quickstart``.
+        folder: A folder of the shipped files.
+
+    Raises:
+        FileNotFoundError: There is neither; the nearest names are given.
+    """
+    shipped = {file.stem: file for file in sorted((SHIPPED / folder).glob("*.yaml"))}
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    if path.name not in shipped:
+        known = did_you_mean(path.name, shipped) or f" The package ships {', '.join(shipped)}."
+        raise FileNotFoundError(f"There is no file {path.name!r}, and no configuration of that name.{known}")
+    return shipped[path.name]
 
 
 def with_options(

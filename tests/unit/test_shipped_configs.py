@@ -1,0 +1,61 @@
+"""Configurations that come with the package: found by name, in the wheel, and one to start from."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_helpers import ROOT, invoke_cli
+
+import rllib_multienv
+from rllib_multienv.cli.training import SHIPPED, find_config
+from rllib_multienv.config_files import load_config_file
+
+
+def test_a_name_stands_for_a_shipped_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_config(Path("quickstart")) == SHIPPED / "quickstart.yaml"
+    assert find_config(Path("mini_mix"), "experiments") == SHIPPED / "experiments" / "mini_mix.yaml"
+    for path in (Path("quickstart.yaml"), Path("folder/quickstart")):
+        assert find_config(path) == path
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart").touch()
+    assert find_config(Path("quickstart")) == Path("quickstart")
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    done = invoke_cli("train", "quikstart", cwd=tmp_path)
+    assert done.exit_code == 1
+    assert "no configuration of that name. Did you mean 'quickstart'" in done.stderr
+
+
+def test_the_wheel_has_the_files() -> None:
+    setuptools = pytest.importorskip("setuptools")
+    with contextlib.chdir(ROOT):
+        distribution = setuptools.Distribution()
+        distribution.parse_config_files()
+        build = distribution.get_command_obj("build_py")
+        build.ensure_finalized()
+        ((files,),) = [[sorted(f) for _, folder, _, f in build.data_files if folder.rstrip("/") == "rllib_multienv"]]
+    shipped = [str(path.relative_to(SHIPPED.parent)) for path in sorted(SHIPPED.rglob("*.yaml"))]
+    assert {"tune_configs/quickstart.yaml", "tune_configs/experiments/mini_mix.yaml"} <= {*shipped} <= {*files}
+    assert distribution.metadata.version == rllib_multienv.__version__
+
+
+def test_init_writes_a_file_that_can_be_trained(tmp_path: Path) -> None:
+    done = invoke_cli("init", "my.yaml", cwd=tmp_path)
+    assert done.exit_code == 0 and "multienv train my.yaml" in done.stdout
+    text = (tmp_path / "my.yaml").read_text()
+    assert "multienv train my.yaml" in text and text.count("#") > 20
+    file = load_config_file(tmp_path / "my.yaml")
+    assert file.name == "my" and file.single
+    again = invoke_cli("init", "my.yaml", cwd=tmp_path)
+    assert again.exit_code == 1 and "--overwrite" in again.stderr
+    assert invoke_cli("init", "my.yaml", "--overwrite", cwd=tmp_path).exit_code == 0
+
+
+def test_the_citation_names_this_version() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == rllib_multienv.__version__
