@@ -11,7 +11,7 @@ from benchmark_runs import run_benchmark
 from cli_helpers import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
-from sampling import CHUNKS, ENVIRONMENT, PARTS, TO_MODULE, TimedRunner, Watches, share
+from sampling import ENVIRONMENT, PARTS, ROLLOUT, TO_MODULE, TimedRunner, Watches, share
 
 from rllib_multienv import EnvSpec, MLPNetConfig
 
@@ -19,13 +19,13 @@ from rllib_multienv import EnvSpec, MLPNetConfig
 def test_a_watch_leaves_out_what_another_one_counts() -> None:
     watches = Watches()
     inner = watches.around(TO_MODULE, lambda: time.sleep(0.05))
-    outer = watches.around(CHUNKS, lambda: (time.sleep(0.01), inner(), inner()))
+    outer = watches.around(ROLLOUT, lambda: (time.sleep(0.01), inner(), inner()))
     start = time.perf_counter()
     outer()
     whole = time.perf_counter() - start
     seconds = watches.take()
     assert seconds[TO_MODULE] >= 0.1
-    assert seconds[CHUNKS] >= 0.01
+    assert seconds[ROLLOUT] >= 0.01
     assert sum(seconds.values()) <= whole
     assert not any(watches.take().values())
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny_runs import assert_same, changed, running, tiny_config, weights
 
+from rllib_multienv.learners import Minibatch, Step
+
 ENVS = ("CartPole-v1", "Pendulum-v1")
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -20,15 +22,15 @@ def first_losses(overrides: dict[str, Any], updates: int = 0) -> tuple[dict[str,
     config.multi_agent(algorithm_config_overrides_per_module={"CartPole-v1": overrides})
     with running(config) as algo:
         learner = algo.learner_group._learner
-        episodes = algo.env_runner.sample()
-        batch = learner._learner_connector(rl_module=learner.module, batch={}, episodes=episodes, shared_data={})
+        batch = learner.batch_of({e: [rollout] for e, rollout in algo.env_runner.sample_rollouts().items()})
         generator = torch.Generator().manual_seed(1)  # some values come nearer to their targets
         with torch.no_grad():
             for parameter in learner.network.parameters() if updates else ():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), batch=batch)
+        step = Step(minibatch=Minibatch(columns=batch, weights={}))
+        losses = learner.compute_losses(fwd_out=learner.module.forward_train(batch), step=step)
         columns = {env_id: {k: t.numpy() for k, t in c.items()} for env_id, c in batch.items()}
-        means = {key: float(total) for key, total in learner._loss_sums.items()}
+        means = {(env_id, key): float(mean) for env_id, key, mean in step.means}
         return columns, {"total": {env_id: float(loss.detach()) for env_id, loss in losses.items()}, **means}
 
 

@@ -21,6 +21,7 @@ from toy_envs import Paced, Stamped
 
 from rllib_multienv import EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.algorithms.ppo.proximal_policy import IMPORTANCE_WEIGHTS
+from rllib_multienv.learners import LearnerHook
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -87,15 +88,13 @@ def test_the_policy_that_samples_is_one_update_old() -> None:
 
 def test_only_fragments_of_an_older_policy_are_corrected_for() -> None:
     weights: list[torch.Tensor] = []
-    with running(ahead(["CartPole-v1"]).training(lr=0.05)) as algo:
-        learner = algo.learner_group._learner
-        before_steps = learner.before_steps
 
-        def note(batch: Any) -> None:
+    class Note(LearnerHook):
+        def before_steps(self, learner: Any, batch: Any) -> None:
             weights.append(batch["CartPole-v1"][IMPORTANCE_WEIGHTS])
-            before_steps(batch)
 
-        learner.before_steps = note
+    with running(ahead(["CartPole-v1"]).training(lr=0.05)) as algo:
+        algo.learner_group._learner.hooks.append(Note())
         for _ in range(3):
             algo.train()
     first, *later = weights
