@@ -38,6 +38,7 @@ bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to
 	mkdir -p results/bench
 	$(BIN)/python benchmarks/network.py --threads 1 --output results/bench/network.md
 	$(BIN)/python benchmarks/packed.py --threads 1 --output results/bench/packed.md
+	$(BIN)/python benchmarks/combiners.py --threads 1 --output results/bench/combiners.md
 	$(BIN)/python benchmarks/sampling.py --threads 1 --repeats 5 --seconds 1 --output results/bench/sampling.md
 	$(BIN)/python benchmarks/sample_ahead.py --output results/bench/sample_ahead.md
 	$(BIN)/python benchmarks/driver_memory.py --output results/bench/driver_memory.md

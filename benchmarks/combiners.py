@@ -75,8 +75,8 @@ def main() -> None:
         sets = {"two": FOUR[:2]}
     torch.set_num_threads(options.threads)
     lines = [
-        f"{describe_machine()}; {options.threads} thread(s), {options.rows} rows of each environment, {options.repeats} "
-        f"repetitions; load before the start {os.getloadavg()[0]:.1f}. CPU time of a step.",
+        f"{describe_machine()}; {options.threads} thread(s), {options.rows} rows of each environment, "
+        f"{options.repeats} repetitions; load before the start {os.getloadavg()[0]:.1f}. CPU time of a step.",
         "",
         "| environments | network | weighted sum, ms | PCGrad, ms | ratio |",
         "|---|---|---:|---:|---:|",
