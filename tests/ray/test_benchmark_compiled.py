@@ -17,6 +17,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return benchmark_module("compiled", monkeypatch)
 
 
+@pytest.mark.long
 def test_the_table_has_both_times_and_their_ratio(tmp_path: Path) -> None:
     output = tmp_path / "table.md"
     run_benchmark("compiled", "--output", output, cwd=tmp_path)

@@ -145,6 +145,7 @@ def test_a_job_trains_and_its_checkpoint_is_fetched(cluster: Cluster, tmp_path: 
     assert "Connecting to existing Ray cluster" in (tmp_path / "first" / "run.log").read_text()
 
 
+@pytest.mark.long
 def test_a_job_that_fails_shows_why(cluster: Cluster, tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("environment: {envs: [CartPole-v1]}\ntraining: {actor_rl: 0.1}\n")
@@ -156,6 +157,7 @@ def test_a_job_that_fails_shows_why(cluster: Cluster, tmp_path: Path) -> None:
     assert "checkpoint:" not in done.stdout
 
 
+@pytest.mark.long
 def test_a_job_that_is_stopped_leaves_a_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
     process = subprocess.Popen(
         cluster.submit("--storage", tmp_path, "--name", "stopped", "--", "--stop-steps", 10_000_000, *SHORT),
