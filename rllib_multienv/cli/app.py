@@ -63,6 +63,9 @@ def train(
         typer.Option(metavar="DIR", help="Folder of the files of offline data sets (d4rl:NAME).", show_default=False),
     ] = None,
     settings: Settings = None,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to this project of Weights & Biases.", show_default=False)
+    ] = None,
     episodes: Episodes = 20,
 ) -> None:
     """Train one agent on the environments of a file.
@@ -79,7 +82,7 @@ def train(
                 "give a FILE.yaml to train (or a name such as quickstart), or --resume DIR to resume an earlier run"
             )
         if resume is not None:
-            if any(option is not None for option in (seed, name, env_runners, data_dir)) or settings:
+            if any(option is not None for option in (seed, name, env_runners, data_dir, wandb)) or settings:
                 raise ValueError("a run is resumed as it was; only --stop-steps and --stop-time can be changed")
             folder = RunFolder.existing(resume)
             earlier = resumed(folder, stop_steps=stop_steps, stop_time=stop_time, episodes=episodes)
@@ -95,6 +98,7 @@ def train(
             env_runners=env_runners,
             data_dir=data_dir,
             settings=settings,
+            wandb=wandb,
         )
         run_training(config, results=results, episodes=episodes)
 

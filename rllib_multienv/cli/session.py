@@ -276,8 +276,9 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
                     _resume_config=_resume_config(session.single),
                 )
             else:
+                loggers = [logger for logger in file.tune.get("loggers") or [] if logger != "tensorboard"]
                 tuner = build_tuner(
-                    file,
+                    file.override("tune.loggers", loggers),  # the session writes TensorBoard's files
                     name=folder.path.name,
                     storage_path=folder.path.parent,
                     callbacks=[session],

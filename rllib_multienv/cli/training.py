@@ -62,6 +62,7 @@ def with_options(
     env_runners: int | None = None,
     data_dir: Path | None = None,
     settings: list[str] | None = None,
+    wandb: str | None = None,
 ) -> ConfigFile:
     """The file with the changes of the command line.
 
@@ -81,6 +82,8 @@ def with_options(
         if not equals or not key.strip():
             raise ConfigFileError(f"--set takes KEY=VALUE, as in training.gamma=0.9, not {setting!r}")
         changes[key.strip()] = parse_scalar(value)
+    if wandb is not None:
+        changes["tune.loggers"] = [*(file.tune.get("loggers") or []), {"type": "wandb", "project": wandb}]
     for key, change in changes.items():
         if change is not None:
             file = file.override(key, change)

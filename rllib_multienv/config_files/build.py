@@ -6,7 +6,9 @@ What Tune would ignore, or find out only hours later when it mutates a value, is
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from rllib_multienv.config_files.yaml_text import (
     replace_search_spaces,
     unknown_key_message,
 )
+from rllib_multienv.gym_ids import did_you_mean
 
 if TYPE_CHECKING:
     from ray import tune
@@ -89,12 +92,35 @@ def build_config(file: ConfigFile | str | Path, *, examples: bool = False) -> Al
     for method, arguments in file.methods.items():
         kwargs = replace_search_spaces(arguments, SearchSpace.example if examples else SearchSpace.to_tune)
         try:
+            kwargs = {key: _imported(value) if _is_code(method, key) else value for key, value in kwargs.items()}
             getattr(config, method)(**kwargs)
         except (TypeError, ValueError, KeyError, AttributeError, ImportError, OSError) as error:
             reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
             wrong = [key for key in arguments if reason.startswith((f"{key}=", f"{key}[", f"{method}({key}="))]
             raise file.error(reason if reason.startswith(method) else f"{method}: {reason}", method, *wrong) from error
     return config
+
+
+def _is_code(method: str, key: str) -> bool:
+    """Whether an argument is a class or a function, which a file names as ``module:name``."""
+    return method == "callbacks" or key.endswith("_connector") or key == "gradient_combiner"
+
+
+def _imported(value: Any) -> Any:
+    """The classes and functions that texts ``module:name`` stand for, also in a list; other values as they are.
+
+    Raises:
+        ImportError: There is no such module, or nothing of that name in it.
+    """
+    if isinstance(value, list):
+        return [_imported(item) for item in value]
+    if not isinstance(value, str) or ":" not in value:
+        return value
+    module_name, _, name = value.partition(":")
+    module = importlib.import_module(module_name)
+    if not hasattr(module, name):
+        raise ImportError(f"{value!r}: there is no {name!r} in {module_name!r}.{did_you_mean(name, vars(module))}")
+    return getattr(module, name)
 
 
 def config_methods(config_class: type) -> dict[str, tuple[set[str], set[str]]]:
@@ -191,6 +217,7 @@ def build_tuner(
     file = file if isinstance(file, ConfigFile) else load_config_file(file)
     config = build_config(file)
     tune_fields, run_fields = _tune_sections(file, config)
+    loggers = run_fields.pop("loggers")
     if storage_path is not None:
         is_uri = "://" in str(storage_path)
         run_fields["storage_path"] = str(storage_path) if is_uri else str(Path(storage_path).resolve())
@@ -199,7 +226,7 @@ def build_tuner(
         param_space=config,
         tune_config=tune.TuneConfig(trial_name_creator=_trial_name, trial_dirname_creator=_trial_name, **tune_fields),
         run_config=tune.RunConfig(
-            name=name or file.name, stop=stop or file.stop, callbacks=list(callbacks), **run_fields
+            name=name or file.name, stop=stop or file.stop, callbacks=[*callbacks, *loggers], **run_fields
         ),
     )
 
@@ -215,7 +242,7 @@ def _tune_sections(file: ConfigFile, config: AlgorithmConfig) -> tuple[dict[str,
 
     _check_result_keys(file, config)
     tune_names, run_names = _arguments(tune.TuneConfig), _arguments(tune.RunConfig)
-    _check_known(file, file.tune, tune_names | run_names, "tune")
+    _check_known(file, file.tune, tune_names | run_names | {"loggers"}, "tune")
     tune_fields = {key: value for key, value in file.tune.items() if key in tune_names}
     run_fields = {"verbose": 0, **{key: value for key, value in file.tune.items() if key not in tune_names}}
     checkpoints = run_fields.get("checkpoint_config") or {}
@@ -225,12 +252,45 @@ def _tune_sections(file: ConfigFile, config: AlgorithmConfig) -> tuple[dict[str,
     if "failure_config" in run_fields:
         failures = run_fields["failure_config"] or {}
         run_fields["failure_config"] = _made(file, tune.FailureConfig, failures, "tune", "failure_config")
+    run_fields["loggers"] = _loggers(file)
     tune_fields["scheduler"] = _scheduler(file, config)
     if tune_fields.get("search_alg") is not None:
         kind, arguments = _typed(tune_fields["search_alg"])
         create = functools.partial(create_searcher, kind)
         tune_fields["search_alg"] = _made(file, create, arguments, "tune", "search_alg", checked=False)
     return tune_fields, run_fields
+
+
+# Experiment trackers: module and class of Ray's callback for each, and arguments unless the file gives others
+_LOGGERS: dict[str, tuple[str, str, Callable[[ConfigFile], dict[str, Any]]]] = {
+    "tensorboard": ("ray.tune.logger", "TBXLoggerCallback", lambda file: {}),
+    "wandb": (
+        "ray.air.integrations.wandb",
+        "WandbLoggerCallback",
+        lambda file: {"project": file.name, "resume": "allow"},
+    ),
+    "mlflow": ("ray.air.integrations.mlflow", "MLflowLoggerCallback", lambda file: {"experiment_name": file.name}),
+}
+
+
+def _loggers(file: ConfigFile) -> list[tune.Callback]:
+    """The callbacks of ``tune.loggers``: names, or mappings of ``type`` and the arguments of Ray's callback."""
+    path = ("tune", "loggers")
+    wanted = file.tune.get("loggers") or []
+    if not isinstance(wanted, list):
+        raise file.error(f"'loggers' takes a list such as [wandb, mlflow], not {wanted!r}", *path)
+    callbacks = []
+    for item in wanted:
+        kind, arguments = _typed(item)
+        if kind not in _LOGGERS:
+            message = unknown_key_message(kind, _LOGGERS, where="'tune.loggers'").replace("key", "logger", 1)
+            raise file.error(message, *path)
+        module, name, defaults = _LOGGERS[kind]
+        if str(arguments.get("tracking_uri", "")).startswith("file:"):
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 prefers a database
+        make = getattr(importlib.import_module(module), name)
+        callbacks.append(_made(file, make, {**defaults(file), **arguments}, *path, checked=False))
+    return callbacks
 
 
 def _arguments(function: Callable[..., Any]) -> set[str]:
@@ -260,7 +320,7 @@ def _made(file: ConfigFile, make: Callable[..., Any], values: Any, *path: str, c
         _check_known(file, values, _arguments(make), *path)
     try:
         return make(**values)
-    except (TypeError, ValueError, ImportError, AssertionError, TuneError) as error:
+    except (TypeError, ValueError, ImportError, AssertionError, RuntimeError, TuneError) as error:
         raise file.error(f"{path[-1]}: {error}", *path) from error
 
 
