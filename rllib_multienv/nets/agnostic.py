@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from .action_values import ActionValues
 from .actor_critic import ActorCritic, Part
 from .config import NetConfig, require, require_choice, require_whole
-from .context import TaskContext, encoder_positions
+from .context import TaskContext, decoder_readouts, encoder_positions, sinusoidal_encoding
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
-from .interface import Interface
+from .interface import Interface, StateActionInterface
 from .layers import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, TransformerLayer
-from .layout import DecoderLayout, Layout, LayoutCache, build_layout
+from .layout import Layout, LayoutCache, OutputLayout
 from .sequence import SEQUENCE_EMBEDDINGS
 
 __all__ = ["AgnosticActionValues", "AgnosticActorCritic", "AgnosticNetConfig"]
@@ -130,20 +129,39 @@ class AgnosticNetConfig(NetConfig):
         """P: number of inputs of the encoder beside each scalar."""
         return self.position_features + self.position_codes
 
-    def encoder_inputs(self, description: str, length: int) -> Tensor:
-        """``[length, P]``: input of the encoder beside each component of an observation."""
-        return encoder_positions(description, length, features=self.position_features, codes=self.position_codes)
+    def of_components(self, interface: Interface) -> Tensor:
+        """``[I, P]``, input of the encoder beside each component of an observation.
 
-    def layouts(self, positions_of: Callable[[str], Tensor]) -> LayoutCache[Layout]:
-        """The layouts of a network of these sizes."""
-        return LayoutCache(
-            partial(
-                build_layout,
-                d_model=self.d_model,
-                positions_of=positions_of,
-                with_readouts=self.position_codes > 0,
-            )
-        )
+        For action values ``[I, 2P]``: the components of a continuous action have theirs in the second half, so that
+        the encoder sees the first component of an action alike after observations of any length.
+        """
+        environment = interface.environment if isinstance(interface, StateActionInterface) else interface
+        features, codes = self.position_features, self.position_codes
+        found = encoder_positions(environment.description, environment.obs_size, features=features, codes=codes)
+        if interface is environment:
+            return found
+        if environment.discrete:
+            return F.pad(found, (0, self.position_size))
+        text, size = f"{environment.description} action", environment.action_size
+        return torch.block_diag(found, encoder_positions(text, size, features=features, codes=codes))
+
+    def of_actions(self, interface: Interface) -> Tensor:
+        """``[A, H]`` encodings of the position, and with codes ``[A, 2H]`` and the readouts."""
+        return self._of_outputs(interface.description, interface.action_size)
+
+    def of_value(self, interface: Interface) -> Tensor:
+        """As `of_actions`, of one output."""
+        return self._of_outputs(interface.description, 1)
+
+    def _of_outputs(self, description: str, count: int) -> Tensor:
+        encoding = sinusoidal_encoding(count, self.d_model)
+        if not self.position_codes:
+            return encoding
+        return torch.cat([encoding, decoder_readouts(description, count, self.d_model)], 1)
+
+    def of_environment(self, interface: Interface) -> Tensor:
+        """Nothing: `TaskContext` has the constants of an environment."""
+        return torch.zeros(0)
 
     def build(self, interfaces: Mapping[str, Interface]) -> AgnosticActorCritic:
         """Build the network for these environments; others can be added later."""
@@ -200,7 +218,7 @@ class Tower(nn.Module):
     def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
         """``[R, H]`` from the packed observations ``[N]``."""
         assert self.encoder is not None
-        encoded: Tensor = self.encoder(scalars, layout.positions, layout.blocks, layout.segments)
+        encoded: Tensor = self.encoder(scalars, layout)
         return encoded
 
     def middle(self, encoded: Tensor, layout: Layout) -> Tensor:
@@ -208,9 +226,9 @@ class Tower(nn.Module):
         rows: Tensor = self.res_mlp(self.context(encoded, layout.order, layout.membership))
         return rows
 
-    def decode(self, name: str, rows: Tensor, layout: DecoderLayout) -> Tensor:
+    def decode(self, name: str, rows: Tensor, outputs: OutputLayout) -> Tensor:
         """``[N]`` (or logits ``[N, K]``) of the decoder ``name``."""
-        decoded: Tensor = self.decoders[name](rows, layout.positions, layout.sources, layout.segments, layout.readouts)
+        decoded: Tensor = self.decoders[name](rows, outputs)
         return decoded
 
 
@@ -233,7 +251,7 @@ class AgnosticActorCritic(ActorCritic):
             self.value_bins = ValueBins(config.value_head, config.num_value_bins, config.value_limit)
         bins = None if self.value_bins is None else config.num_value_bins
         self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder, bins=bins)
-        self._layouts = config.layouts(self._positions)
+        self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -264,7 +282,6 @@ class AgnosticActorCritic(ActorCritic):
         """See `ActorCritic.decode`."""
         layout = self._layout(counts)
         if part == "critic":
-            assert layout.value is not None
             values = self.critic.decode("value", self.critic.middle(rows, layout), layout.value)
             return {env_id: value.squeeze(1) for env_id, value in layout.value.split(values).items()}
         rows = self.actor.middle(rows, layout)
@@ -275,13 +292,13 @@ class AgnosticActorCritic(ActorCritic):
             outputs |= self._gaussian_outputs(rows, layout.gaussian)
         return outputs
 
-    def _gaussian_outputs(self, rows: Tensor, layout: DecoderLayout) -> dict[str, Tensor]:
-        means = layout.split(self.actor.decode("mean", rows, layout))  # each [B, A]
+    def _gaussian_outputs(self, rows: Tensor, outputs: OutputLayout) -> dict[str, Tensor]:
+        means = outputs.split(self.actor.decode("mean", rows, outputs))  # each [B, A]
         if not self.config.state_dependent_std:
             # One row per environment, [E, H]: the residual MLP of the task contexts alone.
-            layout = layout.of_tasks
-            rows = self.actor.res_mlp(self.actor.context.table([env_id for env_id, *_ in layout.outputs], rows))
-        log_std = layout.split(bounded_log_std(self.actor.decode("log_std", rows, layout)))
+            outputs = outputs.of_tasks
+            rows = self.actor.res_mlp(self.actor.context.table(outputs.env_ids, rows))
+        log_std = outputs.split(bounded_log_std(self.actor.decode("log_std", rows, outputs)))
         squash = self.config.squash_mean
         return {e: gaussian_inputs(m, log_std[e].expand_as(m), squash_mean=squash) for e, m in means.items()}
 
@@ -289,17 +306,11 @@ class AgnosticActorCritic(ActorCritic):
         assert self.actor.encoder is not None
         return self._layouts.get(counts, self.interfaces, self.actor.encoder.lift.weight)
 
-    def _positions(self, env_id: str) -> Tensor:
-        """``[I, P]``."""
-        interface = self.interfaces[env_id]
-        return self.config.encoder_inputs(interface.description, interface.obs_size)
-
 
 class AgnosticActionValues(ActionValues):
     """Q from the agnostic network's blocks (section 3.1 of the paper), one tower per estimate, without dropout.
 
-    The components of a continuous action are tokens after those of the observation. They have other position features,
-    so that the encoder sees the first component of an action alike after observations of any length.
+    The components of a continuous action are tokens after those of the observation.
     """
 
     def __init__(self, config: AgnosticNetConfig, interfaces: Mapping[str, Interface], *, num_estimates: int) -> None:
@@ -309,7 +320,7 @@ class AgnosticActionValues(ActionValues):
             Tower(self.config, ("value", "logits"), position_size=2 * config.position_size)
             for _ in range(num_estimates)
         )
-        self._layouts = config.layouts(self._positions)
+        self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -347,12 +358,3 @@ class AgnosticActionValues(ActionValues):
             if of_decoder is not None:
                 values |= of_decoder.split(tower.decode(name, rows, of_decoder))
         return values
-
-    def _positions(self, env_id: str) -> Tensor:
-        """``[I, 2P]``; before a continuous action ``[I + A, 2P]``, its positions in the second half."""
-        interface, size = self.interfaces[env_id], self.config.position_size
-        positions = self.config.encoder_inputs(interface.description, interface.obs_size)  # [I, P]
-        if interface.discrete:
-            return F.pad(positions, (0, size))
-        of_action = self.config.encoder_inputs(f"{interface.description} action", interface.action_size)  # [A, P]
-        return torch.block_diag(positions, of_action)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -26,7 +25,7 @@ from .config import NetConfig, require, require_choice, require_whole
 from .context import CONTEXT_SIZE, describe, describe_actions, describe_observation
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
 from .interface import Interface
-from .layout import LayoutCache
+from .layout import Layout, LayoutCache, OutputLayout
 from .packed import block_linear, read_rows
 
 __all__ = ["GeneratedActorCritic", "GeneratedNetConfig"]
@@ -70,6 +69,22 @@ class GeneratedNetConfig(NetConfig):
         require_choice(self, "value_head", VALUE_HEADS)
         require(self.value_limit > 0, "value_limit", self.value_limit, "> 0")
 
+    def of_components(self, interface: Interface) -> Tensor:
+        """``[I, D]``, descriptions of the components of an observation."""
+        return describe_observation(interface, self.code_size)
+
+    def of_actions(self, interface: Interface) -> Tensor:
+        """``[A, D]``, descriptions of the actions or of their components."""
+        return describe_actions(interface, self.code_size)
+
+    def of_value(self, interface: Interface) -> Tensor:
+        """``[1, C]``, the description of the environment."""
+        return describe(interface)[None]
+
+    def of_environment(self, interface: Interface) -> Tensor:
+        """``[C]``, the description of the environment."""
+        return describe(interface)
+
     def build(self, interfaces: Mapping[str, Interface]) -> GeneratedActorCritic:
         """Build the network for these environments; others can be added later."""
         return GeneratedActorCritic(self, interfaces)
@@ -83,87 +98,6 @@ class GeneratedNetConfig(NetConfig):
             return network
 
         return NetworkActionValues(build, interfaces, num_estimates=num_estimates)
-
-
-@dataclass(frozen=True)
-class _Readout:
-    """The environments with one kind of output.
-
-    Attributes:
-        env_ids: the environments.
-        sources: first row, number of rows and number of outputs of each, see `read_rows`.
-        descriptions: ``[U, D]``, of every output.
-    """
-
-    env_ids: tuple[str, ...]
-    sources: tuple[tuple[int, int, int], ...]
-    descriptions: Tensor
-
-    def split(self, flat: Tensor, per_output: int = 1) -> dict[str, Tensor]:
-        """Cut ``[N]`` into ``{env_id: [B, outputs * per_output]}``."""
-        sizes = [count * size * per_output for _, count, size in self.sources]
-        parts = flat.split(sizes)
-        return {e: own.view(count, -1) for e, own, (_, count, _) in zip(self.env_ids, parts, self.sources, strict=True)}
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The packed order of one batch.
-
-    Attributes:
-        order: the environments.
-        blocks: number of rows and of observation components of each.
-        membership: ``[R, E]`` one-hot: the environment of each row.
-        components: ``[U, D]`` descriptions of every observation component.
-        environments: ``[E, C]`` descriptions of the environments.
-        logits, gaussian: the discrete and the continuous environments; None if there is none.
-        value: all environments.
-    """
-
-    order: tuple[str, ...]
-    blocks: tuple[tuple[int, int], ...]
-    membership: Tensor
-    components: Tensor
-    environments: Tensor
-    logits: _Readout | None
-    gaussian: _Readout | None
-    value: _Readout
-
-    def pack(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """All observations as one vector ``[N]``."""
-        return torch.cat([obs[env_id].reshape(-1) for env_id in self.order]).to(self.components)
-
-
-def _build_layout(
-    counts: Mapping[str, int], interfaces: Mapping[str, Interface], *, like: Tensor, code_size: int
-) -> _Layout:
-    starts, start = {}, 0
-    for env_id, count in counts.items():
-        starts[env_id] = start
-        start += count
-
-    def readout(*, discrete: bool) -> _Readout | None:
-        env_ids = tuple(env_id for env_id in counts if interfaces[env_id].discrete == discrete)
-        if not env_ids:
-            return None
-        sources = tuple((starts[e], counts[e], interfaces[e].action_size) for e in env_ids)
-        descriptions = torch.cat([describe_actions(interfaces[e], code_size) for e in env_ids])
-        return _Readout(env_ids, sources, descriptions.to(like))
-
-    with torch.inference_mode(False), torch.no_grad():  # constants outlive the call
-        rows = torch.tensor(list(counts.values()))
-        environments = torch.stack([describe(interfaces[env_id]) for env_id in counts]).to(like)  # [E, C]
-        components = [describe_observation(interfaces[env_id], code_size) for env_id in counts]
-        return _Layout(
-            order=tuple(counts),
-            blocks=tuple((count, interfaces[env_id].obs_size) for env_id, count in counts.items()),
-            membership=torch.eye(len(counts)).repeat_interleave(rows, 0).to(like),
-            components=torch.cat(components).to(like),
-            environments=environments,
-            logits=readout(discrete=True),
-            gaussian=readout(discrete=False),
-            value=_Readout(tuple(counts), tuple((starts[e], n, 1) for e, n in counts.items()), environments),
-        )
 
 
 class Generator(nn.Module):
@@ -205,7 +139,7 @@ class _Encoder(CachedModule):
             self.modulation.weight.normal_(std=0.3 / math.sqrt(CONTEXT_SIZE))
             self.modulation.bias.view(config.depth, 2, -1).copy_(torch.tensor([1.0, 0.0])[:, None])  # scale, shift
 
-    def forward(self, scalars: Tensor, layout: _Layout) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, scalars: Tensor, layout: Layout) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Rows ``[R, H]`` from the packed observations ``[N]``, and scale and shift ``[R or 1, H]`` of each block."""
         weights, biases, modulation = self.cached(layout.order, lambda: self._generate(layout))
         rows = block_linear(scalars, weights, biases, layout.blocks)
@@ -213,7 +147,7 @@ class _Encoder(CachedModule):
             modulation = layout.membership.to(modulation) @ modulation  # [R, depth * 2 * H]
         return rows, modulation.unflatten(1, (-1, self.config.width)).unbind(1)
 
-    def _generate(self, layout: _Layout) -> tuple[Tensor, Tensor, Tensor]:
+    def _generate(self, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Weights ``[U, H]``, biases ``[E, H]`` and modulations ``[E, depth * 2 * H]``."""
         environments = layout.environments
         return self.weights(layout.components), self.bias(environments), self.modulation(environments)
@@ -235,9 +169,9 @@ class _Decoder(CachedModule):
         nn.init.zeros_(self.bias.weight)
         nn.init.zeros_(self.bias.bias)
 
-    def forward(self, readout: _Readout) -> tuple[Tensor, Tensor]:
+    def forward(self, readout: OutputLayout) -> tuple[Tensor, Tensor]:
         """Weights ``[U, H]`` and biases ``[U]``."""
-        return self.cached(readout.env_ids, lambda: self._generate(readout.descriptions))
+        return self.cached(readout.env_ids, lambda: self._generate(readout.constants))
 
     def _generate(self, descriptions: Tensor) -> tuple[Tensor, Tensor]:
         return self.weights(descriptions), self.bias(descriptions).squeeze(1)
@@ -272,7 +206,7 @@ class _Tower(nn.Module):
         self.decoders = nn.ModuleDict({name: _Decoder(config, *sizes) for name, sizes in decoders.items()})
         self.head: nn.Linear | None = None
 
-    def encode(self, scalars: Tensor, layout: _Layout) -> Tensor:
+    def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
         """``[R, H]`` from the packed observations ``[N]``."""
         rows, modulations = self.encoder(scalars, layout)
         for block, scale, shift in zip(self.blocks, modulations[::2], modulations[1::2], strict=True):
@@ -301,7 +235,7 @@ class GeneratedActorCritic(ActorCritic):
             head = self.critic.head = nn.Linear(config.width, config.num_value_bins)
             nn.init.normal_(head.weight, std=0.01)  # nearly uniform
             nn.init.zeros_(head.bias)
-        self._layouts = LayoutCache(partial(_build_layout, code_size=config.code_size))
+        self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -332,7 +266,7 @@ class GeneratedActorCritic(ActorCritic):
             outputs |= self._gaussian_outputs(rows, layout.gaussian)
         return outputs
 
-    def _gaussian_outputs(self, rows: Tensor, readout: _Readout) -> dict[str, Tensor]:
+    def _gaussian_outputs(self, rows: Tensor, readout: OutputLayout) -> dict[str, Tensor]:
         squash = self.config.squash_mean
         weights, biases = self.actor.decoders["mean"](readout)  # [U, H], [U]
         std_weights, std_biases = self.actor.decoders["log_std"](readout)
@@ -348,13 +282,13 @@ class GeneratedActorCritic(ActorCritic):
             outputs[env_id] = gaussian_inputs(mean, bounded_log_std(raw), squash_mean=squash)
         return outputs
 
-    def _values(self, rows: Tensor, layout: _Layout) -> dict[str, Tensor]:
+    def _values(self, rows: Tensor, layout: Layout) -> dict[str, Tensor]:
         weights, biases = self.critic.decoders["value"](layout.value)  # [E, H], [E]
         if self.critic.head is None:
             values = read_rows(rows, weights, biases, layout.value.sources)  # [R]
         else:
             values = self.critic.head(rows * (layout.membership.to(weights) @ weights))  # [R, K]
-        return dict(zip(layout.order, values.split([count for count, _ in layout.blocks]), strict=True))
+        return {env_id: value.squeeze(1) for env_id, value in layout.value.split(values).items()}
 
-    def _layout(self, counts: Mapping[str, int]) -> _Layout:
+    def _layout(self, counts: Mapping[str, int]) -> Layout:
         return self._layouts.get(counts, self.interfaces, self.actor.norm.weight)

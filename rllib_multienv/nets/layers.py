@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layout import Layout, OutputLayout
 from .packed import Segments, lift_components, repeat_rows, segment_mean
 from .sequence import ConvolutionEmbedding, GRUEmbedding
 
@@ -181,23 +182,11 @@ class EncoderBlock(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         nn.init.normal_(self.lift.weight, std=1 / math.sqrt(position_size))
 
-    def forward(
-        self, scalars: Tensor, positions: Tensor, blocks: tuple[tuple[int, int], ...], segments: Segments
-    ) -> Tensor:
-        """Encode.
-
-        Args:
-            scalars: ``[N]`` all observations, packed.
-            positions: ``[U, P]`` the position features of each component of each environment.
-            blocks: number of observations and of components of each environment, see `lift_components`.
-            segments: the layout, one row per observation.
-
-        Returns:
-            ``[num_rows, H]``.
-        """
-        constants, slopes = (F.linear(positions, weight) for weight in self.lift.weight.chunk(2, 1))  # [U, H]
-        tokens = lift_components(scalars, constants, slopes, blocks)  # [N, H]
-        pooled: Tensor = self.norm(segment_mean(self.trunk(tokens, segments), segments))  # [num_rows, H]
+    def forward(self, scalars: Tensor, layout: Layout) -> Tensor:
+        """``[R, H]`` from the packed observations ``[N]``; the layout has the position features ``[U, P]``."""
+        constants, slopes = (F.linear(layout.components, weight) for weight in self.lift.weight.chunk(2, 1))  # [U, H]
+        tokens = lift_components(scalars, constants, slopes, layout.blocks)  # [N, H]
+        pooled: Tensor = self.norm(segment_mean(self.trunk(tokens, layout.segments), layout.segments))  # [R, H]
         return pooled
 
 
@@ -241,31 +230,23 @@ class DecoderBlock(nn.Module):
             nn.init.normal_(self.head.weight, std=0.01)  # nearly uniform, with a gradient for the layers below
             nn.init.zeros_(self.head.bias)
 
-    def forward(
-        self,
-        rows: Tensor,
-        positions: Tensor,
-        sources: tuple[tuple[int, int, int], ...],
-        segments: Segments,
-        readouts: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, rows: Tensor, outputs: OutputLayout) -> Tensor:
         """Decode.
 
         Args:
             rows: ``[R, H]``.
-            positions: ``[max_length, H]`` position encodings.
-            sources: the rows of each sequence, see `repeat_rows`.
-            segments: layout of the outputs.
-            readouts: ``[N, H]``, weight of each feature in each output; None if all weigh the same.
+            outputs: layout of the outputs. Their constants are ``[U, H]`` encodings of the position and, if there are
+                ``[U, 2H]``, the weight of each feature in each output; else all weigh the same.
 
         Returns:
             ``[N]``, or logits ``[N, K]``.
         """
-        repeated = repeat_rows(self.norm(rows), positions, sources)  # [N, H]
-        tokens = self.trunk(repeated, segments)
-        if readouts is not None:
+        width = rows.shape[1]
+        repeated = repeat_rows(self.norm(rows), outputs.constants[:, :width], outputs.sources)  # [N, H]
+        tokens = self.trunk(repeated, outputs.segments)
+        if outputs.constants.shape[1] > width:
             # The repeated vector has no mean over all features, but has one over half of them: leave it out.
-            tokens = (tokens - repeated) * readouts
+            tokens = (tokens - repeated) * outputs.of_tokens[:, width:]
         if self.head is None:
             return tokens.mean(1) * self.gain  # [N]
         logits: Tensor = self.head(tokens)  # [N, K]

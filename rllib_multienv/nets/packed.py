@@ -233,7 +233,7 @@ def repeat_rows(rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int, 
 
     Args:
         rows: ``[R, H]``, one vector per sample of every environment.
-        positions: constant ``[max_length, H]``.
+        positions: constant ``[U, H]``, one row per position of each block.
         sources: ``(first row, number of rows, sequence length)`` of each block of the result, in its order.
 
     Returns:
@@ -248,21 +248,17 @@ class _RepeatRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, positions: Tensor, sources: tuple[tuple[int, int, int], ...]) -> Tensor:
         ctx.sources, ctx.shape = sources, rows.shape
         out = rows.new_empty(sum(count * length for _, count, length in sources), rows.shape[1])
-        start = 0
-        for row, count, length in sources:
-            target = out[start : start + count * length].view(count, length, -1)
-            torch.add(rows[row : row + count].unsqueeze(1), positions[:length], out=target)
-            start += count * length
+        for own, outputs, target in _readouts(sources):
+            sequences = out[target].view(own.stop - own.start, -1, rows.shape[1])
+            torch.add(rows[own].unsqueeze(1), positions[outputs], out=sequences)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         out = grad.new_zeros(ctx.shape)
-        start = 0
-        for row, count, length in ctx.sources:
-            out[row : row + count] = grad[start : start + count * length].view(count, length, -1).sum(1)
-            start += count * length
+        for own, _, target in _readouts(ctx.sources):
+            out[own] = grad[target].view(own.stop - own.start, -1, grad.shape[1]).sum(1)
         return out, None, None
 
 

@@ -51,10 +51,13 @@ def test_mean_over_positions() -> None:
 
 def test_repeated_rows() -> None:
     rows = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
-    positions = torch.randn(6, 3, dtype=torch.float64)
+    positions = torch.randn(1 + 3 + 3 + 6 + 6, 3, dtype=torch.float64)
     sources = ((4, 2, 1), (1, 2, 3), (7, 1, 3), (6, 1, 6), (0, 1, 6))
     expected = torch.cat(
-        [(rows[start : start + count, None] + positions[:length]).flatten(0, 1) for start, count, length in sources]
+        [
+            (rows[start : start + count, None] + own).flatten(0, 1)
+            for (start, count, _), own in zip(sources, positions.split([1, 3, 3, 6, 6]), strict=True)
+        ]
     )
     assert torch.allclose(repeat_rows(rows, positions, sources), expected)
     assert torch.autograd.gradcheck(lambda x: repeat_rows(x, positions, sources), (rows,))
