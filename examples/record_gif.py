@@ -2,7 +2,7 @@
 
 Run it with::
 
-    python examples/record_gif.py results/quickstart/checkpoint docs/quickstart.gif
+    python examples/record_gif.py results/quickstart docs/quickstart.gif [SECONDS]
 
 All panels run in real time. An episode that ends is followed by a new one.
 """
@@ -18,16 +18,16 @@ from PIL import Image, ImageDraw
 from rllib_multienv import MultiEnvAgent
 from rllib_multienv.envs.make import make_env
 
-SECONDS, FRAMES_PER_SECOND, SIDE, LABEL = 6, 15, 200, 18
+FRAMES_PER_SECOND, SIDE, LABEL = 15, 200, 18
 
 
-def panels(agent: MultiEnvAgent, env_id: str) -> Iterator[Image.Image]:
+def panels(agent: MultiEnvAgent, env_id: str, seconds: int) -> Iterator[Image.Image]:
     """Frames of one environment, each a square with the environment's name below it."""
     env = make_env(agent.env_specs[env_id], render_mode="rgb_array")
     steps_per_second = env.metadata["render_fps"]
     obs, _ = env.reset(seed=0)
     taken = 0
-    for frame in range(SECONDS * FRAMES_PER_SECOND):
+    for frame in range(seconds * FRAMES_PER_SECOND):
         while taken < frame * steps_per_second / FRAMES_PER_SECOND:
             obs, _, terminated, truncated, _ = env.step(agent.act(env_id, obs))
             if terminated or truncated:
@@ -43,13 +43,13 @@ def panels(agent: MultiEnvAgent, env_id: str) -> Iterator[Image.Image]:
     env.close()
 
 
-def main(checkpoint: str, out: str) -> None:
+def main(checkpoint: str, out: str, seconds: str = "6") -> None:
     """Write the GIF."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws off screen, and without sound
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     agent = MultiEnvAgent.from_checkpoint(Path(checkpoint))
     frames = []
-    for row in zip(*(panels(agent, env_id) for env_id in agent.env_specs), strict=True):
+    for row in zip(*(panels(agent, env_id, int(seconds)) for env_id in agent.env_specs), strict=True):
         frame = Image.new("RGB", (SIDE * len(row), SIDE + LABEL))
         for place, panel in enumerate(row):
             frame.paste(panel, (place * SIDE, 0))

@@ -56,9 +56,22 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         names["algo"].stop()
 
 
+#: The modules that files name.
+MODULES = {
+    "my_callbacks.py": """from ray.rllib.callbacks.callbacks import RLlibCallback as MyCallback
+
+def greet(**kwargs): print("hello")
+""",
+    "my_connectors.py": "def make(*args, **kwargs): return None\n",
+}
+
+
 @named("yaml")
-def test_files_are_valid(page: Path, tmp_path: Path) -> None:
+def test_files_are_valid(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are part of a configuration get an environment and, without runners of their own, the rest."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, source in MODULES.items():
+        tmp_path.joinpath(name).write_text(source)
     for text in blocks(page, "yaml"):
         path = tmp_path / "file.yaml"
         path.write_text(text)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import ROOT
+from PIL import Image
+from untrained_agent import save_untrained
 
 from rllib_multienv.evaluation.raw_metrics import read_raw_metrics
 
@@ -48,6 +50,17 @@ def test_all_pages_can_be_reached_from_the_readme() -> None:
 
 def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_the_gif_of_the_readme_can_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    agent = save_untrained(tmp_path / "agent", ["CartPole-v1", "Acrobot-v1"])
+    record = runpy.run_path(str(ROOT / "examples/record_gif.py"))["main"]
+    record(str(agent), str(tmp_path / "two.gif"), "1")
+    with Image.open(tmp_path / "two.gif") as gif, Image.open(ROOT / "docs/quickstart.gif") as published:
+        assert gif.width == 2 / 4 * published.width and gif.height == published.height
+        assert gif.n_frames == 15
+    assert (ROOT / "docs/quickstart.gif").stat().st_size < 1e6
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
