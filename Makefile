@@ -6,8 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEED   ?= 0
-# Processes that test side by side, each with a Ray of its own; the files with many small tests would otherwise come first
-# and leave the long ones to one process.
+# Processes that test side by side, each with its own Ray.
 TESTERS ?= 2
 CONFIG ?= tune_configs/quickstart.yaml
 
@@ -15,18 +14,19 @@ CONFIG ?= tune_configs/quickstart.yaml
 .DEFAULT_GOAL := help
 
 help:  ## show what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 run: $(STAMP)  ## train one agent on the environments of CONFIG, with the seed SEED
 	$(BIN)/multienv train $(CONFIG) --seed $(SEED)
 
+# Files in the order of their names: those with many tests first would leave the long ones to one process.
 PYTEST = $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 30
 
 test: lint  ## ruff, mypy, unit tests and tests with Ray
 	$(PYTEST) tests/unit
 	$(PYTEST) -m "not long" tests/ray
 
-test-long: $(STAMP)  ## kill loops and long learning runs
+test-long: $(STAMP)  ## the tests that take long: kill loops, clusters of several nodes, learning
 	$(PYTEST) tests/long
 	$(PYTEST) -m long tests/ray
 
