@@ -13,7 +13,7 @@ from untrained_agent import save_untrained
 
 from rllib_multienv.evaluation.raw_metrics import read_raw_metrics
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 METRICS = sorted((ROOT / "docs" / "results").glob("*/metrics"))
 
 
