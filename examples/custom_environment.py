@@ -1,13 +1,13 @@
-"""An environment of one's own beside one of Gymnasium's, in the same agent.
+"""An environment of your own beside one of Gymnasium's, in the same agent.
 
 Run it with::
 
     python examples/custom_environment.py [ITERATIONS]
 
-``Corridor`` below is any Gymnasium environment. A factory, here the class itself, and an id are all that the agent
-needs; keyword arguments make two environments of it, a short and a long one. One line per iteration shows the mean
-returns (20 iterations unless told, a second or two each). In the corridors they rise from far below zero to about
--5 and -15 (one for each step, from the left end to the right); CartPole-v1 rises from about 20 at the same time.
+``Corridor`` below is an ordinary Gymnasium environment. The agent needs an id and a factory, here the class itself;
+keyword arguments make a short and a long corridor. One line per iteration shows the mean returns (20 iterations by
+default, a second or two each). In the corridors they rise from far below zero to about -5 and -15 (one for each step),
+while CartPole-v1 rises from about 20.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""Records a trained agent in all environments of its training, side by side in one GIF.
+"""A GIF of a trained agent in all environments of its training, side by side.
 
 Run it with::
 
     python examples/record_gif.py results/quickstart docs/quickstart.gif [SECONDS]
 
-All panels run in real time. An episode that ends is followed by a new one.
+All panels run in real time. When an episode ends, the next one starts.
 """
 
 import os

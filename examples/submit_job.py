@@ -1,22 +1,22 @@
-"""Submits a training to a Ray cluster, follows its log, and plays one episode with the agent that comes out.
+"""Submits a training to a Ray cluster, follows its log, and plays one episode with the trained agent.
 
-Run it from the root of the repository. A cluster on this machine does; the package needs its extra ``cluster``, and
-both commands the same Python environment::
+Run it from the root of the repository. A cluster on this machine will do. The extra ``cluster`` is needed, and both
+commands need the same Python environment::
 
     export RAY_AUTH_MODE=token && ray get-auth-token --generate
     ray start --head
     python examples/submit_job.py --storage /tmp/multienv
 
-The current folder is uploaded, and in it the cluster runs ``python -m rllib_multienv train FILE``. What that prints
-is shown as it comes: a line every ten seconds for half a minute, then a table of returns. At the end stand the job's
-status and exit status, which is also this program's, the path of the checkpoint, and the return of one episode of
-CartPole-v1. Arguments after ``--`` go to ``multienv train``::
+The current folder is uploaded, and the cluster runs ``python -m rllib_multienv train FILE`` in it. Its output is shown
+as it comes: a line every ten seconds for half a minute, then a table of returns. At the end are the job's status and
+exit status (also this program's), the path of the checkpoint, and the return of one episode of CartPole-v1. Arguments
+after ``--`` go to ``multienv train``::
 
     python examples/submit_job.py --storage /mnt/cluster/results --config tune_configs/quickstart.yaml \\
         --address http://127.0.0.1:8265 -- --seed 1 --env-runners 4
 
-``--storage`` is a folder that every node of the cluster has under this name. Ctrl-C ends the following, not the job.
-docs/cluster.md says more, also what to do about errors.
+``--storage`` is a folder that every node of the cluster has under this name. Ctrl-C stops following, not the job. See
+docs/cluster.md, also about errors.
 """
 
 import argparse

@@ -4,11 +4,10 @@ Run it with::
 
     python examples/train_heterogeneous.py [ITERATIONS]
 
-It prints one line per iteration with the mean return in each environment (30 iterations unless told, a few
-seconds each on two CPU cores). CartPole-v1 rises from about 20 towards 500, InvertedPendulum-v4 from about 10
-towards 1000, Acrobot-v1 from -500 towards -90, Reacher-v4 from -45 towards -5; after 30 iterations it is on
-its way, not there. At the end stand the checkpoint's path and the agent's return over a few episodes of each
-environment.
+It prints the mean return in each environment after each iteration (30 iterations by default, a few seconds each on two
+CPU cores). CartPole-v1 rises from about 20 towards 500, InvertedPendulum-v4 from about 10 towards 1000, Acrobot-v1 from
+-500 towards -90, Reacher-v4 from -45 towards -5; 30 iterations are not enough to get there. At the end are the
+checkpoint's path and the agent's mean return over a few episodes of each environment.
 """
 
 import sys

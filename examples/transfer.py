@@ -1,17 +1,17 @@
-"""Trains on two environments, carries the agent over to one that it has never seen, and compares with a new agent.
+"""Transfer of an agent from two environments to a third, beside training from scratch.
 
 Run it with::
 
     python examples/transfer.py [ITERATIONS]
 
-First one agent learns CartPole-v1 and InvertedPendulum-v4 (20 iterations unless told, about two seconds each on two CPU
-cores). Then InvertedDoublePendulum-v4, of other observations, is learned three times: beginning with that agent,
-beginning with it but with decoders that begin anew, and from scratch. No layer is added: the network has no parameter
-that belongs to an environment. One line per iteration shows the three returns.
+One agent learns CartPole-v1 and InvertedPendulum-v4 (20 iterations by default, about two seconds each on two cores).
+Then InvertedDoublePendulum-v4, with other observations, is learned three times: starting from that agent, starting from
+its encoders with fresh decoders, and from scratch. No layer is added, because no parameter of the network belongs to an
+environment. Each iteration prints the three returns.
 
-With this seed the whole agent stays far *behind* one from scratch (119 against 875 after 20 iterations): its decoders
-are sure of themselves where they know nothing. With fresh decoders on the carried-over encoders it is ahead (1193). One
-seed proves nothing; with three, ``tune_configs/experiments/mini_mix.yaml`` finds fresh decoders equal to scratch.
+With this seed the whole agent stays far *behind* training from scratch (119 against 875 after 20 iterations): its
+decoders explore little. With fresh decoders it is ahead (1193). One seed proves nothing; with three,
+``tune_configs/experiments/mini_mix.yaml`` finds fresh decoders equal to scratch.
 """
 
 import sys

@@ -4,10 +4,10 @@ Run it with::
 
     python examples/tune_search.py [SAMPLES [ITERATIONS]]
 
-Tune draws settings (4 samples unless told), trains each for a while (10 iterations unless told) and compares the
-mean of the two environments' returns after scaling each to about 0 to 1. With a CPU for each trial they run side by
-side; on two cores it takes about three minutes. At the end stand the best settings. The same search as a file, with
-early stopping, is ``tune_configs/search.yaml``.
+Tune draws settings (4 samples by default), trains each (10 iterations by default) and compares the mean of the two
+environments' returns, each scaled to about 0 to 1. Trials run side by side, one per CPU; on two cores the search takes
+about three minutes. The best settings are printed at the end. ``tune_configs/search.yaml`` is a similar search as a
+file, with early stopping.
 """
 
 import sys
