@@ -25,6 +25,7 @@ from rllib_multienv.algorithms.settings import (
 )
 from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
+from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.vector import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.learners.combine import make_combiner
@@ -393,6 +394,15 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         """Rate (or schedule over environment steps) of each group of parameters: ``actor`` and ``critic``."""
         return dict.fromkeys(("actor", "critic"), 3e-4 if self.lr is None else self.lr)
 
+    def get_config_for_module(self, module_id: str) -> Self:
+        """The configuration with the settings of one environment."""
+        overrides = self.algorithm_config_overrides_per_module or {}
+        if module_id in overrides and module_id not in self._per_module_overrides:
+            # RLlib would change a copy that is as frozen as this is.
+            own = self.copy(copy_frozen=False).update_from_dict(overrides[module_id])
+            self._per_module_overrides[module_id] = own
+        return self._per_module_overrides.get(module_id, self)
+
     @property
     def env_specs(self) -> tuple[EnvSpec, ...]:
         """The environments of the run.
@@ -491,6 +501,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         self.envs = specs
         self.policies = {env_id: PolicySpec() for env_id in self.space_specs}
         super().validate()
+        refuse_step_callbacks(self)
         self.validate_overrides(self.space_specs)
         self.validate_env_ids("env_loss_weights", self.env_loss_weights, self.space_specs)
         self._validate_network()

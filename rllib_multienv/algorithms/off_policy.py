@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ray.rllib.core.columns import Columns
@@ -18,9 +18,21 @@ from rllib_multienv.learners.training_data import ReplayData
 from rllib_multienv.offline.replay import GrowingReplay
 from rllib_multienv.rollout import Rollout
 
+_NO_CONNECTOR = "Transitions go from rollouts to replay stores without connectors."
+
 
 class OffPolicyConfigMixin(MultiEnvConfigMixin):
     """Settings of off-policy algorithms."""
+
+    NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        **MultiEnvConfigMixin.NO_EFFECT,
+        "learners": {**MultiEnvConfigMixin.NO_EFFECT["learners"], "learner_connector": _NO_CONNECTOR},
+        "training": {
+            **MultiEnvConfigMixin.NO_EFFECT["training"],
+            "learner_connector": _NO_CONNECTOR,
+            "num_epochs": "Set training(num_steps_per_iteration=...).",
+        },
+    }
 
     @settings
     def training(
@@ -43,6 +55,15 @@ class OffPolicyConfigMixin(MultiEnvConfigMixin):
             normalize_rewards: Whether rewards are divided by the running deviation of their discounted return, as it
                 was when they were sampled.
         """
+
+    def validate(self) -> None:
+        """Check all settings."""
+        super().validate()
+        if self.min_replay_size > self.replay_capacity:
+            self._value_error(
+                f"min_replay_size={self.min_replay_size}: must be at most replay_capacity={self.replay_capacity}; no "
+                "environment would ever be trained on."
+            )
 
 
 def transitions(rollout: Rollout) -> dict[str, np.ndarray]:

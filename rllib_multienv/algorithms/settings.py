@@ -305,6 +305,8 @@ def _method(cls: Any, name: str) -> Callable[..., Any]:
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     def set_given(self: SettingsMixin, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(positional):
+            raise TypeError(f"{name}() takes its settings by name; {args[len(positional)]!r} has none.")
         given = {**dict(zip(positional, args, strict=False)), **kwargs}
         self.refuse(name, given)
         for key in setter.declared.keys() & given.keys():

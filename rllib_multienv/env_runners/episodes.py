@@ -40,29 +40,34 @@ from rllib_multienv.rollout import Rollout, RunningEpisode, episode_of
 _EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_end")
 
 
+def _has_callback(config: Any, name: str) -> bool:
+    classes = force_list(config.callbacks_class)
+    return getattr(config, f"callbacks_{name}") is not None or any(
+        getattr(cls, name, None) is not getattr(RLlibCallback, name) for cls in classes
+    )
+
+
+def refuse_step_callbacks(config: Any) -> None:
+    """Raise a ValueError where a configuration has ``on_episode_step``: no episode object exists between two steps."""
+    if _has_callback(config, "on_episode_step"):
+        raise ValueError(
+            "Callback on_episode_step() cannot be called: MultiEnvRunner builds episodes from whole fragments. "
+            "Use on_episode_end() or on_sample_end(), which see every step."
+        )
+
+
 class EpisodeCallbacks:
     """The user's callbacks: ``on_episode_created``, ``_start`` and ``_end``, ``on_sample_end``, environments.
 
     Episode objects are built from whole rollouts and only where a callback wants them. The calls of a rollout come at
     its end, copy by copy in time order; ``custom_data`` that is set at an episode's start is there at its end.
-    ``on_episode_step`` is not supported: no episode object exists between two steps.
     """
 
     def __init__(self, runner: Any, config: Any) -> None:
         self._runner = runner
         self._config = config
         self._objects = [cls() for cls in force_list(config.callbacks_class)]
-        self._wanted = {name: self._overridden(name) for name in (*_EPISODE_CALLBACKS, "on_sample_end")}
-        if self._overridden("on_episode_step"):
-            raise ValueError(
-                "Callback on_episode_step() cannot be called: MultiEnvRunner builds episodes from whole fragments. "
-                "Use on_episode_end() or on_sample_end(), which see every step."
-            )
-
-    def _overridden(self, name: str) -> bool:
-        if getattr(self._config, f"callbacks_{name}") is not None:
-            return True
-        return any(getattr(type(c), name) is not getattr(RLlibCallback, name) for c in self._objects)
+        self._wanted = {name: _has_callback(config, name) for name in (*_EPISODE_CALLBACKS, "on_sample_end")}
 
     @property
     def want_episodes(self) -> bool:

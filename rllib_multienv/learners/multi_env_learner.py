@@ -331,7 +331,7 @@ class MultiEnvLearner(TorchLearner):
     def _combined(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
         tasks = self._tasks(step, losses)
-        weights = self.combiner.combine(tasks).tolist()
+        weights = self.combiner.checked(tasks).tolist()
         for parameter in self.parameters:
             parameter.grad = None
         terms = [
@@ -362,7 +362,7 @@ class MultiEnvLearner(TorchLearner):
                 self.reduction.sum([every])
             gram = self.reduction.gram(columns, has_rows).cpu() if "gram" in needs else None
             tasks = self._tasks(step, losses, gram=gram, gradients=every)
-            result = self._combiners[name].combine(tasks).to(columns)
+            result = self._combiners[name].checked(tasks).to(columns)
             # Without all gradients at hand, the sum over learners is still to come.
             parts.append(result if every is not None else result[has_rows] @ columns)  # [P]
         flat = torch.cat(parts)

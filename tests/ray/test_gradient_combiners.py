@@ -162,7 +162,45 @@ def test_state_is_in_checkpoints(tmp_path: Path) -> None:
         assert algo.learner_group._learner.combiner.calls == calls
 
 
+class Faulty(Combiner):
+    needs = frozenset({"gram"})
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+    def combine(self, tasks: TaskGradients) -> Any:
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (torch.ones(3), r"Faulty.combine\(\) returned shape \(3,\); a weight for each environment .* shape \(4,\)"),
+        ([1.0] * 4, r"Faulty.combine\(\) returned list"),
+        (torch.full((4,), torch.nan), "not finite"),
+    ],
+)
+def test_results_of_a_combiner_are_checked(result: Any, message: str) -> None:
+    with running(config(Faulty(result))) as algo, pytest.raises(ValueError, match=message):
+        algo.train()
+
+
+class Misspelt(Combiner):
+    needs = frozenset({"gramm"})
+
+    def combine(self, tasks: TaskGradients) -> torch.Tensor:
+        raise NotImplementedError
+
+
 def test_names_and_classes() -> None:
+    assert isinstance(make_combiner("rllib_multienv.learners.combine:PCGrad"), PCGrad)
+    for value, message in (
+        (Misspelt, r"Misspelt.needs: there is no 'gramm'.*'gram'"),
+        (Faulty, r"gradient_combiner=Faulty: .*'result'.*gradient_combiner=Faulty\(\.\.\.\)"),
+        ("no_module:Name", "gradient_combiner='no_module:Name': cannot be imported"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            make_combiner(value)
     assert isinstance(make_combiner("weighted_sum"), WeightedSum)
     assert isinstance(make_combiner(PCGrad), PCGrad)
     with pytest.raises(ValueError, match=r"gradient_combiner='pcgard'.*'pcgrad'"):

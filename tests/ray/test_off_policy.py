@@ -96,5 +96,22 @@ def test_two_learners_take_the_steps_of_one() -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_an_environment_may_have_its_own_batch_size_also_after_another_has_left() -> None:
+    made = config().rl_module(algorithm_config_overrides_per_module={"Pendulum-v1": {"batch_size": 4}})
+    with running(made) as algo:
+        algo.train()
+        result = algo.train()["learners"]
+        assert [result[env_id]["num_module_steps_trained"] for env_id in ENVS] == [27, 27, 12]
+        algo.remove_env("CartPole-v1")
+        algo.add_env("Acrobot-v1")
+        assert algo.train()["learners"]["Pendulum-v1"]["num_module_steps_trained"] == 12
+
+
+def test_a_store_that_can_never_be_filled_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_replay_size=40: must be at most replay_capacity=10"):
+        config().training(replay_capacity=10).validate()
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_restored_run_continues_as_it_would_have(tmp_path: Path) -> None:
     assert_goes_on_when_restored(config(), tmp_path)

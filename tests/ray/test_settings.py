@@ -319,3 +319,9 @@ def test_the_repr_is_what_differs_from_the_defaults() -> None:
         "MultiEnvPPOConfig(num_env_runners=2, gamma=0.9)",
         "MultiEnvPPOConfig(gamma=0.9, num_env_runners=2)",
     )
+
+
+def test_settings_are_given_by_name() -> None:
+    for call in (lambda c: c.training(0.3), lambda c: c.env_runners(3), lambda c: c.learners(2)):
+        with pytest.raises(TypeError, match="takes its settings by name"):
+            call(MultiEnvPPOConfig())

@@ -57,6 +57,26 @@ class Combiner(ABC):
         Gradients are those of the losses after ``env_loss_weights``.
         """
 
+    def checked(self, tasks: TaskGradients) -> Tensor:
+        """The result of :meth:`combine`.
+
+        Raises:
+            ValueError: It has another shape, or is not finite though all that it was given is.
+        """
+        result = self.combine(tasks)
+        name = f"{type(self).__name__}.combine()"
+        if tasks.gradients is not None:
+            what, shape = "a gradient [P]", (tasks.gradients.shape[1],)
+        else:
+            what, shape = "a weight for each environment [E]", (len(tasks.env_ids),)
+        if not isinstance(result, Tensor) or result.shape != shape:
+            found = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            raise ValueError(f"{name} returned {found}; {what} is expected, a tensor of shape {shape}.")
+        given = [value for value in (tasks.losses, tasks.gram, tasks.gradients) if value is not None]
+        if not torch.isfinite(result).all() and all(torch.isfinite(value).all() for value in given):
+            raise ValueError(f"{name} returned numbers that are not finite, from finite losses and gradients.")
+        return result
+
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint keeps; all attributes."""
         return dict(vars(self))
