@@ -140,12 +140,12 @@ def test_sample_end_and_train_result(ray_cluster: None) -> None:
 
 
 def test_environment_created_names_the_environment() -> None:
-    made = config(Recorder).environment(env_config={"level": 3})
+    made = config(Recorder)
     runner = make_runner(made)
     assert [a["env_context"]["env_id"] for a in of("environment_created")] == ["counter", "CartPole-v1"]
     for arguments in of("environment_created"):
         context = arguments["env_context"]
-        assert (context["level"], context.worker_index) == (3, 0)
+        assert context.worker_index == 0
         assert arguments["env"] is runner.environments[context["env_id"]].copies.env
         assert isinstance(arguments["env"], gym.vector.VectorEnv)
         assert arguments["env_runner"] is runner
