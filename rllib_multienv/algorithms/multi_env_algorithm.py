@@ -374,8 +374,16 @@ class MultiEnvAlgorithm(Algorithm):
         return results
 
     def _before_evaluate(self) -> None:
-        """Give the local evaluation runner the statistics of training (RLlib gives them to remote ones only)."""
+        """Give the local evaluation runner the statistics of training (RLlib gives them to remote ones only).
+
+        Before that, remote ones finish what is left over from an evaluation in parallel with training: RLlib would
+        count its results as new ones of the old agent, and drop weights while many requests are unanswered.
+        """
         super()._before_evaluate()
+        group = self.eval_env_runner_group
+        deadline = time.monotonic() + self.config.evaluation_sample_timeout_s
+        while group is not None and group.num_in_flight_async_reqs() and time.monotonic() < deadline:
+            group.fetch_ready_async_reqs(timeout_seconds=1.0)
         if self.eval_env_runner is not None:
             self.eval_env_runner.set_state(self.env_runner.get_state(components=[COMPONENT_ENV_TO_MODULE_CONNECTOR]))
 

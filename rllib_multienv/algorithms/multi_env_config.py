@@ -464,6 +464,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             # Tolerating failed runners, RLlib repeats an evaluation that raises until it times out, then returns none.
             if "restart_failed_env_runners" not in overrides:
                 config.restart_failed_env_runners = False
+            # Of evaluation in parallel with training, requests that are left over are those of an old agent.
+            if "max_requests_in_flight_per_env_runner" not in overrides:
+                config.max_requests_in_flight_per_env_runner = 2
         return config
 
     def with_environments(self, envs: Sequence[EnvSpec]) -> Self:

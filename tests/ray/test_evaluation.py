@@ -189,3 +189,20 @@ def test_remote_evaluation_runners_share_the_episodes() -> None:
             local_env_runner=False,
         )
         assert counts == [32.0, 32.0]
+
+
+def test_evaluation_beside_training_sees_the_latest_agent_each_time() -> None:
+    made = tiny_config(("CartPole-v1",)).evaluation(
+        evaluation_interval=1,
+        evaluation_num_env_runners=1,
+        evaluation_parallel_to_training=True,
+        evaluation_duration="auto",
+        evaluation_duration_unit="timesteps",
+    )
+    with running(made.env_runners(rollout_fragment_length=64)) as algo:
+        for iteration in range(5):
+            evaluated = algo.train()["evaluation"]["env_runners"]
+            (_, remote) = algo.eval_env_runner_group.foreach_env_runner(lambda runner: runner._weights_seq_no)
+            assert remote == iteration  # the agent before this iteration's update, which goes on meanwhile
+            assert evaluated["num_env_steps_sampled"] >= 100
+            assert len(evaluated["episode_returns"]["CartPole-v1"]) == evaluated["num_episodes"] > 0
