@@ -32,6 +32,8 @@ from rllib_multienv.nets import AgnosticNetConfig, GeneratedNetConfig, NetConfig
 ENVS: dict[str, Any] = {
     env_id: SimpleNamespace(
         description=env_id,
+        obs_names=(),
+        action_names=(),
         obs_size=obs,
         action_size=actions,
         discrete=discrete,

@@ -72,6 +72,14 @@ class Sizes:
         return self.env_id
 
     @property
+    def obs_names(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def action_low(self) -> tuple[float, ...]:
         return () if self.discrete else (-1.0,) * self.action_size
 

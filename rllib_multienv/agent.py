@@ -82,7 +82,7 @@ class MultiEnvAgent:
             self._check_for_any(spec.id)
             self._network.add_env(spec.id, spaces)
             self.space_specs[spec.id] = spaces
-        elif known.to_dict() != {**spaces.to_dict(), "description": known.description}:
+        elif not known.has_spaces_of(spaces):
             raise ValueError(
                 f"{spec.id!r} is the id of an environment with observations {known.observation_space} and actions "
                 f"{known.action_space}; this one has {spaces.observation_space} and {spaces.action_space}. Give it "
@@ -227,12 +227,10 @@ class MultiEnvAgent:
             record_episode(rendered, lambda obs: self.act(env_id, obs, explore), path, seed=seed, max_steps=max_steps)
         return result
 
-    @property
-    def num_parameters(self) -> int:
-        """Size of the network, critic included."""
-        return sum(parameter.numel() for parameter in self._network.parameters())
-
     def __repr__(self) -> str:
         """Network, parameters and environments."""
-        network = f"{self.checkpoint.network.type} network with {self.num_parameters:,} parameters"
-        return f"MultiEnvAgent({network}; environments: {', '.join(self.space_specs)})"
+        size = sum(parameter.numel() for parameter in self._network.parameters())
+        return (
+            f"MultiEnvAgent({self.checkpoint.network.type} network with {size:,} parameters; environments: "
+            f"{', '.join(self.space_specs)})"
+        )

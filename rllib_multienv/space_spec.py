@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,8 @@ class SpaceSpec:
         action_low: Lower bounds in use, length A; empty for discrete actions.
         action_high: Upper bounds in use, length A; empty for discrete actions.
         description: See `EnvSpec.description`; the id where none is given.
+        obs_names: Names of the observation's components, a few words each; empty if not known.
+        action_names: Names of the discrete actions or of the action's components; empty if not known.
     """
 
     env_id: str
@@ -57,14 +59,29 @@ class SpaceSpec:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     description: str = ""
+    obs_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fill in the description."""
+        """Fill in the description, and check the numbers of names."""
         object.__setattr__(self, "description", self.description or self.env_id)
+        for kind, names, size in (
+            ("observation", self.obs_names, self.obs_size),
+            ("action", self.action_names, self.action_size),
+        ):
+            if names and len(names) != size:
+                raise ValueError(f"Environment {self.env_id!r}: {len(names)} {kind} names for {size} components.")
 
     @classmethod
     def from_spaces(
-        cls, env_id: str, observation_space: gym.Space, action_space: gym.Space, *, description: str = ""
+        cls,
+        env_id: str,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        *,
+        description: str = "",
+        obs_names: Sequence[str] = (),
+        action_names: Sequence[str] = (),
     ) -> SpaceSpec:
         """Read the spaces of a single copy of an environment.
 
@@ -73,16 +90,25 @@ class SpaceSpec:
 
         Raises:
             UnsupportedSpaceError: A space is of an unsupported kind, rank or size.
+            ValueError: There are names, but not one for each component.
         """
         obs_size = _obs_size(env_id, observation_space)
+        named = (description, tuple(obs_names), tuple(action_names))
         if isinstance(action_space, spaces.Discrete):
             n = int(action_space.n)
-            return cls(env_id, observation_space, action_space, obs_size, n, True, (), (), description)
+            return cls(env_id, observation_space, action_space, obs_size, n, True, (), (), *named)
         if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1 or action_space.shape[0] == 0:
             raise _unsupported(env_id, "action", action_space)
         low, high = _usable_bounds(env_id, action_space)
         size = int(action_space.shape[0])
-        return cls(env_id, observation_space, action_space, obs_size, size, False, tuple(low), tuple(high), description)
+        return cls(env_id, observation_space, action_space, obs_size, size, False, tuple(low), tuple(high), *named)
+
+    def has_spaces_of(self, other: SpaceSpec) -> bool:
+        """Whether observations and actions are the same; id, description and names may differ."""
+        own, theirs = (
+            (spec.observation_space, spec.action_space, spec.action_low, spec.action_high) for spec in (self, other)
+        )
+        return own == theirs
 
     def flatten_obs(self, obs: np.ndarray) -> np.ndarray:
         """Flatten a batch of observations.
@@ -170,6 +196,8 @@ class SpaceSpec:
         return {
             "env_id": self.env_id,
             "description": self.description,
+            "obs_names": list(self.obs_names),
+            "action_names": list(self.action_names),
             "observation_space": _space_to_dict(self.observation_space),
             "action_space": _space_to_dict(self.action_space),
             "action_low": list(self.action_low),
@@ -192,6 +220,8 @@ class SpaceSpec:
             action_low=tuple(float(x) for x in data["action_low"]),
             action_high=tuple(float(x) for x in data["action_high"]),
             description=data.get("description", ""),
+            obs_names=tuple(data.get("obs_names", ())),
+            action_names=tuple(data.get("action_names", ())),
         )
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -51,6 +51,9 @@ class EnvSpec:
             contexts are hashed from it. Default: `make` with `kwargs`, such as ``"CartPole-v1"`` or
             ``"Hopper-v4(frame_skip=2)"``; the id where `make` cannot be imported by name or `kwargs` are no plain
             values. Two environments may have the same description, and are then the same to agnostic networks.
+        descriptors: A few words for each component, under ``"observation"`` and ``"action"``, for networks with
+            ``descriptions="auto"``, such as ``{"observation": ["position cart", ...]}``. Default: those of the MuJoCo
+            model, or of Gymnasium's classic and Box2D environments; none for others.
     """
 
     id: str
@@ -62,6 +65,7 @@ class EnvSpec:
     max_episode_steps: int | None = None
     tags: tuple[str, ...] = ()
     description: str = ""
+    descriptors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Check every field, and fill in `make`."""
@@ -93,6 +97,12 @@ class EnvSpec:
             raise TypeError(f"EnvSpec {self.id!r}: description must be a string, not {self.description!r}.")
         if not self.description:
             object.__setattr__(self, "description", self._default_description())
+        if not isinstance(self.descriptors, Mapping) or not self.descriptors.keys() <= {"observation", "action"}:
+            raise ValueError(
+                f"EnvSpec {self.id!r}: descriptors must map 'observation' and 'action' to lists of words, not "
+                f"{self.descriptors!r}."
+            )
+        object.__setattr__(self, "descriptors", {key: tuple(names) for key, names in self.descriptors.items()})
 
     @classmethod
     def of(cls, value: str | EnvSpec | Mapping[str, Any] | MakeEnv) -> EnvSpec:
@@ -164,6 +174,8 @@ class EnvSpec:
             data["tags"] = list(self.tags)
         if self.description != self._default_description():
             data["description"] = self.description
+        if self.descriptors:
+            data["descriptors"] = {key: list(names) for key, names in self.descriptors.items()}
         return data
 
     @classmethod

@@ -319,11 +319,17 @@ class MultiEnvAlgorithm(Algorithm):
             self._change_environments(self.config.with_environments(list(checkpoint.env_specs.values())))
             own = self.config.space_specs
         for env_id in [*theirs, *own]:
-            if env_id not in own or env_id not in theirs or own[env_id].to_dict() != theirs[env_id].to_dict():
+            if env_id not in own or env_id not in theirs or not own[env_id].has_spaces_of(theirs[env_id]):
                 raise ValueError(
                     f"Checkpoint {str(path)!r} is of other environments than this run, for instance {env_id!r}; there: "
                     f"{', '.join(theirs)}. To start from its agent, build a new algorithm with "
                     "config.initialize_from(path)."
+                )
+            ours, there = own[env_id].description, theirs[env_id].description
+            if ours != there:
+                raise ValueError(
+                    f"Checkpoint {str(path)!r} describes {env_id!r} to the network as {there!r}, this run as {ours!r}. "
+                    f"Write EnvSpec({env_id!r}, ..., description={there!r})."
                 )
 
     @classmethod

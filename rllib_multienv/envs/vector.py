@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rllib_multienv.envs import envpool_backend, snapshot
+from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
 from rllib_multienv.envs.errors import EnvFailure, check_values
 from rllib_multienv.envs.make import close_env, copy_seeds, opened
@@ -72,6 +73,8 @@ class EnvCopies:
                 self.env.single_observation_space,
                 self.env.single_action_space,
                 description=spec.description,
+                obs_names=spec.descriptors.get("observation", ()),
+                action_names=spec.descriptors.get("action", ()),
             )
         except BaseException:
             self.close()
@@ -196,7 +199,15 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
         copies.close()
         return copies.space_spec
     with opened(spec) as env:
-        return SpaceSpec.from_spaces(spec.id, env.observation_space, env.action_space, description=spec.description)
+        obs_names, action_names = component_names(env)
+        return SpaceSpec.from_spaces(
+            spec.id,
+            env.observation_space,
+            env.action_space,
+            description=spec.description,
+            obs_names=spec.descriptors.get("observation", obs_names),
+            action_names=spec.descriptors.get("action", action_names),
+        )
 
 
 def resolve_backend(spec: EnvSpec) -> str:

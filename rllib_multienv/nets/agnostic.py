@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from .action_values import ActionValues
 from .actor_critic import ActorCritic, Part
 from .config import NetConfig, require, require_choice, require_whole
-from .context import TaskContext, decoder_readouts, encoder_positions, sinusoidal_encoding
+from .context import (
+    DESCRIPTIONS,
+    TaskContext,
+    component_codes,
+    describe_actions,
+    describe_observation,
+    position_features,
+    sinusoidal_encoding,
+)
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
 from .interface import Interface, StateActionInterface
 from .layers import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, TransformerLayer
@@ -48,6 +56,9 @@ class AgnosticNetConfig(NetConfig):
         position_codes: number of signs that it sees besides, hashed from environment and position (see
             `position_codes`). With any, decoders read each output from different features (`decoder_readouts`); 0
             leaves out both.
+        descriptions: ``"id"``: codes and readouts are hashed from the environment's description; ``"auto"``: from words
+            for each component where these are known (`EnvSpec.descriptors`), so that environments with the same
+            components are alike.
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation; otherwise
@@ -78,6 +89,7 @@ class AgnosticNetConfig(NetConfig):
     share_encoder: bool = False
     encoder_positions: bool = True
     position_codes: int = 32
+    descriptions: Literal["id", "auto"] = "id"
     output_gain: float = 2.0
     init_scale: float = 0.1
     state_dependent_std: bool = True
@@ -101,6 +113,7 @@ class AgnosticNetConfig(NetConfig):
         require_choice(self, "embedding", list(SEQUENCE_EMBEDDINGS))
         require_choice(self, "context", ("computed", "embedding", "none"))
         require_choice(self, "output_init", ("default", "orthogonal"))
+        require_choice(self, "descriptions", DESCRIPTIONS)
         require_choice(self, "value_head", VALUE_HEADS)
         divides = self.d_model % self.num_heads == 0
         require(divides, "num_heads", self.num_heads, f"a divisor of d_model={self.d_model}")
@@ -136,28 +149,35 @@ class AgnosticNetConfig(NetConfig):
         the encoder sees the first component of an action alike after observations of any length.
         """
         environment = interface.environment if isinstance(interface, StateActionInterface) else interface
-        features, codes = self.position_features, self.position_codes
-        found = encoder_positions(environment.description, environment.obs_size, features=features, codes=codes)
+        codes = describe_observation(environment, self.position_codes, self.descriptions)
+        found = torch.cat([position_features(environment.obs_size, self.position_features), codes], 1)
         if interface is environment:
             return found
         if environment.discrete:
             return F.pad(found, (0, self.position_size))
-        text, size = f"{environment.description} action", environment.action_size
-        return torch.block_diag(found, encoder_positions(text, size, features=features, codes=codes))
+        codes = describe_actions(environment, self.position_codes, self.descriptions)
+        of_action = torch.cat([position_features(environment.action_size, self.position_features), codes], 1)
+        return torch.block_diag(found, of_action)
 
     def of_actions(self, interface: Interface) -> Tensor:
-        """``[A, H]`` encodings of the position, and with codes ``[A, 2H]`` and the readouts."""
-        return self._of_outputs(interface.description, interface.action_size)
+        """``[A, H]`` encodings of the position, and with codes ``[A, 2H]`` and the readouts.
+
+        The readouts are 0 or 2 by `position_codes`, so that an output is the mean of half of the features: each has a
+        direction of its own, as in an MLP's last layer, and two have a quarter of the features in common
+        (docs/deviations.md, 23).
+        """
+        return self._of_outputs(interface.description, interface.action_names, interface.action_size)
 
     def of_value(self, interface: Interface) -> Tensor:
         """As `of_actions`, of one output."""
-        return self._of_outputs(interface.description, 1)
+        return self._of_outputs(interface.description, ("value",), 1)
 
-    def _of_outputs(self, description: str, count: int) -> Tensor:
+    def _of_outputs(self, description: str, names: Sequence[str], count: int) -> Tensor:
         encoding = sinusoidal_encoding(count, self.d_model)
         if not self.position_codes:
             return encoding
-        return torch.cat([encoding, decoder_readouts(description, count, self.d_model)], 1)
+        codes = component_codes(f"{description} output", names, count, self.d_model, self.descriptions)
+        return torch.cat([encoding, 1.0 + codes], 1)
 
     def of_environment(self, interface: Interface) -> Tensor:
         """Nothing: `TaskContext` has the constants of an environment."""

@@ -21,12 +21,12 @@ from .parameters import env_key, insert_part
 
 __all__ = [
     "CONTEXT_SIZE",
+    "DESCRIPTIONS",
     "TaskContext",
-    "decoder_readouts",
+    "component_codes",
     "describe",
     "describe_actions",
     "describe_observation",
-    "encoder_positions",
     "position_codes",
     "position_features",
     "sinusoidal_encoding",
@@ -35,6 +35,9 @@ __all__ = [
 # Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can show to a few
 # times the longest common observation (376).
 _SHORTEST, _LONGEST = 3.0, 1500.0
+# Share of what is hashed from the environment in the codes of components with names.
+_ID_SHARE = 0.3
+DESCRIPTIONS = ("id", "auto")
 _NAME_SIZE = 48
 _BOUND_SIZE = 6
 _LARGEST_BOUND = 1e6
@@ -74,34 +77,38 @@ def position_codes(description: str, length: int, size: int) -> Tensor:
     return torch.from_numpy(2.0 * bits - 1.0)
 
 
-def encoder_positions(description: str, length: int, *, features: int, codes: int) -> Tensor:
-    """``[length, features + codes]``: input of the encoder beside each component of an observation."""
-    return torch.cat([position_features(length, features), position_codes(description, length, codes)], 1)
+def component_codes(description: str, names: Sequence[str], length: int, size: int, kind: str) -> Tensor:
+    """``[length, size]`` codes of components, of mean square one.
 
-
-def decoder_readouts(description: str, length: int, d_model: int) -> Tensor:
-    """``[length, d_model]``, 0 or 2: the half of the features that a decoder's output is the mean of.
-
-    Chosen by `position_codes`: each output has a direction of its own, as in an MLP's last layer, and two outputs have
-    a quarter of the features in common (docs/deviations.md, 23).
+    Args:
+        description: of the environment and the kind of components.
+        names: a few words for each component; empty if nothing is known.
+        length: number of components.
+        size: length of a code.
+        kind: ``"id"``: `position_codes`; ``"auto"``: sums of the words' codes with a small share of `position_codes`,
+            so that components with the same words are nearly the same in all environments.
     """
-    return 1.0 + position_codes(f"{description} output", length, d_model)
+    own = position_codes(description, length, size)
+    if kind == "id" or not names:
+        return own
+    words = [[position_codes(word, 1, size) for word in dict.fromkeys(name.split())] for name in names]
+    hashed = torch.cat([torch.cat(codes).sum(0, keepdim=True) / math.sqrt(len(codes)) for codes in words])
+    return (hashed + _ID_SHARE * own) / math.sqrt(1 + _ID_SHARE**2)
 
 
-def describe_observation(interface: Interface, size: int) -> Tensor:
-    """``[I, size]``: descriptions of the components of an environment's observation."""
+def describe_observation(interface: Interface, size: int, kind: str) -> Tensor:
+    """``[I, size]``: codes of the components of an environment's observation, see `component_codes`."""
     if not isinstance(interface, StateActionInterface):
-        return position_codes(interface.description, interface.obs_size, size)
+        return component_codes(interface.description, interface.obs_names, interface.obs_size, size, kind)
     environment = interface.environment
-    components = describe_observation(environment, size)
-    return components if environment.discrete else torch.cat([components, describe_actions(environment, size)])
+    components = describe_observation(environment, size, kind)
+    return components if environment.discrete else torch.cat([components, describe_actions(environment, size, kind)])
 
 
-def describe_actions(interface: Interface, size: int) -> Tensor:
-    """``[A, size]``: descriptions of the components of an environment's action, or of its discrete actions."""
-    if isinstance(interface, StateActionInterface) and not interface.environment.discrete:
-        return position_codes("value", 1, size)
-    return position_codes(f"{interface.description} action", interface.action_size, size)
+def describe_actions(interface: Interface, size: int, kind: str) -> Tensor:
+    """``[A, size]``: codes of an environment's discrete actions, or of the components of its action."""
+    text = f"{interface.description} action"
+    return component_codes(text, interface.action_names, interface.action_size, size, kind)
 
 
 def _name_features(description: str) -> Tensor:

@@ -22,7 +22,7 @@ from .action_values import NetworkActionValues
 from .actor_critic import ActorCritic, Part
 from .cache import CachedModule
 from .config import NetConfig, require, require_choice, require_whole
-from .context import CONTEXT_SIZE, describe, describe_actions, describe_observation
+from .context import CONTEXT_SIZE, DESCRIPTIONS, describe, describe_actions, describe_observation
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
 from .interface import Interface
 from .layout import Layout, LayoutCache, OutputLayout
@@ -40,6 +40,7 @@ class GeneratedNetConfig(NetConfig):
         depth: blocks of the residual MLP.
         generator_width: hidden size of the networks that generate weights.
         code_size: D, length of a component's description.
+        descriptions: as in `AgnosticNetConfig`.
         dropout: probability in training mode.
         squash_mean: whether tanh keeps the means of continuous actions in (-1, 1).
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation; otherwise
@@ -54,6 +55,7 @@ class GeneratedNetConfig(NetConfig):
     depth: int = 3
     generator_width: int = 64
     code_size: int = 64
+    descriptions: Literal["id", "auto"] = "id"
     dropout: float = 0.0
     squash_mean: bool = False
     state_dependent_std: bool = True
@@ -67,15 +69,16 @@ class GeneratedNetConfig(NetConfig):
         require_whole(self, "num_value_bins", at_least=3)
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
         require_choice(self, "value_head", VALUE_HEADS)
+        require_choice(self, "descriptions", DESCRIPTIONS)
         require(self.value_limit > 0, "value_limit", self.value_limit, "> 0")
 
     def of_components(self, interface: Interface) -> Tensor:
         """``[I, D]``, descriptions of the components of an observation."""
-        return describe_observation(interface, self.code_size)
+        return describe_observation(interface, self.code_size, self.descriptions)
 
     def of_actions(self, interface: Interface) -> Tensor:
         """``[A, D]``, descriptions of the actions or of their components."""
-        return describe_actions(interface, self.code_size)
+        return describe_actions(interface, self.code_size, self.descriptions)
 
     def of_value(self, interface: Interface) -> Tensor:
         """``[1, C]``, the description of the environment."""

@@ -17,6 +17,14 @@ class Interface(Protocol):
         """Text by which networks tell environments apart; their ids are labels (see `EnvSpec.description`)."""
 
     @property
+    def obs_names(self) -> Sequence[str]:
+        """A few words for each component of the observation; empty if nothing is known."""
+
+    @property
+    def action_names(self) -> Sequence[str]:
+        """The same for each discrete action, or component of a continuous action."""
+
+    @property
     def obs_size(self) -> int:
         """Length of the flat observation."""
 
@@ -58,6 +66,16 @@ class StateActionInterface:
     def description(self) -> str:
         """As in `Interface`."""
         return self.environment.description
+
+    @property
+    def obs_names(self) -> Sequence[str]:
+        """Nothing: networks describe state and action apart."""
+        return ()
+
+    @property
+    def action_names(self) -> Sequence[str]:
+        """As in `Interface`."""
+        return self.environment.action_names if self.environment.discrete else ("value",)
 
     @property
     def obs_size(self) -> int:

@@ -12,6 +12,8 @@ def interface(obs_size: int, action_size: int, discrete: bool, bound: float = 1.
     bounds = () if discrete else (bound,) * action_size
     return SimpleNamespace(
         description=description,
+        obs_names=(),
+        action_names=(),
         obs_size=obs_size,
         action_size=action_size,
         discrete=discrete,

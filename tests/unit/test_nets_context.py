@@ -14,9 +14,8 @@ from rllib_multienv.nets import AgnosticNetConfig
 from rllib_multienv.nets.context import (
     CONTEXT_SIZE,
     TaskContext,
-    decoder_readouts,
+    component_codes,
     describe,
-    encoder_positions,
     position_codes,
     position_features,
 )
@@ -97,7 +96,7 @@ def test_codes_of_other_environments_and_positions_are_nearly_orthogonal() -> No
 
 
 def test_features_of_a_position_are_followed_by_its_codes() -> None:
-    found = encoder_positions("Ant-v4", 5, features=17, codes=8)
+    found = AgnosticNetConfig(position_codes=8).of_components(interface(5, 2, False, description="Ant-v4"))
     assert torch.equal(found[:, :17], position_features(5, 17))
     assert torch.equal(found[:, 17:], position_codes("Ant-v4", 5, 8))
 
@@ -112,7 +111,8 @@ def test_equal_observations_of_two_environments_are_encoded_apart(codes: int, sa
 
 
 def test_each_output_is_read_from_half_of_the_features() -> None:
-    readouts = torch.cat([decoder_readouts(env_id, 10, 256) for env_id in ("Ant-v4", "Ant-v5", "CartPole-v1")])
+    config, names = AgnosticNetConfig(d_model=256), ("Ant-v4", "Ant-v5", "CartPole-v1")
+    readouts = torch.cat([config.of_actions(interface(5, 10, False, description=name))[:, 256:] for name in names])
     assert set(readouts.unique().tolist()) == {0.0, 2.0}
     shared = readouts @ readouts.T / (4 * 256)
     assert (shared.diagonal() - 0.5).abs().max() < 0.12
@@ -152,3 +152,19 @@ def test_no_parameter_belongs_to_an_environment() -> None:
 def test_as_in_the_paper_there_are_none() -> None:
     assert AgnosticNetConfig.paper().position_size == 1
     assert AgnosticNetConfig.paper().position_codes == 0
+
+
+def test_codes_of_words_are_nearly_the_same_in_all_environments_and_in_any_order() -> None:
+    names = ("velocity hinge thigh", "position slide cart")
+    first = component_codes("Hopper-v4", names, 2, 512, "auto")
+    second = component_codes("Walker2d-v4", names[::-1], 2, 512, "auto").flip(0)
+    cosines = torch.nn.functional.cosine_similarity(first[:, None], second[None], dim=2)
+    assert cosines.diagonal().min() > 0.85
+    assert cosines[0, 1].abs() < 0.2 and cosines[1, 0].abs() < 0.2
+    assert not torch.equal(first, second)
+    assert (first.square().mean(1) - 1).abs().max() < 0.3
+    # Components that share words are alike, and without words or with kind "id" only the position counts.
+    alike = component_codes("a", ("velocity hinge thigh", "velocity hinge shin"), 2, 512, "auto")
+    assert 0.4 < torch.nn.functional.cosine_similarity(*alike, dim=0) < 0.8
+    for kind, given in (("id", names), ("auto", ())):
+        assert torch.equal(component_codes("a", given, 2, 8, kind), position_codes("a", 2, 8))

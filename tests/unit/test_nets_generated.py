@@ -134,3 +134,20 @@ def test_bf16_is_near_float32_in_training_and_inference_whichever_comes_first() 
         assert 0 < (rounded[env_id] - exact[env_id]).abs().max() < 0.05
         assert 0 < (trained.policy[env_id] - exact[env_id]).abs().max() < 0.05
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_with_words_a_permuted_environment_is_nearly_the_same() -> None:
+    words = ("angle hinge pole", "velocity hinge pole", "position slide cart", "velocity slide cart")
+    order = [2, 0, 3, 1]
+    envs = {"one": interface(4, 2, True, description="one"), "two": interface(4, 2, True, description="two")}
+    envs["one"].obs_names, envs["two"].obs_names = words, tuple(words[i] for i in order)
+    obs = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    differences = []
+    for kind in ("id", "auto"):
+        torch.manual_seed(0)
+        net = GeneratedNetConfig(descriptions=kind).build(envs)  # type: ignore[arg-type]
+        with torch.no_grad():
+            one, two = (net.encode("actor", {env: own}) for env, own in (("one", obs), ("two", obs[:, order])))
+        one, two = one - one.mean(0), two - two.mean(0)  # without what the environments' own descriptions add
+        differences.append((one - two).norm().item() / one.norm().item())
+    assert differences[1] < 0.6 < 1.0 < differences[0]
