@@ -10,12 +10,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import pickle
 import re
+import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import cloudpickle
 import gymnasium as gym
 
 _ATARI_GAMES = """
@@ -177,6 +180,29 @@ def find_env(make: str) -> str | Callable[..., Any]:
         f"Environment {make!r}: module {module_name!r} neither registers a Gymnasium id {name!r} nor holds a "
         f"class or function of that name.{hint}"
     )
+
+
+def registrations(env_id: str) -> bytes:
+    """This process's Gymnasium registrations of an id, or of all versions of a name, for processes that lack them.
+
+    Empty where importing a package or module registers the id.
+    """
+    if ":" in env_id or any(_belongs(env_id, family) for family in FAMILIES if family.prefix):
+        return b""
+    found = []
+    for spec in gym.registry.values():
+        if env_id in (spec.id, spec.id.removesuffix(f"-v{spec.version}")):
+            if isinstance(spec.entry_point, str) and spec.entry_point.startswith("__main__:"):
+                name = spec.entry_point.removeprefix("__main__:")  # this script, which is no module elsewhere
+                spec = replace(spec, entry_point=getattr(sys.modules["__main__"], name, spec.entry_point))
+            found.append(spec)
+    return cloudpickle.dumps(found)
+
+
+def register_missing(registered: bytes) -> None:
+    """Register in this process what :func:`registrations` returned in another."""
+    for spec in pickle.loads(registered) if registered else ():
+        gym.registry.setdefault(spec.id, spec)
 
 
 def _is_registered(env_id: str) -> bool:

@@ -10,12 +10,14 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 import cloudpickle
 import gymnasium as gym
+import numpy as np
 
-from rllib_multienv.gym_ids import check_envpool_id, did_you_mean, find_env
+from rllib_multienv.gym_ids import check_envpool_id, did_you_mean, find_env, register_missing, registrations
 from rllib_multienv.space_spec import SpaceSpec, UnsupportedSpaceError
 
 __all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "environment_keys", "resolve_env_specs"]
@@ -149,10 +151,12 @@ class EnvSpec:
         return cls(make, **arguments)
 
     def to_dict(self) -> dict[str, Any]:
-        """A mapping of the fields that differ from their defaults, JSON-able if `kwargs` is; `from_dict` reads it.
+        """A JSON-able mapping of the fields that differ from their defaults, which `from_dict` reads.
+
+        NumPy numbers and tuples in `kwargs` come back as Python's numbers and lists, arrays and paths as they were.
 
         Raises:
-            ValueError: `make` is a callable that cannot be imported by name.
+            ValueError: `make` is a callable that cannot be imported by name, or `kwargs` hold another kind of value.
         """
         data: dict[str, Any] = {"id": self.id}
         make = self._make_by_name()
@@ -164,7 +168,7 @@ class EnvSpec:
         if make != self.id:
             data["make"] = make
         if self.kwargs:
-            data["kwargs"] = dict(self.kwargs)
+            data["kwargs"] = _to_json(f"EnvSpec {self.id!r}: kwargs", self.kwargs)
         for name in ("num_envs", "max_episode_steps"):
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
@@ -181,7 +185,7 @@ class EnvSpec:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EnvSpec:
         """Build from `to_dict`'s result."""
-        return cls._of_mapping(data)
+        return cls._of_mapping({**data, "kwargs": _from_json(data.get("kwargs", {}))})
 
     def _make_by_name(self) -> str | None:
         """`make`, or ``"module:Name"`` of a callable; None for a callable that cannot be imported by name."""
@@ -202,19 +206,74 @@ class EnvSpec:
             return self.id
         return f"{make}({', '.join(arguments)})"
 
+    def __eq__(self, other: object) -> bool:
+        """Compare all fields; arrays in `kwargs` by their elements."""
+        if not isinstance(other, EnvSpec):
+            return NotImplemented
+        plain = [f.name for f in fields(self) if f.name != "kwargs"]
+        return all(getattr(self, n) == getattr(other, n) for n in plain) and _same(self.kwargs, other.kwargs)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by value where `make` is a lambda or a local function, which plain pickle refuses."""
+        """Pickle with all that another process needs: lambdas and local functions by value, Gymnasium registrations."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        registered = b""
         if callable(self.make):
             values["make"] = cloudpickle.dumps(self.make)
-        return _unpickle, (values,)
+        elif isinstance(self.make, str):
+            registered = registrations(self.make)
+        values["kwargs"] = cloudpickle.dumps(self.kwargs)
+        return _unpickle, (values, registered)
 
 
-def _unpickle(values: dict[str, Any]) -> EnvSpec:
+def _unpickle(values: dict[str, Any], registered: bytes = b"") -> EnvSpec:
+    register_missing(registered)
+    if isinstance(values["kwargs"], bytes):
+        values = {**values, "kwargs": pickle.loads(values["kwargs"])}
     if isinstance(values["make"], bytes):
         values = {**values, "make": pickle.loads(values["make"])}
     # Specs of earlier versions have no description: networks used the id.
     return EnvSpec(**{"description": values["id"], **values})
+
+
+# Mappings with one of these keys stand for values of `kwargs` that JSON does not know.
+_ARRAY, _PATH = "__array__", "__path__"
+
+
+def _to_json(what: str, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _to_json(f"{what}[{key!r}]", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(f"{what}[{i}]", item) for i, item in enumerate(value)]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
+        return {_ARRAY: value.tolist(), "dtype": value.dtype.str}
+    if isinstance(value, PurePath):
+        return {_PATH: str(value)}
+    raise ValueError(
+        f"{what}={value!r} cannot be written down. Use numbers, strings, lists, mappings, arrays or paths; or define a "
+        "function at the top level of a module that makes the environment without it."
+    )
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if _ARRAY in value:
+        return np.array(value[_ARRAY], dtype=value["dtype"])
+    return Path(value[_PATH]) if _PATH in value else {key: _from_json(item) for key, item in value.items()}
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(np.array_equal(a, b))
 
 
 def _check_id(env_id: str) -> None:

@@ -62,6 +62,8 @@ logger = logging.getLogger("ray.rllib")
 
 #: Every iteration, so long is waited for the answers of runners that died.
 RESTART_PROBE_S = 0.25
+#: How long a runner may take to start that is to show why others did not.
+RUNNER_START_S = 60.0
 
 
 class MultiEnvAlgorithm(Algorithm):
@@ -77,7 +79,10 @@ class MultiEnvAlgorithm(Algorithm):
         self._environments_changed = False
         self._departed: set[str] = set()
         self._wait_for_resources(config)
-        super().setup(config)
+        try:
+            super().setup(config)
+        except IndexError as error:  # RLlib asks the first of its runners, and there is none
+            raise RuntimeError(f"No env runner could be started. {_runner_failure(config)}") from error
         self.learner_nodes: list[str] = []
         if self.learner_group.is_remote:
             nodes = self.learner_group.foreach_learner(lambda _: ray.get_runtime_context().get_node_id())
@@ -415,6 +420,17 @@ def part_of(state: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tenso
 
 def _change_environments(runner: Any, config: Any) -> None:
     runner.change_environments(config)
+
+
+def _runner_failure(config: Any) -> str:
+    """Start one more runner, to learn why none could be started."""
+    actor: Any = ray.remote(num_cpus=0)(config.env_runner_cls)
+    try:
+        runner = actor.remote(config=config, worker_index=1, num_workers=config.num_env_runners)
+        ray.get(runner.assert_healthy.remote(), timeout=RUNNER_START_S)
+    except Exception as error:
+        return str(error)
+    return "One that was started afterwards works; the log has what went wrong before."
 
 
 def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:

@@ -72,7 +72,13 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self.make_module()
         is_only_sampler = self.config.num_env_runners == 0 and self.config.samples_online
         if self.worker_index > 0 or is_only_sampler or self.config.create_env_on_local_worker:
-            self.make_env()
+            try:
+                self.make_env()
+            except Exception:
+                if self.worker_index == 0:
+                    raise
+                # RLlib would only log this. The first request for samples tries again, and returns the exception.
+                self.stop()
         self._connect()
 
     def _read_specs(self) -> None:

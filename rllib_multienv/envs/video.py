@@ -10,6 +10,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rllib_multienv.envs.make import close_env
+
 # A GIF compresses badly: these keep it below some megabytes.
 _GIF_FRAMES, _GIF_WIDTH = 200, 320
 
@@ -60,7 +62,7 @@ def record_episode(
                 break
         fps = float(env.metadata.get("render_fps") or 30)
     finally:
-        env.close()
+        close_env(path.stem, env)
     path.parent.mkdir(parents=True, exist_ok=True)
     (_write_gif if gif else _write_mp4)(frames, path, fps / stride)
     return path

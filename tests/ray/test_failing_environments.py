@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from ray.rllib.callbacks.callbacks import RLlibCallback
@@ -61,6 +63,25 @@ def test_error_in_a_remote_runner_reaches_the_user(ray_cluster: None) -> None:
             algo.train()
         assert "wheel came off" in str(caught.value.__cause__)
         assert "toy_envs.py" in str(caught.value.__cause__)  # the place in the user's code
+
+
+def test_failure_to_make_an_environment_in_a_remote_runner_reaches_the_user(ray_cluster: None) -> None:
+    here = os.getpid()
+
+    def make() -> Counter:
+        if os.getpid() != here:
+            raise OSError("no licence")
+        return Counter()
+
+    gym.register("Licensed-v0", entry_point=make)  # which the runner learns from the spec
+    try:
+        with (
+            running(tiny_config(["Licensed-v0"]).env_runners(num_env_runners=1)) as algo,
+            pytest.raises(EnvFailure, match="'Licensed-v0' could not be made: OSError: no licence"),
+        ):
+            algo.train()
+    finally:
+        del gym.registry["Licensed-v0"]
 
 
 def test_runner_that_dies_is_replaced_and_the_others_go_on(ray_cluster: None, tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
+from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from toy_envs import Counter, make_counter
 
@@ -88,6 +91,35 @@ def test_specs_are_equal_hashable_and_survive_json() -> None:
     again = EnvSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert again == spec
     assert len({again, spec}) == 1
+
+
+def test_arrays_paths_and_numpy_numbers_in_kwargs_survive_json() -> None:
+    kwargs = {"goal": np.array([[1.5, np.inf]], np.float32), "files": {"map": Path("a/b")}, "scale": np.float64(2)}
+    spec = EnvSpec("fast", make="toy_envs:Counter", kwargs=kwargs)
+    again = EnvSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec == pickle.loads(pickle.dumps(spec))
+    assert again.kwargs["goal"].dtype == np.float32
+    assert again.kwargs["files"] == {"map": Path("a/b")}
+    assert again != EnvSpec("fast", make="toy_envs:Counter", kwargs={**kwargs, "goal": np.array([[1.5, 2]])})
+
+
+def test_kwargs_that_cannot_be_written_are_named() -> None:
+    spec = EnvSpec("fast", make="toy_envs:Counter", kwargs={"options": [1, {"wheel": threading.Lock}]})
+    with pytest.raises(ValueError, match=r"'fast': kwargs\['options'\]\[1\]\['wheel'\]=.*cannot be written down"):
+        spec.to_dict()
+
+
+def test_gymnasium_registrations_of_a_script_travel_with_the_spec() -> None:
+    gym.register("Mine-v7", entry_point=lambda **kwargs: Counter(start=7), max_episode_steps=2)
+    try:
+        sent = [pickle.dumps(EnvSpec("mine", make=make)) for make in ("Mine-v7", "Mine")]
+    finally:
+        del gym.registry["Mine-v7"]
+    for spec in sent:
+        env = make_env(pickle.loads(spec))
+        assert env.reset()[0].tolist() == [7, 0]
+        assert env.spec is not None and env.spec.max_episode_steps == 2
+        del gym.registry["Mine-v7"]
 
 
 def test_importable_callable_is_written_by_name() -> None:

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from rllib_multienv.atomic_files import atomic_folder
-from rllib_multienv.envs.make import make_env
+from rllib_multienv.envs.make import opened
 from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset, concatenate, inferred_spaces
 from rllib_multienv.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
@@ -189,17 +189,18 @@ def _fill(folder: Path, name: str, raw: RawDataset, env: EnvSpec | None) -> None
     from minari.dataset.minari_storage import MinariStorage
 
     spaces = inferred_spaces(raw.source, raw)
-    made = make_env(env) if env is not None else None
+    made = None
+    if env is not None:
+        with opened(env) as env_of_data:
+            made = env_of_data.spec
     # Not minari.create_dataset_from_buffers, which writes into Minari's folder and asks for an author.
     storage = MinariStorage.new(
         folder,
         observation_space=spaces.observation_space,
         action_space=spaces.action_space,
-        env_spec=made.spec if made is not None else None,
+        env_spec=made,
         data_format="hdf5",
     )
-    if made is not None:
-        made.close()
     # Arrays and other values that JSON does not know become text.
     metadata = json.loads(json.dumps({k: v for k, v in raw.metadata.items() if v is not None}, default=_plain))
     storage.update_metadata({**metadata, "dataset_id": name, "minari_version": __version__})
