@@ -38,6 +38,8 @@ class Rollout:
         state_in: ``{name: [B, ...]}``, the memory's state before the first step; empty without memory.
         first: bool [T, B], the memory was reset before this step.
         extra: ``{name: [T, B, ...]}``, further columns, such as those that a user's connector adds.
+        infos: dict [T, B, 2], the environment's info that came with the observation acted on, and the one that the step
+            returned; None where nobody takes episodes.
     """
 
     obs: np.ndarray
@@ -54,6 +56,7 @@ class Rollout:
     state_in: Mapping[str, np.ndarray] = field(default_factory=dict)
     first: np.ndarray
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    infos: np.ndarray | None = None
 
     @property
     def done(self) -> np.ndarray:
@@ -64,6 +67,13 @@ class Rollout:
     def steps(self) -> int:
         """Steps of experience."""
         return int(self.valid.sum())
+
+    def infos_of(self, chunk: tuple[int, int, int]) -> list[dict[str, Any]]:
+        """Infos of a chunk's observations, the last one's included."""
+        b, first, stop = chunk
+        if self.infos is None:
+            return [{}] * (stop - first + 1)
+        return [self.infos[first, b, 0], *self.infos[first:stop, b, 1]]
 
     def final_place(self, t: int, b: int) -> int:
         """Where in `final_obs` the observation after step (t, b) is, the last of a chunk."""
@@ -99,10 +109,20 @@ class Rollout:
 
 
 class RolloutBuilder:
-    """Collects the time steps of one environment into arrays, which are allocated once."""
+    """Collects the time steps of one environment into arrays, which are allocated once.
 
-    def __init__(self, length: int, num_envs: int) -> None:
+    Args:
+        length: Time steps T.
+        num_envs: Copies B.
+        infos: [B], the infos that came with the first observations; None where infos are not wanted.
+    """
+
+    def __init__(self, length: int, num_envs: int, infos: Sequence[Any] | None = None) -> None:
         self._length, self._num_envs, self._t = length, num_envs, 0
+        self._infos: np.ndarray | None = None
+        if infos is not None:
+            self._infos = np.empty((length, num_envs, 2), dtype=object)
+            self._infos[0, :, 0] = infos
         self._columns: dict[str, np.ndarray] = {}
         self._final: list[tuple[int, int, np.ndarray]] = []  # t, b, raw observation
         self.rewards = np.empty((length, num_envs))
@@ -119,6 +139,11 @@ class RolloutBuilder:
         self.terminated[t] = step.terminated
         self.truncated[t] = step.truncated
         self.is_reset[t] = step.is_reset
+        if self._infos is not None:
+            for b in range(self._num_envs):
+                self._infos[t, b, 1] = info = step.infos[b]
+                if t + 1 < self._length:
+                    self._infos[t + 1, b, 0] = step.reset_infos.get(b, info)
         self._final += [(t, b, observation) for b, observation in step.final_obs.items()]
         self._t += 1
 
@@ -163,6 +188,7 @@ class RolloutBuilder:
             final_rows=final_rows,
             first=first,
             extra=columns,
+            infos=self._infos,
         )
         return rollout, raw
 
@@ -213,7 +239,7 @@ def episode_of(
         module_id=env_id,
         multi_agent_episode_id=running.id_,
         observations=InfiniteLookbackBuffer(observations),
-        infos=InfiniteLookbackBuffer([{}] * len(observations)),
+        infos=InfiniteLookbackBuffer(rollout.infos_of(chunk)),
         # Copies, because callbacks and connectors may change them, and arrays from the object store are read-only.
         actions=InfiniteLookbackBuffer(rollout.actions[rows, b].copy()),
         rewards=InfiniteLookbackBuffer(rollout.rewards[rows, b].copy()),

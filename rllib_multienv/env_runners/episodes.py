@@ -91,7 +91,7 @@ class EpisodeCallbacks:
                 id_=running.named().id_, agent_id=env_id, module_id=env_id, multi_agent_episode_id=running.id_
             )
             self._fire("on_episode_created", env_id, b, begun)
-            begun.add_env_reset(rollout.obs[first, b])
+            begun.add_env_reset(rollout.obs[first, b], rollout.infos_of(chunk)[0])
             self._fire("on_episode_start", env_id, b, begun)
             running.custom_data = begun.custom_data
         episode = episode_of(env_id, rollout, chunk, running)

@@ -49,6 +49,7 @@ class Lockstep:
         environments: The environments, by env id; the runner adds and removes them.
         statistics: The pieces of the env-to-module pipeline that keep running statistics.
         seconds: Time spent in environments and in the module since the runner last reset it.
+        keep_infos: Whether rollouts have the environments' infos.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Lockstep:
         self.module = module
         self.statistics = [piece for piece in env_to_module.connectors if isinstance(piece, SharedStatistics)]
         self._reward_scales = [piece for piece in self.statistics if isinstance(piece, RewardScale)]
+        self.keep_infos = False
         self.seconds = {ENV_STEP_TIMER: 0.0, RLMODULE_INFERENCE_TIMER: 0.0}
         self._env_to_module = env_to_module
         self._module_to_env = module_to_env
@@ -137,7 +139,11 @@ class Lockstep:
         self, env_ids: Iterable[str], length: int, explore: bool, quota: dict[str, list[int]] | None = None
     ) -> dict[str, Rollout]:
         """The lockstep loop: ``length`` time steps of all ``env_ids``, one module call for all at each."""
-        builders = {env_id: RolloutBuilder(length, self.environments[env_id].num_envs) for env_id in env_ids}
+        builders = {}
+        for env_id in env_ids:
+            environment = self.environments[env_id]
+            infos = environment.infos() if self.keep_infos else None
+            builders[env_id] = RolloutBuilder(length, environment.num_envs, infos)
         for _ in range(length):
             if not builders:
                 break

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -220,6 +221,8 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         if not self.environments:
             self.make_env()
         explore = self.config.explore if explore is None else explore
+        learners_take_episodes = self.config._learner_connector is not None
+        self._lockstep.keep_infos = episodes is not None or learners_take_episodes
         rollouts: dict[str, Rollout] = {}
         finished = 0
         with self.metrics.log_time(SAMPLE_TIMER), global_random_state_kept(self.config.in_evaluation):
@@ -231,7 +234,9 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         for timer, seconds in self._lockstep.seconds.items():
             self.metrics.log_value(timer, seconds, reduce="mean")
             self._lockstep.seconds[timer] = 0.0
-        return rollouts
+        if learners_take_episodes:
+            return rollouts
+        return {env_id: replace(rollout, infos=None) for env_id, rollout in rollouts.items()}
 
     def _rounds(
         self, num_timesteps: int | None, num_episodes: int | None, explore: bool, force_reset: bool

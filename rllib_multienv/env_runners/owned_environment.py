@@ -29,11 +29,12 @@ class OwnedEnvironment:
     def _make(self) -> None:
         self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed)
         self.obs: np.ndarray | None = None
+        self._last: VectorStep | None = None
         self.running: list[RunningEpisode] = []
 
     def reset(self) -> None:
         """Begin new episodes in all copies."""
-        self.obs = self.copies.reset()
+        self.obs, self._last = self.copies.reset(), None
         self.running = [RunningEpisode() for _ in range(self.num_envs)]
 
     def recreate(self) -> None:
@@ -51,8 +52,14 @@ class OwnedEnvironment:
             NonFiniteError: It returned an observation or reward that is not finite.
         """
         step = self.copies.step(actions)
-        self.obs = step.obs
+        self.obs, self._last = step.obs, step
         return step
+
+    def infos(self) -> list[Any]:
+        """The infos [B] that came with :attr:`obs`; empty ones after a restore."""
+        if self._last is None:
+            return [self.copies.infos[b] for b in range(self.num_envs)]
+        return [self._last.reset_infos.get(b, self._last.infos[b]) for b in range(self.num_envs)]
 
     def get_state(self) -> dict[str, Any] | None:
         """All that is needed to continue where the copies stand; None where the environment cannot be captured."""
@@ -75,7 +82,7 @@ class OwnedEnvironment:
         self.obs = None
         if len(state["episodes"]) != self.num_envs or self.copies.backend == "envpool":
             return
-        self.obs = self.copies.restore(state["snapshot"])
+        self.obs, self._last = self.copies.restore(state["snapshot"]), None
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]
 
     def close(self) -> None:

@@ -47,6 +47,7 @@ class EnvCopies:
         backend: ``"sync"``, ``"async"`` or ``"envpool"``.
         env: The vector environment underneath.
         steps: Time steps taken so far.
+        infos: The infos of the last reset, by copy.
 
     Raises:
         EnvFailure: The environment cannot be made.
@@ -62,6 +63,7 @@ class EnvCopies:
         seeds = copy_seeds(seed, num_envs)
         self._seeds: list[int] | list[None] = seeds
         self._obs: np.ndarray | None = None
+        self.infos: Any = [{}] * num_envs
         self.env: Any
         if self.backend == "envpool":
             self.env = envpool_backend.EnvPoolCopies(spec, num_envs, seeds)
@@ -179,6 +181,7 @@ class EnvCopies:
                 stacklevel=2,
             )
             return None
+        self.infos = [{}] * self.num_envs
         self._obs = np.array(state["obs"])
         return self._obs.copy()
 

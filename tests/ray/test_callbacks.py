@@ -7,12 +7,14 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from next_step import next_step_counters
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from tiny_runs import make_runner, running, tiny_config
 from toy_envs import Counter
 
 from rllib_multienv import EnvSpec, MultiEnvPPOConfig
+from rllib_multienv.rollout import EpisodeView
 
 COUNTER = EnvSpec("counter", make=Counter)
 events: list[tuple[str, dict[str, Any]]] = []
@@ -123,6 +125,31 @@ def test_metrics_and_custom_data_that_a_callback_logs(ray_cluster: None) -> None
         result = algo.train()
         # Episode 0 of three steps: reward 3 + action; episode 1 of four: 104 + action.
         assert 104 <= result["env_runners"]["last_reward"]["counter"] <= 106
+
+
+@pytest.mark.parametrize("backend", ["sync", "async", "NEXT_STEP"])
+def test_episodes_have_the_infos_of_the_environment(backend: Any) -> None:
+    spec = EnvSpec("counter", make=Counter, backend="sync" if backend == "NEXT_STEP" else backend)
+    made = config(Recorder).environment(envs=[spec]).env_runners(rollout_fragment_length=5)
+    runner = make_runner(made)
+    if backend == "NEXT_STEP":
+        runner.environments["counter"].copies = next_step_counters(2)
+    for _ in range(4):
+        for chunk in runner.sample():
+            assert len(chunk.get_infos()) == len(chunk) + 1
+            for t, info in enumerate(chunk.get_infos(), chunk.t_started):
+                assert info.get("step" if t else "begun") == (t or chunk.get_observations(0)[0])
+    assert {a["episode"].get_infos(0).get("step") for a in of("start")} == {None}
+    runner.stop()
+
+
+def test_infos_go_to_learners_only_where_a_connector_takes_episodes() -> None:
+    plain = config(Recorder)
+    assert make_runner(plain).sample_rollouts()["counter"].infos is None
+    connected = plain.copy(copy_frozen=False).training(learner_connector=lambda *spaces: [])
+    rollout = make_runner(connected).sample_rollouts()["counter"]
+    (episode, *_) = EpisodeView({"counter": [rollout]}).episodes
+    assert episode.get_infos() == [{"begun": 0}, {"step": 1}, {"step": 2}, {"step": 3}]
 
 
 def test_sample_end_and_train_result(ray_cluster: None) -> None:
