@@ -87,8 +87,8 @@ def test_a_tracker_that_is_not_installed_says_what_to_install(tmp_path: Path, mo
 
 
 def test_callbacks_are_named_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_callbacks.py").write_text(CALLBACKS)
-    more = "callbacks: {callbacks_class: 'my_callbacks:Noting', on_algorithm_init: 'my_callbacks:begun'}\n"
+    (tmp_path / "noting_callbacks.py").write_text(CALLBACKS)
+    more = "callbacks: {callbacks_class: 'noting_callbacks:Noting', on_algorithm_init: 'noting_callbacks:begun'}\n"
     written(tmp_path, more)
     done = run_cli("train", "tiny.yaml", "--episodes", 0, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,9 +96,9 @@ def test_callbacks_are_named_in_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "begun").is_file()
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
-        ValueError, match=r"tiny.yaml:8: callbacks: .*no 'Notting' in 'my_callbacks'. Did you mean 'Noting'"
+        ValueError, match=r"tiny.yaml:8: callbacks: .*no 'Notting' in 'noting_callbacks'. Did you mean 'Noting'"
     ):
-        build_config(load_config_file(written(tmp_path, "callbacks: {callbacks_class: 'my_callbacks:Notting'}\n")))
+        build_config(load_config_file(written(tmp_path, "callbacks: {callbacks_class: 'noting_callbacks:Notting'}\n")))
 
 
 def test_weights_and_biases_offline(
