@@ -94,6 +94,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
     """
 
     NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "callbacks": {"*offline*": "Agents are evaluated in environments."},
+        "checkpointing": {"*": "It belongs to RLlib's old API stack; tune.CheckpointConfig says when to save."},
+        "debugging": {"fake_sampler": _OLD},
         "environment": {
             "*": 'Environments are described by EnvSpec: environment(envs=[EnvSpec("CartPole-v1", ...)]).',
             "env": 'Write environment(envs=["CartPole-v1", ...]).',
@@ -105,27 +108,25 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             "batch_mode": f"A fragment has a fixed number of time steps. {_FRAGMENTS}",
             "compress_observations episodes_to_numpy": "Fragments are arrays in Ray's object store.",
             "create_local_env_runner": "The local runner is always there: it keeps the merged statistics.",
-            "env_runner_state_server_max_concurrency use_env_runner_state_server": "The driver sends the states.",
+            "*env_runner_state_server*": "The driver sends the states.",
             "episode_lookback_horizon": "Fragments have all that is needed of the time before them.",
             "gym_env_vectorize_mode": 'Choose for each environment: EnvSpec(..., backend="sync" or "async").',
             "observation_filter": "Set training(normalize_obs=...).",
-            "add_default_connectors_to_env_to_module_pipeline add_default_connectors_to_module_to_env_pipeline": _OURS,
-            "enable_tf1_exec_eagerly exploration_config preprocessor_pref remote_env_batch_wait_ms remote_worker_envs "
-            "sample_collector sampler_perf_stats_ema_coef update_worker_filter_stats use_worker_filter_stats": _OLD,
+            "add_default_connectors_*": _OURS,
+            "enable_tf1_* exploration_config preprocessor_* remote_* sample_collector sampler_* *_filter_stats": _OLD,
         },
         "evaluation": {
-            "off_policy_estimation_methods ope_split_batch_by_episode": "Policies are evaluated in environments: "
-            "environment(envs=[...]).",
+            "off_policy_* ope_* *offline* dataset_*": "Agents are evaluated in environments: environment(envs=[...]).",
         },
         "framework": {
+            "eager_*": "The framework is torch.",
             "torch_ddp_kwargs": "Gradients are summed without DistributedDataParallel.",
             "torch_skip_nan_gradients": "Steps whose gradient is not finite are always skipped and counted.",
         },
         "learners": {
-            "add_default_connectors_to_learner_pipeline": _OURS,
+            "add_default_connectors_*": _OURS,
             "max_requests_in_flight_per_learner": "Learners get one update at a time.",
-            "max_requests_in_flight_per_aggregator_actor num_aggregator_actors_per_learner": "There are no aggregator "
-            "actors.",
+            "*aggregator_actor*": "There are no aggregator actors.",
         },
         "multi_agent": {
             "*": "Every environment is a module already, with its env id: environment(envs=[...]). Settings of one "
@@ -144,12 +145,12 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             "choose the network: rl_module(model_config=...)."
         },
         "training": {
-            "add_default_connectors_to_learner_pipeline": _OURS,
+            "add_default_connectors_*": _OURS,
             "minibatch_size": "Set training(num_minibatches=...).",
             "model": "Choose the network: rl_module(model_config=...).",
             "optimizer": "Set training(lr=..., adam_epsilon=..., grad_clip=...).",
             "shuffle_batch_per_epoch": "Rows are always shuffled.",
-            "train_batch_size train_batch_size_per_learner": _FRAGMENTS,
+            "train_batch_size*": _FRAGMENTS,
         },
     }
 

@@ -74,7 +74,7 @@ class OfflineConfigMixin(MultiEnvConfigMixin):
         "training": {
             **MultiEnvConfigMixin.NO_EFFECT["training"],
             "learner_connector": _NO_CONNECTOR,
-            "minibatch_size num_epochs train_batch_size train_batch_size_per_learner": "Every step draws "
+            "minibatch_size num_epochs train_batch_size*": "Every step draws "
             "training(batch_size=...) transitions of each data set.",
         },
     }

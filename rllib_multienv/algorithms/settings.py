@@ -27,6 +27,7 @@ import textwrap
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from numbers import Integral, Real
 from typing import (
     Annotated,
@@ -283,11 +284,11 @@ def _setter(cls: Any, name: str) -> Setter:
         for p in inspect.signature(m).parameters.values()
         if p.default is not inspect.Parameter.empty
     }
-    instead = {key: hint for keys, hint in cls.NO_EFFECT.get(name, {}).items() for key in keys.split()}
+    patterns = [(pattern, hint) for keys, hint in cls.NO_EFFECT.get(name, {}).items() for pattern in keys.split()]
     others, no_effect = {}, {}
     for key, parameter in rllib.items():
         if parameter.default is NotProvided and key not in declared:
-            if hint := instead.get(key, instead.get("*")):
+            if hint := next((hint for pattern, hint in reversed(patterns) if fnmatch(key, pattern)), None):
                 no_effect[key] = hint
             else:
                 attributes = _default(AlgorithmConfig)
@@ -343,8 +344,8 @@ class SettingsMixin(AlgorithmConfig):
     """A configuration whose methods are made from declarations with `settings`; it comes before RLlib's class.
 
     Attributes:
-        NO_EFFECT: For each method, names of RLlib's settings that do nothing here (with spaces between them; "*" stands
-            for all) and what to use instead.
+        NO_EFFECT: For each method, names of RLlib's settings that do nothing here (with spaces between them; ``*``
+            stands for any letters; the last match counts) and what to use instead.
     """
 
     NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {}

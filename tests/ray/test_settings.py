@@ -168,6 +168,8 @@ def test_a_setting_that_changes_reaches_environments_with_overrides(config: Conf
         ("framework", {"torch_ddp_kwargs": {"a": 1}}, "DistributedDataParallel"),
         ("offline_data", {"input_": "file.json"}, "MultiEnvIQL|datasets"),
         ("evaluation", {"off_policy_estimation_methods": {"a": 1}}, "environments"),
+        ("evaluation", {"num_offline_eval_runners": 1}, "environments"),
+        ("checkpointing", {"export_native_model_files": True}, "CheckpointConfig"),
     ],
 )
 def test_a_setting_of_rllib_without_effect_is_refused(
