@@ -1,16 +1,16 @@
-"""What passes through the driver of a run, how often weights travel, and how soon they are used.
+"""Data through the driver of a run, copies of the weights, and the time until runners use new weights.
 
     python benchmarks/cluster.py [--iterations 5] [--short] [--output FILE]
 
 `MultiEnvPPO` with two remote learners and two runners on each of two nodes. The nodes are processes of this machine,
-each with an object store of its own: what goes from one to the other is copied as between machines, only faster.
+each with its own object store: data between them is copied as between machines, only faster.
 
 - *experience*: bytes that runners hand to learners in an iteration.
-- *received* and *sent*: bytes that the driver deserialises and serialises in that time. They are to be independent of
-  the fragment's length. Fragments below 100 KB are in both: Ray hands over results as small as that together with their
-  references, by way of the driver.
-- *copies of the weights*: in how many nodes' object stores the new weights lie when runners have them: one for each
-  node with runners, however many these are, and the driver's.
+- *received* and *sent*: bytes that the driver deserialises and serialises in that time. They should be independent of
+  the fragment's length. Fragments below 100 KB are in both: Ray sends small results together with their references,
+  through the driver.
+- *copies of the weights*: number of nodes whose object store has the new weights when runners have them: one for each
+  node with runners, whatever their number, and the driver's.
 - *until used*: from the end of the last learner's last gradient step to the first forward of the last runner with the
   new weights, by the machine's clock. In between are the driver's metrics, the weights' way by the driver, the end of
   `train()` and the beginning of the next.
@@ -42,12 +42,12 @@ from rllib_multienv.experiments.invocation import describe_machine
 
 ENVS = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "HalfCheetah-v4")
 NODES, RUNNERS, LEARNERS = 2, 4, 2
-#: Iterations before the first that counts: runners send what they know of their environments, processes warm up.
+#: Iterations before the first that counts: runners describe their environments, processes warm up.
 WARM_UP = 2
 
 
 class NotingLearner(MultiEnvPPOLearner):
-    """Knows when the gradient steps of each update ended."""
+    """Notes when the gradient steps of each update ended."""
 
     def build(self) -> None:
         """As any learner's."""

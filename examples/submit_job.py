@@ -63,7 +63,7 @@ def connect(address: str) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, AuthenticationError) as error:
-        sys.exit(f"{error}\nSee 'Troubles' in docs/cluster.md.")
+        sys.exit(f"{error}\nSee 'Error messages' in docs/cluster.md.")
 
 
 def submit(client: JobSubmissionClient, options: argparse.Namespace) -> None:
@@ -106,10 +106,10 @@ def main() -> int:
     try:
         asyncio.run(follow(client, options.name))
     except KeyboardInterrupt:
-        print(f"The job goes on. To stop it: ray job stop --address {options.address} {options.name}")
+        print(f"The job continues. To stop it: ray job stop --address {options.address} {options.name}")
         return 130
     except OSError as error:
-        sys.exit(f"{error}\nThe cluster cannot be reached any more. The job goes on, if the cluster does.")
+        sys.exit(f"{error}\nThe cluster cannot be reached any more. The job continues if the cluster does.")
     job = client.get_job_info(options.name)
     print(f"job {options.name}: {job.status.value}, exit status {job.driver_exit_code}")
     if job.driver_exit_code is None:

@@ -1,4 +1,4 @@
-"""What the scripts of this folder have in common: a small run, its processes, its log, and a table of failures."""
+"""Shared by the scripts of this folder: a small run, its processes, its log, and a table of failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rllib_multienv import MultiEnvPPO, MultiEnvPPOConfig
 import psutil  # isort: skip  # the copy that Ray brings along, which is found once Ray is imported
 
 ENVS = ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4", "Reacher-v4")
-#: Without an end to what a failure may take, a script that finds a hang would hang itself.
+#: Limit for the recovery from a failure: a script that finds a hang must not hang itself.
 PATIENCE_S = 180.0
 
 
@@ -55,7 +55,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 class Log(logging.Handler):
-    """Keeps the first lines of RLlib's warnings and errors, each once."""
+    """The first lines of RLlib's warnings and errors, each once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -65,12 +65,12 @@ class Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = shortened(record.getMessage())
-        if record.module != "actor_manager" and line not in self.lines:  # RLlib says there what we say ourselves
+        if record.module != "actor_manager" and line not in self.lines:  # it repeats our messages
             self.first_at = self.first_at if self.lines else time.monotonic()
             self.lines.append(line)
 
     def take(self) -> str:
-        """What there is since the last call."""
+        """The lines since the last call."""
         text, self.lines = "; ".join(self.lines), []
         return text
 
@@ -82,13 +82,13 @@ def shortened(message: str, length: int = 110) -> str:
 
 
 def start_ray(num_cpus: int) -> None:
-    """A Ray of our own, as wide as the run needs whatever the number of cores."""
+    """Start a Ray that has as many CPUs as the run needs, whatever the number of cores."""
     torch.set_num_threads(1)
     ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def small_config(envs: Sequence[Any] = ENVS) -> MultiEnvPPOConfig:
-    """The quickstart's environments and network, with short updates; a runner that died is made again at once."""
+    """The quickstart's environments and network, with short updates; runners that died are restarted at once."""
     return (
         MultiEnvPPOConfig()
         .environment(envs=list(envs))
@@ -119,12 +119,12 @@ def totals(result: Mapping[str, Any]) -> dict[str, int]:
 
 
 def add_up(counters: Mapping[str, int]) -> str:
-    """Whether every step that was counted has been trained on or is counted as lost."""
+    """Whether every sampled step was trained on or counted as lost."""
     return "steps add up" if counters["sampled"] == counters["trained"] + counters["lost"] else "STEPS DIFFER"
 
 
 class Survivor:
-    """Trains, lets something happen, and trains on until every environment has been sampled again."""
+    """Trains, causes a failure, and trains until every environment has been sampled again."""
 
     def __init__(self, algo: MultiEnvPPO) -> None:
         self.algo = algo
@@ -136,8 +136,8 @@ class Survivor:
         """Go through one failure.
 
         Args:
-            strike: Lets it happen, now or in a moment, and says when.
-            healed: Whether what failed is there again.
+            strike: Causes it, now or in a moment, and returns when.
+            healed: Whether the failed process is back.
         """
         before = sampled_by_env(self.result)
         self.log.take()
@@ -158,26 +158,26 @@ class Survivor:
             moment=moment,
             log=self.log.take(),
             seconds=seconds,
-            outcome=f"goes on; {add_up(counters)}",
+            outcome=f"continued; {add_up(counters)}",
             **counters,
         )
         self.rows.append(row)
         return row
 
     def finish(self, env_steps: int) -> None:
-        """Train to the stop criterion and say so."""
+        """Train to the stop criterion and print the counters."""
         while self.result["env_runners"]["num_env_steps_sampled_lifetime"] < env_steps:
             self.result = self.algo.train()
         counters = totals(self.result)
         print(f"\nStop criterion of {env_steps} env steps reached: {counters}, {add_up(counters)}.")
 
 
-#: How the titles of Ray's processes begin; that of a learner is Ray Train's.
+#: Beginnings of the titles of Ray's processes; a learner has Ray Train's.
 TITLES = {"trial": "ray::MultiEnvPPO", "runner": "ray::MultiEnvRunner", "learner": "ray::_WrappedExecutable"}
 
 
 def title_of(process: psutil.Process) -> str:
-    """What the process shows as its command line; empty if it has ended."""
+    """The command line of a process; empty if it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -185,7 +185,7 @@ def title_of(process: psutil.Process) -> str:
 
 
 def ray_processes() -> dict[str, list[psutil.Process]]:
-    """Trial, runners and learners among the processes that this one has started, in the order of their start."""
+    """Trial, runners and learners among the children of this process, in the order of their start."""
     found: dict[str, list[psutil.Process]] = {role: [] for role in TITLES}
     for process in psutil.Process().children(recursive=True):
         title = title_of(process)
@@ -198,18 +198,18 @@ def ray_processes() -> dict[str, list[psutil.Process]]:
 
 
 class Watch(tune.Callback):
-    """Keeps what a Tune run of one trial reports, and when."""
+    """The latest result of a Tune run of one trial, and its time."""
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
         self.result: dict[str, Any] | None = None
         self.reported_at = 0.0
         self.error_file = ""
-        self.done = False  # set where nothing more is to be killed
+        self.done = False  # no more kills
 
     @property
     def seconds(self) -> float:
-        """Since the begin of the run."""
+        """Since the start of the run."""
         return time.monotonic() - self.begun
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
@@ -219,7 +219,7 @@ class Watch(tune.Callback):
         self.error_file = trial.error_file
 
     def wait_for_result(self, since: float, iterations: int = 1) -> dict[str, Any]:
-        """A result that came after the time `since`, of a trial that has made so many iterations since its start."""
+        """A result after the time `since`, of a trial with at least so many iterations since its last start."""
         while True:
             if self.reported_at > since and self.result["iterations_since_restore"] >= iterations:
                 return self.result
@@ -228,7 +228,7 @@ class Watch(tune.Callback):
             time.sleep(0.05)
 
     def last_error(self) -> str:
-        """The last error of the trial, from Tune's own file."""
+        """The last error of the trial, from Tune's file."""
         lines = Path(self.error_file).read_text().splitlines() if self.error_file else []
         failures = [line.rpartition("LearnerFailure: ")[2] for line in lines if "LearnerFailure: Learner" in line]
         return failures[-1] if failures else "nothing"

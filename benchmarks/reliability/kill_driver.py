@@ -1,8 +1,8 @@
 """Kill `multienv train` ten times, at random moments around the writing of a checkpoint, and resume it every time.
 
 Half of the kills hit the program alone, half all of Ray's processes too; half come within the few milliseconds in which
-a checkpoint is copied into the run's folder, half at any moment. The run is resumed at once, without waiting for what
-is left of the killed one. Prints a Markdown table.
+a checkpoint is copied into the run's folder, half at any moment. The run is resumed at once, without waiting for the
+remaining processes of the killed one. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ stop: {training_iteration: 1000000}
 tune: {checkpoint_config: {checkpoint_frequency: 1, num_to_keep: 3}}
 """
 HEADER = ("kill", "moment", "killed", "Ray's processes gone after", "state found", "resumed from iteration", "outcome")
-#: Without an end to what a start may take, a script that finds a hang would hang itself.
+#: Limit for a start: a script that finds a hang must not hang itself.
 PATIENCE_S = 240.0
 
 
@@ -78,7 +78,7 @@ class Program:
 
 
 def state_of(run: Path) -> str:
-    """What a kill has left, in words."""
+    """A description of the files after a kill."""
     found = []
     for folder in checkpoint_folders(run / "trial_00000"):
         reason = incomplete_reason(folder)
@@ -140,7 +140,7 @@ def main() -> None:
                 f"{gone:.1f} s",
                 state,
                 resumed,
-                "goes on; every iteration once in progress.csv" if whole else f"WRONG: {saved=}, {resumed=}, {rows=}",
+                "continued; every iteration once in progress.csv" if whole else f"WRONG: {saved=}, {resumed=}, {rows=}",
             )
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
         program.kill(everything=True)

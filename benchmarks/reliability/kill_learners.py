@@ -1,10 +1,10 @@
-"""SIGKILL to a learner in the middle of an update, in a Tune run that goes on from its last checkpoint.
+"""SIGKILL to a learner in the middle of an update, in a Tune run that restarts from its last checkpoint.
 
     python benchmarks/reliability/kill_learners.py [--kills 5]
 
-Two learners in processes of their own, a checkpoint after every iteration, `FailureConfig(max_failures=-1)`. Prints a
+Two learner processes, a checkpoint after every iteration, `FailureConfig(max_failures=-1)`. Prints a
 Markdown table with a line for each kill, and at the end whether the stop criterion was reached with every counted step
-trained. Takes about two minutes: Tune starts the whole trial anew after each kill.
+trained. Takes about two minutes: Tune restarts the whole trial after each kill.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def kill_and_watch(kills: int, watch: Watch, rows: list[Row]) -> None:
                 moment=f"in the update after iteration {iteration}, {moment:.0f} s into the run",
                 log=shortened(watch.last_error()),
                 seconds=watch.reported_at - since,
-                outcome=f"went on from iteration {resumed_at}; {add_up(counters)}",
+                outcome=f"continued from iteration {resumed_at}; {add_up(counters)}",
                 **counters,
             )
         )

@@ -3,7 +3,7 @@
     python benchmarks/reliability/remove_nodes.py [--removals 5] [--json FILE]
 
 A local `ray.cluster_utils.Cluster`: a head for the driver, and two nodes that hold one env runner each. A node is
-removed while its runner samples, training goes on with the other for a few iterations, then a node is added and the
+removed while its runner samples, training continues with the other for a few iterations, then a node is added and the
 runner comes back. Prints a Markdown table with a line for each removal. Takes about two minutes.
 """
 
@@ -32,7 +32,7 @@ _MEMORY = 100 * 2**20  # of each node's object store
 
 
 def remove_and_add(removals: int) -> list[dict[str, Any]]:
-    """Remove so many nodes one after the other; the lines of the table, and whether the other runner went on."""
+    """Remove so many nodes one after the other; the lines of the table, and whether the other runner continued."""
     cluster = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 0, "object_store_memory": _MEMORY, "include_dashboard": False},
@@ -58,7 +58,7 @@ def remove_and_add(removals: int) -> list[dict[str, Any]]:
     for _ in range(removals):
         run.survive(strike, lambda: algo.env_runner_group.num_healthy_remote_workers() == 2)
     print_table(run.rows)
-    print(f"\nThe other runner went on meanwhile: {sum(alone)} of {len(alone)} times.")
+    print(f"\nThe other runner sampled meanwhile: {sum(alone)} of {len(alone)} times.")
     run.finish(env_steps=25_000 * removals)
     algo.stop()
     ray.shutdown()

@@ -2,7 +2,7 @@
 
     python benchmarks/reliability/soak.py [--minutes 20] [--every 60]
 
-Trains tune_configs/quickstart.yaml with two env runners and two learners through Tune, which goes on from the last
+Trains tune_configs/quickstart.yaml with two env runners and two learners through Tune, which restarts from the last
 checkpoint when a learner dies. Every minute a runner or a learner is killed in turn. Every 5 seconds the memory of all
 processes is noted: of the driver, the trial (the algorithm's process), the runners and the learners. Writes
 docs/results/soak.csv and docs/results/soak.png, and prints a Markdown table of the kills and one of the slopes.
@@ -38,7 +38,7 @@ MIB = 2**20
 
 
 class Soak:
-    """Kills and measures in threads of its own, while the driver's main thread is Tune's."""
+    """Kills and measures in its own threads, while the main thread of the driver is Tune's."""
 
     def __init__(self, minutes: float, every_s: float) -> None:
         self.watch = Watch()

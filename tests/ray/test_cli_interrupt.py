@@ -23,7 +23,7 @@ def test_an_interrupted_run_is_saved_resumed_and_extended(ray_cluster: None, tmp
     assert (tmp_path / checkpoint / "rllib_checkpoint.json").is_file()
     before = read_progress(progress)
 
-    # Resumed: steps and iterations go on counting, nothing is done twice or left out.
+    # Resumed: steps and iterations continue, nothing is done twice or left out.
     last = before[-1]
     steps = int(last["num_env_steps_sampled_lifetime"])
     per_iteration = steps // int(last["training_iteration"])
@@ -37,7 +37,7 @@ def test_an_interrupted_run_is_saved_resumed_and_extended(ray_cluster: None, tmp
     assert rows[-1]["num_env_steps_sampled_lifetime"] == until
     assert rows[-1]["time_total_s"] > before[-1]["time_total_s"]
 
-    # Done: it does not train again by mistake, but goes on when it is given more steps.
+    # Done: it does not train again by mistake, but continues with a later stop criterion.
     again = call_cli(*resume, cwd=tmp_path)
     assert again.returncode == 1
     assert "is done: num_env_steps_sampled_lifetime" in again.stderr

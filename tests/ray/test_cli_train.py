@@ -1,4 +1,4 @@
-"""`multienv train` leaves a folder with everything, and `evaluate` and `transfer` go on from there."""
+"""`multienv train` leaves a folder with everything, and `evaluate` and `transfer` use it."""
 
 from __future__ import annotations
 
