@@ -140,7 +140,8 @@ class MultiEnvAgent:
         flat = self.space_specs[env_id].flatten_obs(obs)
         if env_id in self._normalizers:
             flat = self._normalizers[env_id](flat)
-        inputs = self._network.policy({env_id: torch.from_numpy(flat).to(self.device)})[env_id]
+        rows = torch.from_numpy(flat.astype(np.float32, copy=False)).to(self.device)
+        inputs = self._network.policy({env_id: rows})[env_id]
         distribution = distribution_for(self.space_specs[env_id]).from_logits(inputs)
         if explore:
             return distribution.sample(generator=generator).cpu().numpy()

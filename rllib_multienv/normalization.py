@@ -15,7 +15,8 @@ import numpy as np
 
 #: Normalised observations and rewards are clipped to plus and minus this value.
 CLIP = 10.0
-_EPSILON = 1e-8
+# Standard deviations have a floor: this, and what rounding in float64 leaves of a constant.
+_FLOOR, _ROUNDING = 1e-8, 1e-14
 
 
 @dataclass
@@ -60,6 +61,11 @@ class Moments:
     def variance(self) -> np.ndarray:
         """Population variance [D]; one where nothing was seen yet."""
         return self.m2 / self.count if self.count > 0 else np.ones_like(self.m2)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Standard deviation [D] to divide by, never zero."""
+        return np.maximum(np.sqrt(self.variance), _FLOOR + _ROUNDING * np.abs(self.mean))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON and for connector states."""
@@ -138,14 +144,16 @@ class ObservationNormalizer:
     def _read(self) -> None:
         self._version = self.moments.version
         total = self.moments.total()
-        self._mean = total.mean.astype(np.float32)  # [I]
-        self._inverse_std = (1.0 / np.sqrt(total.variance + _EPSILON)).astype(np.float32)  # [I]
+        # Observations in float64, such as coordinates far from the origin, are centred before they become float32.
+        self._mean = {dtype: total.mean.astype(dtype) for dtype in (np.float32, np.float64)}  # [I]
+        self._inverse_std = (1.0 / total.scale).astype(np.float32)  # [I]
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Normalise ``observations`` [B, I] (float32)."""
+        """Normalise ``observations`` [B, I] (float32 or float64); returns float32."""
         if self._version != self.moments.version:
             self._read()
-        normalised = (observations - self._mean) * self._inverse_std
+        centred = observations - self._mean[observations.dtype.type]  # [B, I]
+        normalised = centred.astype(np.float32, copy=False) * self._inverse_std
         return np.clip(normalised, -CLIP, CLIP, out=normalised)
 
 
@@ -174,5 +182,5 @@ class RewardNormalizer:
 
     @property
     def scale(self) -> float:
-        """What rewards are divided by: the standard deviation, one where nothing was seen yet."""
-        return float(np.sqrt(self.moments.total().variance[0] + _EPSILON))
+        """Divisor of rewards: the standard deviation, one where nothing was seen yet."""
+        return float(self.moments.total().scale[0])

@@ -117,7 +117,8 @@ class SpaceSpec:
             obs: ``[B, ...]`` as a vector environment gives it.
 
         Returns:
-            float32 ``[B, I]``. May share memory with `obs` if that has this form already.
+            ``[B, I]``: float32, but float64 where `obs` and the space both have numbers that float32 cannot hold:
+            normalising needs them. May share memory with `obs` if that has this form already.
         """
         obs = np.asarray(obs)
         if isinstance(self.observation_space, spaces.Discrete):
@@ -130,7 +131,8 @@ class SpaceSpec:
             flat = np.zeros((index.size, self.obs_size), dtype=np.float32)
             flat[np.arange(index.size), index] = 1.0
             return flat
-        return obs.reshape(-1, self.obs_size).astype(np.float32, copy=False)
+        wide = self._is_wide and not np.can_cast(obs.dtype, np.float32)
+        return obs.reshape(-1, self.obs_size).astype(np.float64 if wide else np.float32, copy=False)
 
     def action_to_env(self, actions: np.ndarray) -> np.ndarray:
         """Turn the network's actions into the environment's.
@@ -178,6 +180,10 @@ class SpaceSpec:
         high = np.asarray(self.action_high, dtype=np.float64)
         as32 = np.float32
         return ((low + high) / 2).astype(as32), ((high - low) / 2).astype(as32), low, high
+
+    @cached_property
+    def _is_wide(self) -> bool:
+        return not np.can_cast(np.dtype(self.observation_space.dtype), np.float32)
 
     @cached_property
     def _integer_actions(self) -> bool:

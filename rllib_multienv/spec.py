@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import sys
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ MakeEnv = Callable[..., gym.Env]
 
 # Characters that RLlib refuses in a ModuleID (they become file names), and names that it uses itself.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+#: Bytes from which a pickled `make` or `kwargs` is worth a warning.
+LARGE_SPEC = 2**20
 _RESERVED = ("shared", "__all_modules__", "__all__", "default_policy")
 
 
@@ -222,6 +225,15 @@ class EnvSpec:
         elif isinstance(self.make, str):
             registered = registrations(self.make)
         values["kwargs"] = cloudpickle.dumps(self.kwargs)
+        size = sum(len(values[name]) for name in ("make", "kwargs") if isinstance(values[name], bytes))
+        if size > LARGE_SPEC:
+            warnings.warn(
+                f"EnvSpec {self.id!r}: make and kwargs take {size / 2**20:.0f} MiB, which are sent to every worker and "
+                "saved several times in every checkpoint. Define the class in a module, and load its data in the "
+                "constructor.",
+                UserWarning,
+                stacklevel=2,
+            )
         return _unpickle, (values, registered)
 
 

@@ -17,7 +17,7 @@ from rllib_multienv.spec import SpaceSpec
 
 
 class FlattenObservations(ConnectorV2):
-    """Replaces ``{env_id: {"obs": raw [B, ...]}}`` by ``{env_id: {"obs": float32 [B, I]}}``."""
+    """Replaces ``{env_id: {"obs": raw [B, ...]}}`` by ``{env_id: {"obs": float32 or float64 [B, I]}}``."""
 
     def __init__(self, *, space_specs: Mapping[str, SpaceSpec], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -161,7 +161,7 @@ class RewardScale(SharedStatistics):
 
 
 class ObservationsToTensors(ConnectorV2):
-    """Replaces ``{env_id: {"obs": float32 array}}`` by tensors."""
+    """Replaces ``{env_id: {"obs": array}}`` by float32 tensors."""
 
     def __init__(self, *, device: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -170,5 +170,6 @@ class ObservationsToTensors(ConnectorV2):
     def __call__(self, *, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Convert without a copy where the device is the CPU."""
         for columns in batch.values():
-            columns[Columns.OBS] = torch.from_numpy(columns[Columns.OBS]).to(self.device)
+            observations = columns[Columns.OBS].astype(np.float32, copy=False)
+            columns[Columns.OBS] = torch.from_numpy(observations).to(self.device)
         return batch

@@ -99,9 +99,10 @@ class DatasetReplay(Replay):
         }
 
     def _normalised(self, observations: np.ndarray) -> np.ndarray:
-        observations = observations.astype(np.float32, copy=False)
         if self.obs_moments is None:
-            return observations
+            return observations.astype(np.float32, copy=False)
+        if observations.dtype == np.uint8:
+            observations = observations.astype(np.float32)
         return ObservationNormalizer.of(self.obs_moments)(observations)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from toy_envs import Counter
 
+from rllib_multienv.envs import vector
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
 from rllib_multienv.spec import EnvSpec
 
@@ -139,6 +140,71 @@ def test_what_might_not_be_captured_whole_is_not_captured(inside: str) -> None:
     env = EnvCopies(EnvSpec("inside", make=Inside, kwargs={"inside": inside}), 1)
     env.reset()
     assert env.snapshot() is None
+
+
+class Prices(Counter):
+    """Holds a constant table, a table that every copy draws anew, and a map that it changes after `after` steps."""
+
+    def __init__(self, after: int = 99) -> None:
+        super().__init__()
+        self.table = np.arange(100_000.0)
+        self.again = self.table
+        self.drawn = np.random.default_rng().random(100_000)
+        self.map, self.twin = np.zeros(100_000), np.zeros(100_000)
+        self.after = after
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = super().step(action)
+        if self.t >= self.after:
+            self.map[self.t] += 1.0
+        return obs, reward + self.table[self.t] + self.drawn[self.t] + self.map.sum() + 10 * self.twin.sum(), *rest
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_large_arrays_that_every_new_copy_has_are_left_out(backend: Any) -> None:
+    spec = EnvSpec("prices", make=Prices, backend=backend)
+    env = EnvCopies(spec, 2)
+    env.reset()
+    actions = np.zeros((9, 2), np.int64)
+    env.step(actions[0])
+    state = env.snapshot()
+    assert state is not None
+    assert [len(copy) // 800_000 for copy in state["copies"]] == [1, 1]  # of five tables, the one that was drawn
+    went_on = [env.step(action) for action in actions]
+    fresh = EnvCopies(spec, 2)
+    fresh.restore(state)
+    assert same([fresh.step(action) for action in actions], went_on)
+    if backend == "sync":
+        restored = fresh.env.envs[0].unwrapped
+        assert restored.again is restored.table
+        assert restored.map is not restored.twin
+        assert restored.table is not fresh.env.envs[1].unwrapped.table
+    env.close()
+    fresh.close()
+
+
+def test_large_arrays_that_have_changed_are_saved_and_restored() -> None:
+    spec = EnvSpec("prices", make=Prices, kwargs={"after": 2})
+    env = EnvCopies(spec, 1)
+    env.reset()
+    actions = np.zeros((9, 1), np.int64)
+    states, steps = [], []
+    for action in actions:
+        states.append(env.snapshot())
+        steps.append(env.step(action))
+    assert [len(state["copies"][0]) // 800_000 for state in states if state] == [1, 1, *[2] * 7]
+    # Back to where nothing had changed yet: the table that has changed since is taken from a new copy.
+    for start in (1, 5):
+        env.restore(states[start])
+        assert same([env.step(action) for action in actions[start:]], steps[start:])
+
+
+def test_large_states_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector, "LARGE_STATE", 2**20)
+    env = EnvCopies(EnvSpec("prices", make=Prices), 4)
+    env.reset()
+    with pytest.warns(UserWarning, match="'prices': the state of its 4 copies takes 3 MiB of every checkpoint"):
+        env.snapshot()
 
 
 def test_nothing_to_capture_before_the_first_reset() -> None:

@@ -109,6 +109,12 @@ def test_kwargs_that_cannot_be_written_are_named() -> None:
         spec.to_dict()
 
 
+def test_large_data_in_a_spec_is_a_warning() -> None:
+    spec = EnvSpec("prices", make="toy_envs:Counter", kwargs={"prices": np.zeros(200_000)})
+    with pytest.warns(UserWarning, match="'prices': make and kwargs take 2 MiB, which are sent to every worker"):
+        pickle.dumps(spec)
+
+
 def test_gymnasium_registrations_of_a_script_travel_with_the_spec() -> None:
     gym.register("Mine-v7", entry_point=lambda **kwargs: Counter(start=7), max_episode_steps=2)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,10 +21,21 @@ def make(action_space: gym.Space, observation_space: gym.Space = OBS, env_id: st
     return SpaceSpec.from_spaces(env_id, observation_space, action_space)
 
 
-def test_box_observations_become_float32_rows() -> None:
-    flat = make(Discrete(2)).flatten_obs(np.arange(6, dtype=np.float64).reshape(2, 3))
-    assert flat.dtype == np.float32
-    assert flat.tolist() == [[0, 1, 2], [3, 4, 5]]
+@pytest.mark.parametrize(
+    ("space", "given", "flat"),
+    [
+        (np.float32, np.float32, np.float32),
+        (np.float32, np.float64, np.float32),
+        (np.float64, np.float64, np.float64),
+        (np.float64, np.float32, np.float32),
+        (np.int64, np.int64, np.float64),
+        (np.uint8, np.uint8, np.float32),
+    ],
+)
+def test_box_observations_become_rows_of_the_dtype_that_holds_them(space: Any, given: Any, flat: Any) -> None:
+    rows = make(Discrete(2), Box(0, 9, (3,), space)).flatten_obs(np.arange(6, dtype=given).reshape(2, 3))
+    assert rows.dtype == flat
+    assert rows.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_discrete_observations_are_one_hot_from_their_start() -> None:
