@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_runs import FOUR, assert_same, running, tiny_config, weights
 
-from rllib_multienv import AgnosticNetConfig, MultiEnvPPO, MultiEnvPPOConfig
+from rllib_multienv import AgnosticNetConfig, EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -172,3 +172,12 @@ def test_a_checkpoint_of_a_resumed_run(uninterrupted: Any, tmp_path: Path) -> No
         algo.save_to_path(tmp_path)
     with running(MultiEnvPPO.from_checkpoint(tmp_path)) as algo:
         assert_same(go_on(algo)[:1], after[1:])
+
+
+def test_a_checkpoint_that_describes_an_environment_otherwise_is_refused(tmp_path: Path) -> None:
+    with running(tiny_config([EnvSpec("pole", make="CartPole-v1")])) as algo:
+        path = algo.save_to_path(str(tmp_path / "checkpoint"))
+    other = tiny_config([EnvSpec("pole", make="CartPole-v1", description="a pole")])
+    message = r"describes 'pole' to the network as 'CartPole-v1', this run as 'a pole'"
+    with running(other) as algo, pytest.raises(ValueError, match=message):
+        algo.restore_from_path(path)

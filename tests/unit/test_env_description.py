@@ -86,3 +86,14 @@ def test_in_an_old_checkpoint_the_description_is_the_id(tmp_path: Path) -> None:
     file.write_text(json.dumps(written))
     checkpoint = read_checkpoint(path)
     assert checkpoint.space_specs["long"].description == checkpoint.env_specs["long"].description == "long"
+
+
+def test_in_old_pickles_the_description_is_the_id() -> None:
+    load, (values,) = EnvSpec("long", make="CartPole-v1").__reduce__()
+    del values["description"], values["descriptors"]
+    assert load(values).description == "long"
+    spaces = SpaceSpec.from_spaces("long", gym.spaces.Discrete(2), gym.spaces.Discrete(2), description="CartPole-v1")
+    state = {k: v for k, v in spaces.__getstate__().items() if k not in ("description", "obs_names", "action_names")}
+    old = SpaceSpec.__new__(SpaceSpec)
+    old.__setstate__(state)
+    assert (old.description, old.obs_names, old.action_names) == ("long", (), ())
