@@ -89,7 +89,7 @@ def test_in_an_old_checkpoint_the_description_is_the_id(tmp_path: Path) -> None:
 
 
 def test_in_old_pickles_the_description_is_the_id() -> None:
-    load, (values,) = EnvSpec("long", make="CartPole-v1").__reduce__()
+    load, (values, *_) = EnvSpec("long", make="CartPole-v1").__reduce__()
     del values["description"], values["descriptors"]
     assert load(values).description == "long"
     spaces = SpaceSpec.from_spaces("long", gym.spaces.Discrete(2), gym.spaces.Discrete(2), description="CartPole-v1")
