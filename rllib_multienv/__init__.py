@@ -15,49 +15,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from rllib_multienv.agent import MultiEnvAgent
-    from rllib_multienv.algorithms.iql import MultiEnvIQL, MultiEnvIQLConfig
-    from rllib_multienv.algorithms.ppo import MultiEnvPPO, MultiEnvPPOConfig
-    from rllib_multienv.nets import (
-        AgnosticNetConfig,
-        GeneratedNetConfig,
-        MLPNetConfig,
-        SingleNetConfig,
-        SpecificNetConfig,
-    )
-    from rllib_multienv.spec import EnvSpec, SpaceSpec
+    from rllib_multienv.agent import MultiEnvAgent as MultiEnvAgent
+    from rllib_multienv.algorithms.iql import MultiEnvIQL as MultiEnvIQL
+    from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
+    from rllib_multienv.algorithms.ppo import MultiEnvPPO as MultiEnvPPO
+    from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
+    from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
+    from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
+    from rllib_multienv.nets import MLPNetConfig as MLPNetConfig
+    from rllib_multienv.nets import SingleNetConfig as SingleNetConfig
+    from rllib_multienv.nets import SpecificNetConfig as SpecificNetConfig
+    from rllib_multienv.spec import EnvSpec as EnvSpec
+    from rllib_multienv.spec import SpaceSpec as SpaceSpec
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AgnosticNetConfig",
-    "EnvSpec",
-    "GeneratedNetConfig",
-    "MLPNetConfig",
-    "MultiEnvAgent",
-    "MultiEnvIQL",
-    "MultiEnvIQLConfig",
-    "MultiEnvPPO",
-    "MultiEnvPPOConfig",
-    "SingleNetConfig",
-    "SpaceSpec",
-    "SpecificNetConfig",
-]
-
-_HOMES = {
-    "AgnosticNetConfig": "rllib_multienv.nets",
-    "EnvSpec": "rllib_multienv.spec",
-    "GeneratedNetConfig": "rllib_multienv.nets",
-    "MLPNetConfig": "rllib_multienv.nets",
-    "MultiEnvAgent": "rllib_multienv.agent",
-    "MultiEnvIQL": "rllib_multienv.algorithms.iql",
-    "MultiEnvIQLConfig": "rllib_multienv.algorithms.iql",
-    "MultiEnvPPO": "rllib_multienv.algorithms.ppo",
-    "MultiEnvPPOConfig": "rllib_multienv.algorithms.ppo",
-    "SingleNetConfig": "rllib_multienv.nets",
-    "SpaceSpec": "rllib_multienv.spec",
-    "SpecificNetConfig": "rllib_multienv.nets",
+_NAMES = {
+    "agent": ["MultiEnvAgent"],
+    "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
+    "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
+    "nets": ["AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"],
+    "spec": ["EnvSpec", "SpaceSpec"],
 }
+_HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOMES)
 _ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL")
 _REGISTRY = "ray.tune.registry"
 

@@ -228,10 +228,12 @@ class MultiEnvAgent:
             record_episode(rendered, lambda obs: self.act(env_id, obs, explore), path, seed=seed, max_steps=max_steps)
         return result
 
+    @property
+    def num_parameters(self) -> int:
+        """Size of the network, critic included."""
+        return sum(parameter.numel() for parameter in self._network.parameters())
+
     def __repr__(self) -> str:
         """Network, parameters and environments."""
-        size = sum(parameter.numel() for parameter in self._network.parameters())
-        return (
-            f"MultiEnvAgent({self.checkpoint.network.type} network with {size:,} parameters; environments: "
-            f"{', '.join(self.space_specs)})"
-        )
+        network = f"{self.checkpoint.network.type} network with {self.num_parameters:,} parameters"
+        return f"MultiEnvAgent({network}; environments: {', '.join(self.space_specs)})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +73,7 @@ def evaluate_checkpoint(
     from rllib_multienv import MultiEnvAgent
     from rllib_multienv.envs.video import check_video
     from rllib_multienv.evaluation.random_scores import random_score
+    from rllib_multienv.process import set_threads
 
     if video_dir is not None:
         check_video(video_format)
@@ -81,17 +81,17 @@ def evaluate_checkpoint(
     if not envs:
         _check_all_can_be_made(agent)
     trained_on = set(agent.space_specs)
+    set_threads(agent.num_parameters)
+    for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        os.environ.setdefault(name, "dummy")  # pygame renders off screen and without sound
     rows = []
-    with _one_torch_thread(), _quiet_rendering():
-        for env in envs or list(agent.env_specs):
-            env_id, equals, make = env.partition("=")
-            on_env(env_id)
-            agent.add_env({"id": env_id, "make": make} if equals else env_id)
-            result = agent.evaluate(
-                env_id, episodes=episodes, seed=seed, video_dir=video_dir, video_format=video_format
-            )
-            score = random_score(agent.env_specs[env_id], episodes=episodes, seed=seed) if random else None
-            rows.append(Evaluated(result, env_id not in trained_on, score))
+    for env in envs or list(agent.env_specs):
+        env_id, equals, make = env.partition("=")
+        on_env(env_id)
+        agent.add_env({"id": env_id, "make": make} if equals else env_id)
+        result = agent.evaluate(env_id, episodes=episodes, seed=seed, video_dir=video_dir, video_format=video_format)
+        score = random_score(agent.env_specs[env_id], episodes=episodes, seed=seed) if random else None
+        rows.append(Evaluated(result, env_id not in trained_on, score))
     return rows
 
 
@@ -124,29 +124,6 @@ def _open(path: Path) -> Iterator[TextIO]:
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
         yield file
-
-
-@contextmanager
-def _quiet_rendering() -> Iterator[None]:
-    """Render off screen and without sound: otherwise pygame complains where it finds no device."""
-    for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
-        os.environ.setdefault(name, "dummy")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Oo]verwriting existing videos")
-        yield
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Use one thread: a handful of observations per call is too little work for several."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def evaluation_table(rows: Sequence[Evaluated]) -> Table:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -112,85 +113,70 @@ def user_errors() -> Iterator[None]:
 
 
 class QuietOutput:
-    """The state of `quiet_output`.
-
-    Args:
-        screen: Stream to the former standard output.
-        log: The file that all other output goes to.
-        file: The open log.
-    """
-
-    def __init__(self, screen: TextIO, log: Path, file: TextIO) -> None:
-        self.screen, self.log, self._file = screen, log, file
-
-    def move_log(self, path: Path) -> None:
-        """Continue the log at another path, and append its content so far there.
-
-        Child processes that run already keep writing to the old place.
-        """
-        _flush()
-        with open(path, "ab") as target:
-            target.write(self.log.read_bytes())
-            os.dup2(target.fileno(), self._file.fileno())
-            for descriptor in _real_descriptors():
-                os.dup2(target.fileno(), descriptor)
-        self.log.unlink(missing_ok=True)
-        self.log = path
-
-
-@contextlib.contextmanager
-def quiet_output(log: Path) -> Iterator[QuietOutput]:
-    """Send standard output and standard error to `log`, for this process, its C libraries and its children.
+    """Sends standard output and standard error to a log, for this process, its C libraries and its children.
 
     Replacing `sys.stdout` alone would miss the output of MuJoCo, Ray's C++ core and worker processes, so the file
-    descriptors themselves are redirected.
+    descriptors themselves are redirected. A context manager.
 
-    Args:
-        log: The file; appended to.
-
-    Yields:
-        An object with a stream that still leads to the screen.
+    Attributes:
+        screen: Stream that still leads to the former standard output.
     """
-    _flush()
-    stdout, stderr = sys.stdout, sys.stderr
-    saved = {descriptor: os.dup(descriptor) for descriptor in _real_descriptors()}
-    with open(log, "a", buffering=1, encoding="utf-8", errors="replace") as file:
-        screen = _screen(stdout, saved)
-        try:
-            for descriptor in saved:
-                os.dup2(file.fileno(), descriptor)
-            sys.stdout = sys.stderr = file
-            yield QuietOutput(screen, log, file)
-        finally:
-            _flush()
-            sys.stdout, sys.stderr = stdout, stderr
-            for descriptor, copy in saved.items():
-                os.dup2(copy, descriptor)
-                os.close(copy)
-            if screen is not stdout:
-                screen.close()
+
+    def __enter__(self) -> QuietOutput:
+        """Redirect to a temporary file, until `log_to` is called."""
+        self._streams = (sys.stdout, sys.stderr)
+        self._flush()
+        self._saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2) if _is_open(descriptor)}
+        self.screen = self._screen()
+        self._log = tempfile.TemporaryFile("w+", buffering=1, encoding="utf-8", errors="replace")
+        self._redirect(self._log.fileno())
+        sys.stdout = sys.stderr = self._log
+        return self
+
+    def log_to(self, path: Path) -> None:
+        """Continue at the end of the file `path`, after a copy of all output so far.
+
+        Child processes that run already keep writing to the temporary file.
+        """
+        self._flush()
+        with open(path, "ab") as file:
+            self._log.seek(0)
+            file.write(self._log.read().encode())
+            os.dup2(file.fileno(), self._log.fileno())
+            self._redirect(file.fileno())
+
+    def __exit__(self, *error: object) -> None:
+        """Undo the redirection."""
+        self._flush()
+        sys.stdout, sys.stderr = self._streams
+        for descriptor, copy in self._saved.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        self._log.close()
+        if self.screen is not sys.stdout:
+            self.screen.close()
+
+    def _redirect(self, target: int) -> None:
+        for descriptor in self._saved:
+            os.dup2(target, descriptor)
+
+    def _screen(self) -> TextIO:
+        """A stream to the screen; `sys.stdout` itself where that is not a file (in a notebook, in a test)."""
+        stdout = sys.stdout
+        with contextlib.suppress(OSError, io.UnsupportedOperation):
+            if 1 in self._saved and stdout.fileno() == 1:
+                return os.fdopen(os.dup(1), "w", buffering=1, encoding=stdout.encoding, errors="replace")
+        return stdout
+
+    @staticmethod
+    def _flush() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
 
 
-def _screen(stdout: TextIO, saved: dict[int, int]) -> TextIO:
-    """A stream to the screen; `sys.stdout` itself where that is not a file (in a notebook, in a test)."""
-    try:
-        if 1 in saved and stdout.fileno() == 1:
-            return os.fdopen(os.dup(saved[1]), "w", buffering=1, encoding=stdout.encoding, errors="replace")
-    except (OSError, io.UnsupportedOperation):
-        pass
-    return stdout
-
-
-def _real_descriptors() -> list[int]:
-    found = []
-    for descriptor in (1, 2):
-        with contextlib.suppress(OSError):
-            os.fstat(descriptor)
-            found.append(descriptor)
-    return found
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+def _is_open(descriptor: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(descriptor)
+        return True
+    return False

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from rllib_multienv.atomic_files import write_text
 from rllib_multienv.checkpoints import newest_complete
 from rllib_multienv.cli.display import Display, TrialStatus, best_trial, environment_table, trial_table
 from rllib_multienv.cli.evaluate import evaluate_checkpoint, evaluation_table
-from rllib_multienv.cli.terminal import QuietOutput, make_console, quiet_output, shown
+from rllib_multienv.cli.terminal import QuietOutput, make_console, shown
 from rllib_multienv.config_files.file import ConfigFile, load_config_file
 from rllib_multienv.config_files.yaml_text import ConfigFileError, parse_scalar
 from rllib_multienv.evaluation.progress import read_progress
@@ -156,14 +154,8 @@ def run_training(
     Raises:
         typer.Exit: With 1 if the training or evaluation failed, with 130 if it was interrupted.
     """
-    results = results.resolve()  # now: an environment may change the working directory
-    handle, path = tempfile.mkstemp(prefix="multienv-", suffix=".log")
-    os.close(handle)
-    try:
-        with quiet_output(Path(path)) as output:
-            status = _run(file, output, results=results, resume=resume, episodes=episodes)
-    finally:
-        Path(path).unlink(missing_ok=True)
+    with QuietOutput() as output:
+        status = _run(file, output, results=results, resume=resume, episodes=episodes)
     if status:
         raise typer.Exit(status)
 
@@ -176,7 +168,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: Resume
     with Display(console, title=file.name, search=None if file.single else metric) as display:
         if resume is not None and resume.trained:
             folder = resume.folder
-            output.move_log(folder.log)
+            output.log_to(folder.log)
             trials = _read_trials(file, folder)
             display.message(f"the training in {shown(folder.path)} has ended; its evaluation is missing", lasting=True)
         else:
@@ -187,7 +179,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: Resume
 
             check_gpus(check_config_file(file))
             folder = RunFolder.create(results, file.name) if resume is None else resume.folder
-            output.move_log(folder.log)
+            output.log_to(folder.log)
             folder.write_config(file.dump())
             folder.evaluation.unlink(missing_ok=True)  # of an earlier end of the run
             display.message(f"writing to {shown(folder.path)}", lasting=True)

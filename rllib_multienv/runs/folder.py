@@ -54,15 +54,16 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
-        """The folder of an earlier run.
+        """The folder of an earlier run, from its path or that of one of its trials or checkpoints.
 
         Raises:
             FileNotFoundError: It is not one.
         """
-        folder = cls(path.resolve())
-        if not folder.config.is_file():
-            raise FileNotFoundError(f"{path} is not the folder of a run: it has no {folder.config.name}")
-        return folder
+        inside = path.resolve()
+        for folder in map(cls, (inside, *inside.parents[:2])):
+            if folder.config.is_file():
+                return folder
+        raise FileNotFoundError(f"{path} is not the folder of a run: it has no config.yaml")
 
     @property
     def config(self) -> Path:

@@ -151,8 +151,9 @@ def test_a_run_is_done_once_its_end_is_saved(tmp_path: Path) -> None:
     """Not when the last result is reported: a kill may come before its checkpoint."""
     folder = RunFolder(tmp_path)
     folder.write_config(TINY)
-    with pytest.raises(FileNotFoundError):
-        RunFolder.existing(tmp_path / "trial_00000")
+    assert RunFolder.existing(tmp_path / "trial_00000" / "checkpoint_000000") == folder
+    with pytest.raises(FileNotFoundError, match=r"nowhere is not the folder of a run: it has no config\.yaml"):
+        RunFolder.existing(tmp_path / "a" / "b" / "nowhere")
     folder.progress.write_text("training_iteration\r\n1\r\n2\r\n3\r\n4\r\n", newline="")
     make_checkpoint(tmp_path / "trial_00000" / "checkpoint_000000", 3)
     assert not left(folder).trained
