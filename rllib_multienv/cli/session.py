@@ -29,7 +29,7 @@ from rllib_multienv.atomic_files import write_json
 from rllib_multienv.checkpoints import training_progress
 from rllib_multienv.cli.display import Display, TrialStatus
 from rllib_multienv.cli.terminal import failure_reason
-from rllib_multienv.config_files import ConfigFile, build_config, build_tuner
+from rllib_multienv.config_files import ConfigFile, build_tuner
 from rllib_multienv.config_files.build import algorithm_class
 from rllib_multienv.evaluation.progress import ProgressWriter, flatten_result, in_order
 from rllib_multienv.runs.folder import RunFolder
@@ -241,11 +241,12 @@ class Session(tune.Callback):
         return self._writers[name]
 
 
-def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume: bool) -> Outcome:
+def run_session(file: ConfigFile, config: Any, folder: RunFolder, display: Display, *, resume: bool) -> Outcome:
     """Run `file` in `folder`, to its end or until an interrupt.
 
     Args:
         file: The configuration.
+        config: That of one trial, as RLlib has it.
         folder: The run's folder.
         display: Where to show the run.
         resume: Resume the run that is in the folder, from its latest checkpoints.
@@ -256,7 +257,9 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
     """
     global _active
     trials = resumable_trials(folder.path) if resume else {}
-    session = Session(file, folder, display, _env_ids(file), resumed=trials)
+    # RLlib's results do not keep the order of the environments.
+    env_ids = [spec.id for spec in getattr(config, "env_specs", ())]
+    session = Session(file, folder, display, env_ids, resumed=trials)
     restore = _environment(
         # Our handler asks for a checkpoint first, and our files have a column for every key.
         TUNE_DISABLE_SIGINT_HANDLER="1",
@@ -265,7 +268,7 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
         RAY_CHDIR_TO_TRIAL_DIR="0",
         RAY_USAGE_STATS_ENABLED="0",
     )
-    with restore, _local_ray(file), own_staging_folder(), _signals(session.interrupt):
+    with restore, _local_ray(config), own_staging_folder(), _signals(session.interrupt):
         _active = session
         try:
             # A run that was stopped before Tune saved anything starts anew.
@@ -300,11 +303,6 @@ def run_session(file: ConfigFile, folder: RunFolder, display: Display, *, resume
     return Outcome(session.trials, errors, session.interrupted)
 
 
-def _env_ids(file: ConfigFile) -> list[str]:
-    """The environments in the order of the file, which RLlib's results do not keep."""
-    return [spec.id for spec in getattr(build_config(file, examples=True), "env_specs", ())]
-
-
 def _resume_config(single: bool) -> tune.ResumeConfig:
     kinds = tune.ResumeConfig.ResumeType
     # A single trial that has reached its criteria resumes when it is given later ones.
@@ -327,9 +325,7 @@ def check_gpus(config: Any) -> None:
 
     if os.environ.get("RAY_ADDRESS") or ray.is_initialized():
         return
-    request = config.algo_class.default_resource_request(config)
-    needed = sum(bundle.get("GPU", 0) for bundle in request.bundles)
-    available = torch.cuda.device_count()
+    needed, available = _needed(config, "GPU"), torch.cuda.device_count()
     if needed > available:
         raise ValueError(
             f"the file asks for {needed:g} GPUs and this machine has {available}; "
@@ -337,8 +333,13 @@ def check_gpus(config: Any) -> None:
         )
 
 
+def _needed(config: Any, resource: str) -> float:
+    """What all processes of a trial need of a resource."""
+    return sum(bundle.get(resource, 0) for bundle in config.algo_class.default_resource_request(config).bundles)
+
+
 @contextmanager
-def _local_ray(file: ConfigFile) -> Iterator[None]:
+def _local_ray(config: Any) -> Iterator[None]:
     """Start Ray unless it runs already, with room for at least one trial.
 
     Ray counts CPUs and does not bind processes to them. A trial with more processes than the machine has cores is slow
@@ -350,11 +351,9 @@ def _local_ray(file: ConfigFile) -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
     else:
-        request = algorithm_class(file).default_resource_request(build_config(file, examples=True))
-        needed = sum(bundle.get("CPU", 0) for bundle in request.bundles)
         ray.init(
             "local",  # not a cluster that happens to run on this machine, whose number of CPUs is fixed
-            num_cpus=max(os.cpu_count() or 1, int(needed + 0.999)),
+            num_cpus=max(os.cpu_count() or 1, math.ceil(_needed(config, "CPU"))),
             include_dashboard=False,
             log_to_driver=True,
         )

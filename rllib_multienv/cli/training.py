@@ -177,7 +177,8 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: Resume
             from rllib_multienv.cli.session import check_gpus, run_session
             from rllib_multienv.config_files import check_config_file
 
-            check_gpus(check_config_file(file))
+            config = check_config_file(file)
+            check_gpus(config)
             folder = RunFolder.create(results, file.name) if resume is None else resume.folder
             output.log_to(folder.log)
             folder.write_config(file.dump())
@@ -185,7 +186,7 @@ def _run(file: ConfigFile, output: QuietOutput, *, results: Path, resume: Resume
             display.message(f"writing to {shown(folder.path)}", lasting=True)
             display.message("starting Ray")
             try:
-                trials, errors, interrupted = run_session(file, folder, display, resume=resume is not None)
+                trials, errors, interrupted = run_session(file, config, folder, display, resume=resume is not None)
             except KeyboardInterrupt:
                 console.print(Text(f"Stopped at once. {_resume_hint(folder)}"), soft_wrap=True)
                 return INTERRUPTED
