@@ -1,0 +1,1 @@
+"""Gymnasium spaces as rows of numbers, images and text, and back."""
