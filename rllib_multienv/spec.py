@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from rllib_multienv.gym_ids import check_envpool_id, did_you_mean, find_env, register_missing, registrations
-from rllib_multienv.space_spec import SpaceSpec, UnsupportedSpaceError
+from rllib_multienv.spaces.space_spec import SpaceSpec, UnsupportedSpaceError
 
 __all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "environment_keys", "resolve_env_specs"]
 

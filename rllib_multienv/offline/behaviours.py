@@ -15,7 +15,7 @@ from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.checkpoints import check_complete
 from rllib_multienv.envs.errors import describe
 from rllib_multienv.offline.formats.arrays import find_function
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
 
 #: Raw observations ``[B, ...]`` to B actions in the environment's units.

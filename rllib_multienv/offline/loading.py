@@ -18,7 +18,7 @@ from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, bloc
 from rllib_multienv.offline.replay import DatasetReplay, RewardScale
 from rllib_multienv.offline.sources import read_source
 from rllib_multienv.offline.transitions import Transitions, build_transitions
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 RewardNormalizationName = Literal["none", "standardize", "return_range", "minus_one"]
 #: With "return_range", returns of the data set span this much (Kostrikov et al. 2021, their released code).

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import gymnasium as gym
 import numpy as np
 
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 COLUMNS = (*REQUIRED, "timeouts", "next_observations")

@@ -9,7 +9,7 @@ from typing import Any
 
 from rllib_multienv.offline.formats import arrays, d4rl, minari
 from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset, data_files
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 Source = str | Path | Callable[[], Mapping[str, Any]] | Mapping[str, Any]
 

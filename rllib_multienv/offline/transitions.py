@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset, blocks, check_fits
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import gymnasium as gym
 import h5py
 import numpy as np
 
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 SPEC = SpaceSpec.from_spaces(
     "Toy-v0", gym.spaces.Box(-np.inf, np.inf, (3,), np.float32), gym.spaces.Box(-2.0, 2.0, (2,), np.float32)

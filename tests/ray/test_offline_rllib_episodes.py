@@ -22,7 +22,7 @@ from rllib_multienv.offline import DatasetError, RawDataset, build_transitions
 from rllib_multienv.offline.formats import rllib
 from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import check_source, peek_spaces, read_source
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 OBS = gym.spaces.Box(-100, 100, (2,), np.float32)
 ACTIONS = gym.spaces.Box(-3.0, 1.0, (1,), np.float32)

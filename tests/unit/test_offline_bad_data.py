@@ -14,7 +14,7 @@ from offline_files import SPEC, toy_arrays, write_hdf5
 
 from rllib_multienv.offline import DatasetError, build_transitions
 from rllib_multienv.offline.sources import check_source, read_source
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 
 def refusal(path: Path, spec: SpaceSpec = SPEC) -> DatasetError:

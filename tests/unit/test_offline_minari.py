@@ -15,7 +15,7 @@ from gymnasium.spaces.utils import flatten, flatten_space
 from rllib_multienv.offline import DatasetError, build_transitions
 from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import check_source, peek_spaces, read_source
-from rllib_multienv.space_spec import SpaceSpec, UnsupportedSpaceError
+from rllib_multienv.spaces.space_spec import SpaceSpec, UnsupportedSpaceError
 
 minari = pytest.importorskip("minari")
 

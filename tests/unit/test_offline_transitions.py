@@ -16,7 +16,7 @@ from rllib_multienv.offline import Transitions, build_transitions
 from rllib_multienv.offline.formats.arrays import from_arrays
 from rllib_multienv.offline.raw import ArrayStore, DatasetError, inferred_spaces
 from rllib_multienv.offline.sources import read_source
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 ENDS = [3, 6, 11]  # the second is a time limit
 

@@ -21,7 +21,7 @@ from rllib_multienv.offline.raw import (
     inferred_spaces,
     memory_dtype,
 )
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 

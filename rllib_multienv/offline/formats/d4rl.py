@@ -32,7 +32,7 @@ from rllib_multienv.offline.raw import (
     data_files,
     inferred_spaces,
 )
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
 
 SUFFIXES = (".hdf5", ".h5")

@@ -15,7 +15,7 @@ import numpy as np
 from rllib_multienv.atomic_files import atomic_folder
 from rllib_multienv.envs.make import opened
 from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset, concatenate, inferred_spaces
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from rllib_multienv.offline.behaviours import RANDOM, Behaviour
 from rllib_multienv.offline.formats import d4rl
 from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset
 from rllib_multienv.offline.recording import check_whole_number, record_steps
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 #: The attribute of a recorded file that holds the settings it was recorded with.

@@ -28,7 +28,7 @@ from rllib_multienv.offline.raw import (
     inferred_spaces,
     memory_dtype,
 )
-from rllib_multienv.space_spec import SpaceSpec
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 SUFFIXES = (".parquet",)
 #: Column of files of episodes; a file without it is one of steps.

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+
+from rllib_multienv.spaces.rows import ActionPart, ActionRow, ObservationRow
 
 _SUPPORTED = (
     "Supported are observations in a Box of rank 1 or a Discrete space, and actions in a Discrete space or a "
@@ -102,6 +104,16 @@ class SpaceSpec:
         low, high = _usable_bounds(env_id, action_space)
         size = int(action_space.shape[0])
         return cls(env_id, observation_space, action_space, obs_size, size, False, tuple(low), tuple(high), *named)
+
+    @cached_property
+    def observation(self) -> ObservationRow:
+        """Layout of a row of observations."""
+        return ObservationRow(self.obs_size)
+
+    @cached_property
+    def action(self) -> ActionRow:
+        """Layout of a row of actions."""
+        return ActionRow((ActionPart("categorical" if self.discrete else "continuous", self.action_size),))
 
     def has_spaces_of(self, other: SpaceSpec) -> bool:
         """Whether observations and actions are the same; id, description and names may differ."""
@@ -191,7 +203,7 @@ class SpaceSpec:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the fields without what was computed from them."""
-        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the fields; the description of earlier versions is the id."""
