@@ -1,13 +1,15 @@
 """One reinforcement-learning agent for many unlike environments: a plugin of Ray RLlib.
 
 Names are loaded when they are first used, so :class:`MultiEnvAgent` and the networks work without Ray. Once Ray Tune is
-imported, it knows the algorithms by name: ``tune.Tuner("MultiEnvPPO", ...)``.
+imported, it knows the algorithms by name: ``tune.Tuner("MultiEnvPPO", ...)``; Gymnasium knows the environments of
+`tasks/`: ``gym.make("multienv/HopperVariant-v0")``.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
@@ -71,26 +73,34 @@ def _register_with_tune() -> None:
         registry._global_registry.register(registry.TRAINABLE_CLASS, name, _Import(name))
 
 
-class _RegisterOnImport(MetaPathFinder):
-    """Registers the algorithms as soon as Tune's registry is imported; importing it here would take seconds."""
+def _register_environments() -> None:
+    importlib.import_module("rllib_multienv.tasks")
+
+
+class _RunAfterImport(MetaPathFinder):
+    """Runs an action as soon as a module is imported; importing it here would take long."""
+
+    def __init__(self, name: str, action: Callable[[], None]) -> None:
+        self._name, self._action = name, action
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != _REGISTRY:
+        if name != self._name:
             return None
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+            execute, action = spec.loader.exec_module, self._action
 
-            def execute_and_register(module: ModuleType) -> None:
+            def execute_and_act(module: ModuleType) -> None:
                 execute(module)
-                _register_with_tune()
+                action()
 
-            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+            spec.loader.exec_module = execute_and_act  # type: ignore[method-assign]
         return spec
 
 
-if _REGISTRY in sys.modules:
-    _register_with_tune()
-else:
-    sys.meta_path.insert(0, _RegisterOnImport())
+for _module, _action in ((_REGISTRY, _register_with_tune), ("gymnasium.envs", _register_environments)):
+    if _module in sys.modules:
+        _action()
+    else:
+        sys.meta_path.insert(0, _RunAfterImport(_module, _action))

@@ -79,11 +79,19 @@ _SIDES = {"b": "back", "f": "front", "l": "left", "r": "right"}
 
 
 def component_names(env: gym.Env) -> Names:
-    """Names of the components of an environment's observation and action; empty where nothing is known."""
-    inner: Any = env.unwrapped
+    """Names of the components of an environment's observation and action; empty where nothing is known.
+
+    A wrapper that changes components has a method ``rename_components(obs_names, action_names)``.
+    """
+    names = component_names(env.env) if isinstance(env, gym.Wrapper) else _of_environment(env)
+    rename = getattr(env, "rename_components", None)
+    return names if rename is None else rename(*names)
+
+
+def _of_environment(inner: Any) -> Names:
     module, name = type(inner).__module__, type(inner).__name__
     if module.startswith("gymnasium.envs.mujoco."):
-        return _of_mujoco(inner, env.observation_space.shape[0])  # type: ignore[index]
+        return _of_mujoco(inner, inner.observation_space.shape[0])
     if not module.startswith("gymnasium.envs."):
         return (), ()
     if name == "LunarLander" and inner.continuous:
