@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import itertools
 import pickle
 import re
 import sys
@@ -33,9 +34,33 @@ _ATARI_GAMES = """
     TimePilot Trondead Turmoil Tutankham UpNDown Venture VideoCheckers VideoChess VideoCube VideoPinball WizardOfWor
     WordZapper YarsRevenge Zaxxon
 """
+# The newest versions; alternatives in braces.
+_ROBOTICS = """
+    AdroitHand{Door,Hammer,Pen,Relocate}{,Sparse}-v1 Fetch{PickAndPlace,Push,Reach,Slide}{,Dense}-v4 FrankaKitchen-v1
+    AntMaze_UMaze{,Dense}-v5 AntMaze_{Open,Medium,Large}{,_Diverse_G,_Diverse_GR}{,Dense}-v5
+    PointMaze_UMaze{,Dense}-v3 PointMaze_{Open,Medium,Large}{,_Diverse_G,_Diverse_GR}{,Dense}-v3
+    HandReach{,Dense}-v3 HandManipulate{Block,Egg,Pen}Full{,Dense}-v1
+    HandManipulate{Block,Egg,Pen}{,_BooleanTouchSensors,_ContinuousTouchSensors}{,Dense}-v1
+    HandManipulateBlockRotate{Parallel,XYZ,Z}{,_BooleanTouchSensors,_ContinuousTouchSensors}{,Dense}-v1
+    HandManipulate{Egg,Pen}Rotate{,_BooleanTouchSensors,_ContinuousTouchSensors}{,Dense}-v1
+"""
+_MINIGRID = """
+    MiniGrid-{BlockedUnlockPickup,DistShift1,DistShift2,FourRooms,LockedRoom,Playground,Unlock,UnlockPickup}-v0
+    MiniGrid-{DoorKey,Dynamic-Obstacles,Empty}-{5x5,6x6,8x8,16x16}-v0
+    MiniGrid-{Dynamic-Obstacles,Empty}-Random-{5x5,6x6}-v0
+    MiniGrid-Fetch-{5x5-N2,6x6-N2,8x8-N3}-v0 MiniGrid-GoToDoor-{5x5,6x6,8x8}-v0 MiniGrid-GoToObject-{6x6,8x8}-N2-v0
+    MiniGrid-KeyCorridor{S3R1,S3R2,S3R3,S4R3,S5R3,S6R3}-v0 MiniGrid-{Lava,Simple}Crossing{S9N1,S9N2,S9N3,S11N5}-v0
+    MiniGrid-LavaGap{S5,S6,S7}-v0 MiniGrid-Memory{S7,S9,S11,S13,S13Random,S17Random}-v0
+    MiniGrid-MultiRoom-{N2-S4-v0,N4-S5-v1,N6-v0} MiniGrid-ObstructedMaze-{1Dl,1Dlh,1Dlhb,2Dl,2Dlh}-v0
+    MiniGrid-ObstructedMaze-{1Q,2Dlhb,2Q,Full}-v1 MiniGrid-PutNear-{6x6-N2,8x8-N3}-v0
+    MiniGrid-RedBlueDoors-{6x6,8x8}-v0
+"""
 
 
-_ADROIT_TASKS = ("Door", "Hammer", "Pen", "Relocate")
+def _expand(patterns: str) -> tuple[str, ...]:
+    """``"a{,b}c{d,e}"`` as ``acd ace abcd abce``."""
+    parts = ([part.split(",") for part in re.split(r"[{}]", pattern)] for pattern in patterns.split())
+    return tuple("".join(chosen) for alternatives in parts for chosen in itertools.product(*alternatives))
 
 
 @dataclass(frozen=True)
@@ -45,7 +70,7 @@ class Family:
     Args:
         package: The package.
         extra: The extra.
-        prefix: Beginning of all its ids, and of no others; empty if there is none.
+        prefixes: Beginnings of all its ids, and of no others; empty if there are none.
         ids: Its ids, also known where the package is not installed; of the version that the extra installs.
         example: An environment in a file.
         kwargs: Keyword arguments that its environments need.
@@ -53,7 +78,7 @@ class Family:
 
     package: str
     extra: str
-    prefix: str
+    prefixes: tuple[str, ...]
     ids: tuple[str, ...]
     example: str
     kwargs: str | None = None
@@ -72,22 +97,16 @@ FAMILIES = (
     Family(
         "ale_py",
         "atari",
-        "ALE/",
+        ("ALE/",),
         tuple(f"ALE/{game}-v5" for game in _ATARI_GAMES.split()),
-        "{id: pong, make: ALE/Pong-v5, kwargs: {obs_type: ram}}",
-        "{obs_type: ram}",
+        "ALE/Pong-v5",
     ),
-    Family(
-        "gymnasium_robotics",
-        "robotics",
-        "",
-        tuple(f"AdroitHand{task}{rewards}-v1" for task in _ADROIT_TASKS for rewards in ("", "Sparse")),
-        "AdroitHandDoor-v1",
-    ),
+    Family("minigrid", "minigrid", ("MiniGrid-", "BabyAI-"), _expand(_MINIGRID), "MiniGrid-Empty-5x5-v0"),
+    Family("gymnasium_robotics", "robotics", (), _expand(_ROBOTICS), "FetchReach-v4"),
     Family(
         "metaworld",
         "metaworld",
-        "Meta-World/",
+        ("Meta-World/",),
         ("Meta-World/MT1",),
         "{id: push, make: Meta-World/MT1, kwargs: {env_name: push-v3}}",
         "{env_name: push-v3}",
@@ -187,7 +206,7 @@ def registrations(env_id: str) -> bytes:
 
     Empty where importing a package or module registers the id.
     """
-    if ":" in env_id or any(_belongs(env_id, family) for family in FAMILIES if family.prefix):
+    if ":" in env_id or any(_belongs(env_id, family) for family in FAMILIES if family.prefixes):
         return b""
     found = []
     for spec in gym.registry.values():
@@ -220,7 +239,7 @@ def _is_registered(env_id: str) -> bool:
 
 
 def _belongs(env_id: str, family: Family) -> bool:
-    return env_id.startswith(family.prefix) if family.prefix else "/" not in env_id
+    return env_id.startswith(family.prefixes) if family.prefixes else "/" not in env_id
 
 
 def _is_unversioned_name(env_id: str) -> bool:
@@ -231,7 +250,7 @@ def _is_unversioned_name(env_id: str) -> bool:
 def _unknown_id_message(env_id: str) -> str:
     message = f"There is no environment {env_id!r} in Gymnasium's registry."
     for family in FAMILIES:
-        wanted = env_id in family.ids or (family.prefix and env_id.startswith(family.prefix))
+        wanted = env_id in family.ids or env_id.startswith(family.prefixes)
         if wanted and not family.installed:
             return (
                 f"{message} It comes with the package {family.package!r}, which is not installed: "

@@ -16,6 +16,8 @@ from rllib_multienv.envs.vector import VectorStep
 
 #: Column of the flat observations before normalisation, from which statistics are counted. It stays with the runner.
 RAW_OBS = "raw_obs"
+#: Column of steps, bool [T, B], that learners count as terminal although the episode goes on; in `Rollout.extra`.
+LOST_LIFE = "lost_life"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +31,7 @@ class Rollout:
         action_dist_inputs: [T, B, D].
         rewards: [T, B], the environment's own.
         reward_scale: What learners divide rewards by.
+        reward_clip: What learners clip rewards to before, as ``[-1, 1] * reward_clip``; None where they do not.
         terminated: bool [T, B], the step reached a terminal state.
         truncated: bool [T, B], the step ended the episode otherwise, as by a time limit. Never both.
         valid: bool [T, B]; False where no experience happened, because the copy was only being reset (NEXT_STEP).
@@ -48,6 +51,7 @@ class Rollout:
     action_dist_inputs: np.ndarray
     rewards: np.ndarray
     reward_scale: float = 1.0
+    reward_clip: float | None = None
     terminated: np.ndarray
     truncated: np.ndarray
     valid: np.ndarray
@@ -62,6 +66,16 @@ class Rollout:
     def done(self) -> np.ndarray:
         """bool [T, B], the step ended an episode."""
         return self.terminated | self.truncated
+
+    @property
+    def clipped_rewards(self) -> np.ndarray:
+        """[T, B], rewards as learners see them, before they are divided by their scale."""
+        return self.rewards if self.reward_clip is None else np.clip(self.rewards, -self.reward_clip, self.reward_clip)
+
+    @property
+    def value_ends(self) -> np.ndarray:
+        """bool [T, B], nothing after the step counts for its value: a terminal state or, on request, a lost life."""
+        return self.terminated | self.extra[LOST_LIFE] if LOST_LIFE in self.extra else self.terminated
 
     @property
     def steps(self) -> int:
@@ -131,6 +145,8 @@ class RolloutBuilder:
     def append(self, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
         """Add a time step: what the module saw and did ([B, ...] each), and what the environment answered."""
         t = self._t
+        if step.lost_life is not None:
+            columns = {**columns, LOST_LIFE: step.lost_life}
         for key, value in columns.items():
             if t == 0:
                 self._columns[key] = np.empty((self._length, *value.shape), value.dtype)

@@ -80,8 +80,8 @@ def transitions(rollout: Rollout) -> dict[str, np.ndarray]:
         Columns.OBS: rollout.obs,
         Columns.NEXT_OBS: next_obs,
         Columns.ACTIONS: rollout.actions,
-        Columns.REWARDS: (rollout.rewards / rollout.reward_scale).astype(np.float32),
-        Columns.TERMINATEDS: rollout.terminated,
+        Columns.REWARDS: (rollout.clipped_rewards / rollout.reward_scale).astype(np.float32),
+        Columns.TERMINATEDS: rollout.value_ends,
     }
     return {key: column[rollout.valid] for key, column in columns.items()}
 

@@ -41,9 +41,9 @@ def generalized_advantages(
     next_values = np.empty(values.shape)
     next_values[:-1] = values[1:]
     next_values.reshape(-1)[rollout.final_rows] = final_values
-    next_values[rollout.terminated] = 0.0
+    next_values[rollout.value_ends] = 0.0
     deltas = rewards + gamma * next_values - values
-    decay = np.where(rollout.done, 0.0, gamma * lambda_)
+    decay = np.where(rollout.done | rollout.value_ends, 0.0, gamma * lambda_)
     advantages = np.empty(values.shape)
     running = np.zeros(values.shape[1])  # [B]
     for t in reversed(range(len(values))):
@@ -95,7 +95,7 @@ class GeneralizedAdvantages(RolloutConnector):
         parts, start = [], 0
         for rollout in rollouts:
             shape, final = rollout.valid.shape, start + rollout.valid.size
-            rewards = rollout.rewards / rollout.reward_scale
+            rewards = rollout.clipped_rewards / rollout.reward_scale
             if self.config.normalize_rewards:
                 rewards = np.clip(rewards, -CLIP, CLIP)
             step_values = values[start:final].reshape(shape)  # [T, B]

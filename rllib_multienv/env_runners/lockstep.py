@@ -198,6 +198,7 @@ class Lockstep:
         final = self._to_module({env_id: {Columns.OBS: raw}}, explore=False)[env_id][Columns.OBS].cpu().numpy()
         begins = np.array([running.length == 0 for running in environment.running])  # [B]
         rollout, raw_obs = builder.finish(rows, final, begins)
+        rollout = replace(rollout, reward_clip=environment.copies.reward_clip)
         if quota is not None:
             rollout = rollout.limited(quota)
         if not self.config.in_evaluation:

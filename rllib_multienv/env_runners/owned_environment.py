@@ -80,7 +80,7 @@ class OwnedEnvironment:
         state (a checkpoint may be restored on a machine on which "auto" means EnvPool), or a state that does not fit.
         """
         self.obs = None
-        if len(state["episodes"]) != self.num_envs or self.copies.backend == "envpool":
+        if len(state["episodes"]) != self.num_envs or not self.copies.restorable:
             return
         self.obs, self._last = self.copies.restore(state["snapshot"]), None
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]

@@ -91,9 +91,9 @@ def _matches(env_id: str, pattern: str) -> bool:
 def _families(pattern: str) -> Iterator[list[gym.envs.registration.EnvSpec]]:
     """The registry, one list per environment with its newest version first."""
     families: dict[tuple[str | None, str], list[gym.envs.registration.EnvSpec]] = {}
-    of_extras = tuple(family.prefix for family in FAMILIES if family.prefix)
+    of_extras = tuple(f"{family.package}." for family in FAMILIES)
     for gym_spec in gym.registry.values():
-        wanted = _matches(gym_spec.id, pattern) if pattern else not gym_spec.id.startswith(of_extras)
+        wanted = _matches(gym_spec.id, pattern) if pattern else not str(gym_spec.entry_point).startswith(of_extras)
         if wanted and gym_spec.entry_point is not None:
             families.setdefault((gym_spec.namespace, gym_spec.name), []).append(gym_spec)
     for versions in families.values():

@@ -12,6 +12,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from rllib_multienv.envs.atari import AtariEnv
+
 __all__ = ["component_names"]
 
 Names = tuple[tuple[str, ...], tuple[str, ...]]
@@ -89,6 +91,8 @@ def component_names(env: gym.Env) -> Names:
 
 
 def _of_environment(inner: Any) -> Names:
+    if isinstance(inner, AtariEnv):
+        return (), inner.action_names
     module, name = type(inner).__module__, type(inner).__name__
     if module.startswith("gymnasium.envs.mujoco."):
         return _of_mujoco(inner, inner.observation_space.shape[0])

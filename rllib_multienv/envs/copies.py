@@ -47,6 +47,8 @@ class VectorStep:
         is_reset: bool ``[B]``, the step only began a new episode and its action was ignored (NEXT_STEP autoreset).
         infos: ``[B]``, the info that each copy's step returned.
         reset_infos: The info of the reset of each copy that was reset within the step.
+        lost_life: bool ``[B]``, learners count the step as terminal although the episode goes on; None where that is
+            no option of the environment.
     """
 
     obs: np.ndarray
@@ -57,6 +59,17 @@ class VectorStep:
     is_reset: np.ndarray
     infos: Any
     reset_infos: Mapping[int, Any] = field(default_factory=dict)
+    lost_life: np.ndarray | None = None
+
+
+class InfoArrays:
+    """A dictionary of arrays `[B, ...]` as one info per copy."""
+
+    def __init__(self, infos: Mapping[str, Any]) -> None:
+        self._infos = infos
+
+    def __getitem__(self, copy: int) -> dict[str, Any]:
+        return {k: InfoArrays(v)[copy] if isinstance(v, Mapping) else v[copy] for k, v in self._infos.items()}
 
 
 class SyncCopies(SyncVectorEnv):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from rllib_multienv.envs.copies import VectorStep
+from rllib_multienv.envs.copies import InfoArrays, VectorStep
 from rllib_multienv.envs.errors import EnvFailure, describe
 from rllib_multienv.gym_ids import check_envpool_id
 from rllib_multienv.spec import EnvSpec
@@ -60,7 +60,7 @@ class EnvPoolCopies:
         except Exception as error:
             raise EnvFailure(self.env_id, "reset", describe(error)) from error
         self._reset_next = np.zeros(self.num_envs, dtype=bool)
-        return obs, _Infos(infos)
+        return obs, InfoArrays(infos)
 
     def step_copies(self, actions: np.ndarray) -> VectorStep:
         """One step of every copy."""
@@ -72,21 +72,11 @@ class EnvPoolCopies:
         is_reset, self._reset_next = self._reset_next, terminated | truncated
         final_obs = {int(b): obs[b].copy() for b in np.flatnonzero(self._reset_next)}
         rewards = np.asarray(rewards, dtype=np.float64)
-        return VectorStep(obs, rewards, terminated, truncated, final_obs, is_reset, _Infos(infos))
+        return VectorStep(obs, rewards, terminated, truncated, final_obs, is_reset, InfoArrays(infos))
 
     def close(self) -> None:
         """Close all copies."""
         self.env.close()
-
-
-class _Infos:
-    """EnvPool's dictionary of arrays as one info per copy."""
-
-    def __init__(self, infos: Mapping[str, Any]) -> None:
-        self._infos = infos
-
-    def __getitem__(self, copy: int) -> dict[str, Any]:
-        return {k: _Infos(v)[copy] if isinstance(v, Mapping) else v[copy] for k, v in self._infos.items()}
 
 
 def make_envpool(spec: EnvSpec, num_envs: int, seeds: Sequence[int]) -> Any:

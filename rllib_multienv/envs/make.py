@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import string
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
+from rllib_multienv.envs import atari
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe
 from rllib_multienv.gym_ids import find_env
 from rllib_multienv.spec import EnvSpec
+
+#: Longest mission of BabyAI's environments that is not cut off, in letters.
+BABYAI_MISSION = 192
 
 
 def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None = None) -> gym.Env:
@@ -36,6 +42,8 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
     if render_mode is not None and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     assert spec.make is not None  # EnvSpec fills it in
+    if atari.is_preprocessed(spec):
+        return _seeded(spec, atari.AtariEnv(spec, render_mode), seed)
     target = find_env(spec.make) if isinstance(spec.make, str) else spec.make
     kwargs: dict[str, Any] = dict(spec.kwargs)
     if render_mode is not None:
@@ -60,6 +68,23 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
                     env = gym.wrappers.TimeLimit(env, spec.max_episode_steps)
     except ENV_ERRORS as error:
         raise EnvFailure(spec.id, "make", describe(error)) from error
+    _declare_mission(env)
+    return _seeded(spec, env, seed)
+
+
+def _declare_mission(env: gym.Env) -> None:
+    """Declare the missions of MiniGrid, whose space is of a kind of its own, as text."""
+    space = env.observation_space
+    mission: Any = space.get("mission") if isinstance(space, spaces.Dict) else None
+    if "MissionSpace" in [kind.__name__ for kind in type(mission).__mro__]:
+        longest = [max(words, key=len) for words in mission.ordered_placeholders or ()]
+        # BabyAI does not declare its missions.
+        length = len(mission.mission_func(*longest)) if type(mission).__name__ == "MissionSpace" else BABYAI_MISSION
+        text = spaces.Text(length, min_length=0, charset=string.printable)
+        env.observation_space = spaces.Dict({**space.spaces, "mission": text})  # type: ignore[attr-defined]
+
+
+def _seeded(spec: EnvSpec, env: gym.Env, seed: int | None) -> gym.Env:
     if seed is not None:
         try:
             env.reset(seed=seed)
@@ -98,6 +123,8 @@ def opened(spec: EnvSpec, **options: Any) -> Iterator[gym.Env]:
 
 def episode_limit(spec: EnvSpec) -> int | None:
     """Steps after which an environment cuts an episode, as far as that is registered; None where it is not known."""
+    if atari.is_preprocessed(spec):
+        return atari.max_episode_steps(spec)
     if spec.max_episode_steps is not None or not isinstance(spec.make, str):
         return spec.max_episode_steps
     target = find_env(spec.make)

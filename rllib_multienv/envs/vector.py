@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rllib_multienv.envs import envpool_backend, snapshot
+from rllib_multienv.envs import atari, envpool_backend, snapshot
+from rllib_multienv.envs.atari_vector import AtariCopies
 from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
 from rllib_multienv.envs.errors import EnvFailure, check_values
@@ -44,8 +45,9 @@ class EnvCopies:
         spec: The environment.
         space_spec: Its spaces.
         num_envs: Number of copies B.
-        backend: ``"sync"``, ``"async"`` or ``"envpool"``.
+        backend: ``"sync"``, ``"async"``, ``"envpool"`` or ``"atari_vector"``.
         env: The vector environment underneath.
+        reward_clip: What learners clip rewards to, as ``[-1, 1] * reward_clip``; None where they do not.
         steps: Time steps taken so far.
         infos: The infos of the last reset, by copy.
 
@@ -60,6 +62,7 @@ class EnvCopies:
             raise ValueError(f"Environment {spec.id!r}: num_envs must be at least 1, not {num_envs}.")
         self.spec, self.num_envs, self.steps = spec, num_envs, 0
         self.backend = resolve_backend(spec)
+        self.reward_clip = atari.reward_clip(spec)
         seeds = copy_seeds(seed, num_envs)
         self._seeds: list[int] | list[None] = seeds
         self._obs: np.ndarray | None = None
@@ -68,7 +71,8 @@ class EnvCopies:
         if self.backend == "envpool":
             self.env = envpool_backend.EnvPoolCopies(spec, num_envs, seeds)
         else:
-            self.env = (AsyncCopies if self.backend == "async" else SyncCopies)(spec, num_envs)
+            kinds = {"sync": SyncCopies, "async": AsyncCopies, "atari_vector": AtariCopies}
+            self.env = kinds[self.backend](spec, num_envs)
         try:
             self.space_spec = SpaceSpec.from_spaces(
                 spec.id,
@@ -129,14 +133,19 @@ class EnvCopies:
                 copy = int(np.argmax(outside))
                 raise EnvFailure(self.spec.id, phase, f"the observation {obs[copy]} is outside its space {space}", copy)
 
+    @property
+    def restorable(self) -> bool:
+        """Whether the backend can be set to a saved state."""
+        return self.backend in ("sync", "async")
+
     def snapshot(self) -> dict[str, Any] | None:
         """The full state of all copies in the middle of their episodes, random generators included.
 
         Returns:
-            A picklable dictionary for `restore`, or None if the environment's state cannot be read out (EnvPool, Box2D
-            and others that keep it outside Python) or nothing was reset yet.
+            A picklable dictionary for `restore`, or None if the environment's state cannot be read out (EnvPool, Atari,
+            Box2D and others that keep it outside Python) or nothing was reset yet.
         """
-        if self._obs is None or self.backend == "envpool":
+        if self._obs is None or not self.restorable:
             return None
         copies = self.env.capture()
         if None in copies:
@@ -163,7 +172,7 @@ class EnvCopies:
         """
         if state is None:
             return self.reset()
-        if self.backend == "envpool":
+        if not self.restorable:
             raise ValueError(f"Environment {self.spec.id!r}: backend {self.backend!r} cannot restore a snapshot.")
         if state["env_id"] != self.spec.id or len(state["copies"]) != self.num_envs:
             raise ValueError(
@@ -197,7 +206,7 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
         EnvFailure: The environment cannot be made.
         UnsupportedSpaceError: Its spaces are of an unsupported kind.
     """
-    if spec.backend == "envpool":
+    if spec.backend != "auto" and resolve_backend(spec) == "envpool":
         copies = EnvCopies(spec, 1)
         copies.close()
         return copies.space_spec
@@ -219,10 +228,22 @@ def resolve_backend(spec: EnvSpec) -> str:
     ``"auto"`` is ``"envpool"`` only where EnvPool is installed, nothing but the Gymnasium id says what to make, the
     environment is among those whose behaviour was found to be the same (`envpool_backend.VERIFIED`), and this process
     has enough CPUs for threads to pay; else it is ``"sync"``, which is as fast on one or two CPUs and can be saved in
-    the middle of an episode.
+    the middle of an episode. Atari games with preprocessing are given to ``"atari_vector"``.
+
+    Raises:
+        ValueError: The environment has no such backend.
     """
+    if spec.backend == "atari_vector" and not atari.is_preprocessed(spec):
+        raise ValueError(
+            f"Environment {spec.id!r}: backend='atari_vector' is for Gymnasium's Atari ids, such as 'ALE/Pong-v5', "
+            "without kwargs['obs_type']. Leave it out."
+        )
+    if spec.backend in ("sync", "async") and spec.kwargs.get("life_loss_info") and atari.is_preprocessed(spec):
+        raise ValueError(f"Environment {spec.id!r}: life_loss_info needs backend='atari_vector', not {spec.backend!r}.")
     if spec.backend != "auto":
         return spec.backend
+    if atari.is_preprocessed(spec):
+        return "atari_vector"
     same = spec.make in envpool_backend.VERIFIED and not spec.kwargs
     if same and envpool_backend.cpus() >= envpool_backend.CPUS_THAT_PAY and envpool_is_installed():
         return "envpool"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from toy_envs import Counter
 
 from rllib_multienv import EnvSpec
 from rllib_multienv.connectors import generalized_advantages
+from rllib_multienv.rollout import LOST_LIFE
 
 
 def test_advantages_by_hand() -> None:
@@ -44,6 +46,22 @@ def test_a_step_that_only_resets_does_not_join_two_episodes() -> None:
         lambda_=0.5,
     )
     assert advantages[[0, 2], 0].tolist() == [1 + 0.5 * 100 - 10, 2 - 20]
+
+
+def test_a_lost_life_ends_values_and_not_the_episode() -> None:
+    lost = np.array([[False], [True], [False]])
+    rollout = replace(ends((3, 1)), extra={LOST_LIFE: lost}, rewards=np.array([[1.0], [-8.0], [4.0]]), reward_clip=2.0)
+    assert not rollout.done.any() and rollout.value_ends.tolist() == lost.tolist()
+    assert rollout.clipped_rewards[:, 0].tolist() == [1.0, -2.0, 2.0]
+    advantages = generalized_advantages(
+        rollout,
+        rewards=rollout.clipped_rewards,
+        values=np.array([[10.0], [20.0], [30.0]]),
+        final_values=np.array([100.0]),
+        gamma=0.5,
+        lambda_=1.0,
+    )
+    assert advantages[:, 0].tolist() == [1 + 0.5 * -2 - 10, -2 - 20, 2 + 0.5 * 100 - 30]
 
 
 def test_lambda_one_is_the_discounted_return() -> None:
