@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from network import ENVIRONMENTS, Sizes, build, inference, observations, training_step
+from network import ENVIRONMENTS, build, inference, observations, sized, training_step
 from packed import INFERENCE, TRAINING
 from publish import publish
 from timing import Timing, ratio, time_in_turn
@@ -39,8 +39,8 @@ SETS = {
     "17/6": (ENVIRONMENTS["17/6"],),
     "four": (
         ENVIRONMENTS["4/2"],
-        Sizes("env-11-3", 11, 3, False),
-        Sizes("env-8-4", 8, 4, True),
+        sized("env-11-3", 11, 3, False),
+        sized("env-8-4", 8, 4, True),
         ENVIRONMENTS["17/6"],
     ),
 }

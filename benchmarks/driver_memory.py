@@ -24,12 +24,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import ray
-from network import Sizes
 from packed import synthetic
 from publish import publish
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.experiments.invocation import describe_machine
+from rllib_multienv.spec import SpaceSpec
 
 import psutil  # isort: skip  # the copy that Ray brings along, which is found once Ray is imported
 
@@ -61,7 +61,7 @@ class Noise(gym.Env):
         return self._observe(), float(self.np_random.standard_normal()), False, self._steps == 50, {}
 
 
-def spec_of(sizes: Sizes) -> EnvSpec:
+def spec_of(sizes: SpaceSpec) -> EnvSpec:
     """An environment of these sizes."""
     kwargs = {"obs_size": sizes.obs_size, "action_size": sizes.action_size, "discrete": sizes.discrete}
     return EnvSpec(sizes.env_id, make=Noise, kwargs=kwargs)

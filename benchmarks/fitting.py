@@ -20,26 +20,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from network import sized
 from publish import publish
 from torch import Tensor
 
 from rllib_multienv.nets import AgnosticNetConfig, GeneratedNetConfig, NetConfig, SpecificNetConfig
 
 ENVS: dict[str, Any] = {
-    env_id: SimpleNamespace(
-        description=env_id,
-        obs_names=(),
-        action_names=(),
-        obs_size=obs,
-        action_size=actions,
-        discrete=discrete,
-        action_low=(-1.0,) * actions,
-        action_high=(1.0,) * actions,
-    )
+    env_id: sized(env_id, obs, actions, discrete)
     for env_id, obs, actions, discrete in (
         ("Pendulum-v1", 3, 1, False),
         ("InvertedDoublePendulum-v4", 11, 1, False),

@@ -40,7 +40,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
+from gymnasium import spaces
 from publish import publish
 from timing import Spread, Timing, ratio, time_in_turn
 from torch import Tensor
@@ -52,55 +54,32 @@ from rllib_multienv.experiments.invocation import describe_machine
 from rllib_multienv.nets import ActorCritic, NetConfig
 from rllib_multienv.nets.packed import Segments
 from rllib_multienv.process import keep_freed_memory
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 CEILING_SIZES = (768, 1536, 2304)
 _AUTOGRAD = "autograd::engine::evaluate_function: "
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """An environment as a network sees it."""
-
-    env_id: str
-    obs_size: int
-    action_size: int
-    discrete: bool
-
-    @property
-    def description(self) -> str:
-        return self.env_id
-
-    @property
-    def obs_names(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def action_low(self) -> tuple[float, ...]:
-        return () if self.discrete else (-1.0,) * self.action_size
-
-    @property
-    def action_high(self) -> tuple[float, ...]:
-        return () if self.discrete else (1.0,) * self.action_size
+def sized(env_id: str, obs_size: int, action_size: int, discrete: bool) -> SpaceSpec:
+    """An environment of these sizes as a network sees it."""
+    actions = spaces.Discrete(action_size) if discrete else spaces.Box(-1, 1, (action_size,))
+    return SpaceSpec.from_spaces(env_id, spaces.Box(-np.inf, np.inf, (obs_size,)), actions)
 
 
 ENVIRONMENTS = {
-    f"{obs}/{act}": Sizes(f"env-{obs}-{act}", obs, act, discrete)
+    f"{obs}/{act}": sized(f"env-{obs}-{act}", obs, act, discrete)
     for obs, act, discrete in ((4, 2, True), (17, 6, False), (111, 8, False), (376, 17, False))
 }
 
 
-def observations(environments: Sequence[Sizes], rows: int) -> dict[str, Tensor]:
+def observations(environments: Sequence[SpaceSpec], rows: int) -> dict[str, Tensor]:
     """Noise for each environment."""
     generator = torch.Generator().manual_seed(0)
     return {env.env_id: torch.randn(rows, env.obs_size, generator=generator) for env in environments}
 
 
-def build(config: NetConfig, environments: Sequence[Sizes]) -> ActorCritic:
+def build(config: NetConfig, environments: Sequence[SpaceSpec]) -> ActorCritic:
     """The network for these environments, the same at every call."""
     torch.manual_seed(0)
     return config.build({env.env_id: env for env in environments})

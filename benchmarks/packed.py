@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from network import Sizes, build, inference, observations, training_step
+from network import build, inference, observations, sized, training_step
 from publish import publish
 from timing import Timing, ratio, time_in_turn
 from torch import Tensor
@@ -35,37 +35,38 @@ from torch import Tensor
 from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig
 from rllib_multienv.experiments.invocation import describe_machine
 from rllib_multienv.nets import ActorCritic, NetConfig
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 # The environments of tune_configs/sixteen.yaml. In v4 observations include contact forces in Humanoid, not in Ant.
 SIXTEEN = (
-    Sizes("Acrobot-v1", 6, 3, True),
-    Sizes("BipedalWalker-v3", 24, 4, False),
-    Sizes("CartPole-v1", 4, 2, True),
-    Sizes("LunarLander-v3", 8, 4, True),
-    Sizes("LunarLanderContinuous-v3", 8, 2, False),
-    Sizes("MountainCarContinuous-v0", 2, 1, False),
-    Sizes("Ant-v4", 27, 8, False),
-    Sizes("HalfCheetah-v4", 17, 6, False),
-    Sizes("Hopper-v4", 11, 3, False),
-    Sizes("Humanoid-v4", 376, 17, False),
-    Sizes("HumanoidStandup-v4", 376, 17, False),
-    Sizes("InvertedDoublePendulum-v4", 11, 1, False),
-    Sizes("InvertedPendulum-v4", 4, 1, False),
-    Sizes("Reacher-v4", 11, 2, False),
-    Sizes("Swimmer-v4", 8, 2, False),
-    Sizes("Walker2d-v4", 17, 6, False),
+    sized("Acrobot-v1", 6, 3, True),
+    sized("BipedalWalker-v3", 24, 4, False),
+    sized("CartPole-v1", 4, 2, True),
+    sized("LunarLander-v3", 8, 4, True),
+    sized("LunarLanderContinuous-v3", 8, 2, False),
+    sized("MountainCarContinuous-v0", 2, 1, False),
+    sized("Ant-v4", 27, 8, False),
+    sized("HalfCheetah-v4", 17, 6, False),
+    sized("Hopper-v4", 11, 3, False),
+    sized("Humanoid-v4", 376, 17, False),
+    sized("HumanoidStandup-v4", 376, 17, False),
+    sized("InvertedDoublePendulum-v4", 11, 1, False),
+    sized("InvertedPendulum-v4", 4, 1, False),
+    sized("Reacher-v4", 11, 2, False),
+    sized("Swimmer-v4", 8, 2, False),
+    sized("Walker2d-v4", 17, 6, False),
 )
 SYNTHETIC_COUNTS = (1, 4, 16, 64)
 TRAINING, INFERENCE = "training step", "inference"
 
 
-def synthetic(count: int) -> list[Sizes]:
+def synthetic(count: int) -> list[SpaceSpec]:
     """``count`` environments; their mean size does not depend on ``count``."""
     draw = random.Random(0)
     pool = []
     for number in range(max(SYNTHETIC_COUNTS)):
         discrete = draw.random() < 0.25
-        pool.append(Sizes(f"synthetic-{number}", draw.randint(3, 48), draw.randint(2 if discrete else 1, 8), discrete))
+        pool.append(sized(f"synthetic-{number}", draw.randint(3, 48), draw.randint(2 if discrete else 1, 8), discrete))
     pool.sort(key=lambda env: env.obs_size + env.action_size)
     step = len(pool) // count
     return pool[step // 2 :: step]
@@ -94,7 +95,7 @@ def parameters(model: ActorCritic) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def line(what: str, environments: Sequence[Sizes], model: ActorCritic, rows: int, found: dict[str, Timing]) -> str:
+def line(what: str, environments: Sequence[SpaceSpec], model: ActorCritic, rows: int, found: dict[str, Timing]) -> str:
     """One line of the table; without ``found["loop"]`` its columns stay empty."""
     timing, total = found["packed"], rows * len(environments)
     tokens = sum(env.obs_size + env.action_size for env in environments) / len(environments)

@@ -7,12 +7,27 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .actor_critic import ActorCritic
+from rllib_multienv.spaces.rows import ActionRow
+
+from .actor_critic import ActorCritic, Inputs
 from .interface import Interface, StateActionInterface
 
 __all__ = ["ActionValues", "NetworkActionValues"]
+
+
+def action_numbers(row: ActionRow, actions: Tensor) -> Tensor:
+    """Actions ``[B, width]`` as numbers ``[B, num_logits + num_continuous]``: choices are one-hot."""
+    if all(part.kind != "categorical" for part in row.parts):
+        return actions
+    columns = actions.split([1 if part.kind == "categorical" else part.size for part in row.parts], 1)
+    numbers = [
+        F.one_hot(own[:, 0].long(), part.size).to(actions.dtype) if part.kind == "categorical" else own
+        for part, own in zip(row.parts, columns, strict=True)
+    ]
+    return torch.cat(numbers, 1)
 
 
 class ActionValues(nn.Module, ABC):
@@ -33,23 +48,26 @@ class ActionValues(nn.Module, ABC):
             ActionValues.add_env(self, env_id, interface)
 
     @abstractmethod
-    def all_values(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs ``[num_estimates, B, n]`` for inputs ``[B, I]``, as `StateActionInterface` describes them."""
+    def all_values(self, inputs: Mapping[str, Inputs]) -> dict[str, Tensor]:
+        """Outputs ``[num_estimates, B, n]`` for inputs as `StateActionInterface` describes them."""
 
     def forward(self, obs: Mapping[str, Tensor], actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values of the actions taken.
 
         Args:
-            obs: ``[B, I]`` by environment.
-            actions: ``[B, A]`` in [-1, 1] (continuous) or ``[B]`` (discrete).
+            obs: ``[B, width]`` by environment (see `ObservationRow`).
+            actions: ``[B]`` if they are single choices, else ``[B, width]`` (see `ActionRow`).
 
         Returns:
             ``[num_estimates, B]`` by environment.
         """
-        inputs = {
-            env_id: value if self.interfaces[env_id].discrete else torch.cat([value, actions[env_id]], 1)
-            for env_id, value in obs.items()
-        }
+        inputs = {}
+        for env_id, rows in obs.items():
+            interface = self.interfaces[env_id]
+            numbers, media, _ = Inputs.of(env_id, interface.observation, rows)
+            if not interface.discrete:
+                numbers = torch.cat([numbers, action_numbers(interface.action, actions[env_id])], 1)
+            inputs[env_id] = Inputs(numbers, media)
         values = {}
         for env_id, outputs in self.all_values(inputs).items():  # [num_estimates, B, n]
             if self.interfaces[env_id].discrete:
@@ -94,9 +112,9 @@ class NetworkActionValues(ActionValues):
     def _networks(self) -> list[ActorCritic]:
         return [cast(ActorCritic, network) for network in self.estimates]
 
-    def all_values(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def all_values(self, inputs: Mapping[str, Inputs]) -> dict[str, Tensor]:
         """See `ActionValues.all_values`."""
-        found = [network.policy(inputs) for network in self._networks()]
+        found = [network.run(inputs, parts=("actor",)).policy for network in self._networks()]
         return {env_id: torch.stack([values[env_id] for values in found]) for env_id in inputs}
 
     def add_env(self, env_id: str, interface: Interface) -> None:

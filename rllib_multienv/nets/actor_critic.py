@@ -6,23 +6,58 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
-from .heads import ValueBins
+from rllib_multienv.spaces.rows import ObservationRow
+
+from .heads import ValueBins, mask_logits
 from .interface import Interface
 from .memory import Memory, State, remember
 
-__all__ = ["ActorCritic", "OneEnvironmentActorCritic", "Outputs", "Part"]
+__all__ = ["ActorCritic", "Inputs", "OneEnvironmentActorCritic", "Outputs", "Part"]
 
 Part = Literal["actor", "critic"]
+
+
+class Inputs(NamedTuple):
+    """The rows of one environment's observations, taken apart.
+
+    Attributes:
+        numbers: ``[B, I]``.
+        media: bytes of images, then of texts, ``[B, M]``; None without.
+        mask: bytes ``[B, num_logits]``, 0 for actions that are forbidden; None without.
+    """
+
+    numbers: Tensor
+    media: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, env_id: str, row: ObservationRow, rows: Tensor) -> Inputs:
+        """Take rows ``[B, width]`` apart; without images, text and mask they are the numbers.
+
+        Raises:
+            ValueError: observations have another shape.
+        """
+        if rows.ndim != 2 or rows.shape[1] != row.width:
+            raise ValueError(f"{env_id}: observations have shape {tuple(rows.shape)}, expected [B, {row.width}]")
+        if not row.packed:
+            return cls(rows)
+        if rows.dtype != torch.uint8:
+            raise ValueError(f"{env_id}: observations have dtype {rows.dtype}, expected torch.uint8")
+        numbers, media, mask = rows.split([4 * row.numbers, row.extra - row.mask, row.mask], 1)
+        # Rows may begin anywhere in memory; numbers must begin at multiples of their size.
+        numbers = numbers.clone(memory_format=torch.contiguous_format).view(torch.float32)  # [B, I]
+        return cls(numbers, media if media.shape[1] else None, mask if row.mask else None)
 
 
 class Outputs(NamedTuple):
     """Result of `ActorCritic.forward`.
 
     Attributes:
-        policy: distribution inputs by environment: logits ``[B, n]`` (discrete), or means and log standard deviations,
-            one after the other, ``[B, 2 A]`` (continuous).
+        policy: distribution inputs ``[B, num_inputs]`` by environment (see `ActionRow`). Logits of actions that are
+            forbidden by an action mask are a large negative number.
         values: ``[B]`` by environment, or logits ``[B, K]`` over `ActorCritic.value_bins`; see
             `ActorCritic.read_values`.
         state: memory state after the last time step; empty without memory.
@@ -36,9 +71,9 @@ class Outputs(NamedTuple):
 class ActorCritic(nn.Module, ABC):
     """Policy and value function for several environments at once: ``encode -> remember -> decode``.
 
-    Observations come as ``{env_id: [B, I]}`` with any subset of the known environments; batch sizes may differ between
-    environments. A subclass implements `encode` and `decode`, each for the parts ``"actor"`` and ``"critic"``, and has
-    the parameters of the critic in the child ``critic``.
+    Observations come as rows ``{env_id: [B, width]}`` (see `ObservationRow`) with any subset of the known environments;
+    batch sizes may differ between environments. A subclass implements `encode` and `decode`, each for the parts
+    ``"actor"`` and ``"critic"``, and has the parameters of the critic in the child ``critic``.
 
     Attributes:
         interfaces: the known environments by id; not part of the state dict.
@@ -63,7 +98,7 @@ class ActorCritic(nn.Module, ABC):
 
         Args:
             part: ``"actor"`` or ``"critic"``.
-            obs: ``[B, I]`` by environment, each with at least one row, in the order of their sizes I.
+            obs: numbers ``[B, I]`` by environment, each with at least one row, in the order of their sizes I.
 
         Returns:
             ``[R, H]``, the rows of all environments one after the other in the order of ``obs``.
@@ -93,7 +128,7 @@ class ActorCritic(nn.Module, ABC):
         """Policies and values.
 
         Args:
-            obs: ``[B, I]`` by environment; with memory and ``first`` ``[T * B, I]``, time first.
+            obs: ``[B, width]`` by environment; with memory and ``first`` ``[T * B, width]``, time first.
             state: memory state before the first time step; an environment that is missing starts afresh.
             first: bool ``[T, B]`` by environment, whether memory is reset before this time step; None for one time step
                 without resets.
@@ -101,9 +136,23 @@ class ActorCritic(nn.Module, ABC):
 
         Raises:
             KeyError: an environment is not known.
-            ValueError: observations have another shape than ``[B, I]``.
+            ValueError: observations have another shape than ``[B, width]``.
         """
-        present = self._check_observations(obs)
+        inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
+        return self.run(inputs, state, first, parts=parts)
+
+    def run(
+        self,
+        inputs: Mapping[str, Inputs],
+        state: State | None = None,
+        first: Mapping[str, Tensor] | None = None,
+        *,
+        parts: Sequence[Part] = ("actor", "critic"),
+    ) -> Outputs:
+        """As `forward`, of observations that were taken apart already."""
+        # Ordered by size, so that equal lengths are neighbours.
+        order = sorted(inputs, key=lambda env_id: inputs[env_id].numbers.shape[1])
+        present = {env_id: inputs[env_id].numbers for env_id in order if len(inputs[env_id].numbers)}
         counts = {env_id: len(value) for env_id, value in present.items()}
         outputs: dict[Part, dict[str, Tensor]] = {"actor": {}, "critic": {}}
         next_state: dict[str, dict[str, Tensor]] = {}
@@ -117,9 +166,12 @@ class ActorCritic(nn.Module, ABC):
                         for env_id, value in states.items():
                             next_state.setdefault(env_id, {})[part] = value
                 outputs[part] = self.decode(part, rows, counts)
-        if len(present) < len(obs):
+        for env_id, found in outputs["actor"].items():
+            if (mask := inputs[env_id].mask) is not None:
+                outputs["actor"][env_id] = mask_logits(found, mask)
+        if len(present) < len(inputs):
             for part in parts:
-                outputs[part] |= {e: self._no_output(part, e) for e in obs if e not in present}
+                outputs[part] |= {e: self._no_output(part, e) for e in inputs if e not in present}
         return Outputs(outputs["actor"], outputs["critic"], next_state)
 
     def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -162,8 +214,7 @@ class ActorCritic(nn.Module, ABC):
         Raises:
             KeyError: the id is not known.
         """
-        if env_id not in self.interfaces:
-            raise self._unknown(env_id)
+        self._known(env_id)
         del self.interfaces[env_id]
 
     def drop_critic(self) -> None:
@@ -185,30 +236,17 @@ class ActorCritic(nn.Module, ABC):
     def _of_critic(self, name: str) -> bool:
         return any(name.startswith(f"{child}.") for child in self.critic_only)
 
-    def _unknown(self, env_id: str) -> KeyError:
-        return KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
-
-    def _check_observations(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The observations that have rows, ordered by size, so that equal lengths are neighbours."""
-        found = []
-        for env_id, value in obs.items():
-            interface = self.interfaces.get(env_id)
-            if interface is None:
-                raise self._unknown(env_id)
-            size = interface.obs_size
-            if value.ndim != 2 or value.shape[1] != size:
-                raise ValueError(f"{env_id}: observations have shape {tuple(value.shape)}, expected [B, {size}]")
-            if len(value):
-                found.append((size, env_id, value))
-        if len(found) > 1:
-            found.sort(key=lambda entry: entry[0])
-        return {env_id: value for _, env_id, value in found}
+    def _known(self, env_id: str) -> Interface:
+        interface = self.interfaces.get(env_id)
+        if interface is None:
+            raise KeyError(f"unknown environment {env_id!r}; known: {sorted(self.interfaces)}")
+        return interface
 
     def _no_output(self, part: Part, env_id: str) -> Tensor:
         """The output for no rows."""
         interface, like = self.interfaces[env_id], next(self.parameters())
         if part == "actor":
-            return like.new_zeros(0, interface.action_size * (1 if interface.discrete else 2))
+            return like.new_zeros(0, interface.action.num_inputs)
         return like.new_zeros(0) if self.value_bins is None else like.new_zeros(0, len(self.value_bins.values))
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .action_values import ActionValues
-from .actor_critic import ActorCritic, Part
+from .actor_critic import ActorCritic, Inputs, Part
 from .config import NetConfig, require, require_choice, require_whole
 from .context import (
     DESCRIPTIONS,
@@ -309,10 +309,10 @@ class AgnosticActorCritic(ActorCritic):
         if layout.logits is not None:
             outputs |= layout.logits.split(self.actor.decode("logits", rows, layout.logits))
         if layout.gaussian is not None:
-            outputs |= self._gaussian_outputs(rows, layout.gaussian)
+            outputs |= self._gaussian_outputs(rows, layout.gaussian, outputs)
         return outputs
 
-    def _gaussian_outputs(self, rows: Tensor, outputs: OutputLayout) -> dict[str, Tensor]:
+    def _gaussian_outputs(self, rows: Tensor, outputs: OutputLayout, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         means = outputs.split(self.actor.decode("mean", rows, outputs))  # each [B, A]
         if not self.config.state_dependent_std:
             # One row per environment, [E, H]: the residual MLP of the task contexts alone.
@@ -320,7 +320,10 @@ class AgnosticActorCritic(ActorCritic):
             rows = self.actor.res_mlp(self.actor.context.table(outputs.env_ids, rows))
         log_std = outputs.split(bounded_log_std(self.actor.decode("log_std", rows, outputs)))
         squash = self.config.squash_mean
-        return {e: gaussian_inputs(m, log_std[e].expand_as(m), squash_mean=squash) for e, m in means.items()}
+        return {
+            e: gaussian_inputs(mean, log_std[e].expand_as(mean), squash_mean=squash, logits=logits.get(e))
+            for e, mean in means.items()
+        }
 
     def _layout(self, counts: Mapping[str, int]) -> Layout:
         assert self.actor.encoder is not None
@@ -360,13 +363,13 @@ class AgnosticActionValues(ActionValues):
     def _all_towers(self) -> list[Tower]:
         return [cast(Tower, tower) for tower in self.towers]
 
-    def all_values(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def all_values(self, inputs: Mapping[str, Inputs]) -> dict[str, Tensor]:
         """See `ActionValues.all_values`."""
-        counts = {e: len(inputs[e]) for e in sorted(inputs, key=lambda e: self.inputs[e].obs_size)}
-        # A continuous environment's only output comes from the decoder "value", in the layout "gaussian".
+        counts = {e: len(inputs[e].numbers) for e in sorted(inputs, key=lambda e: self.inputs[e].obs_size)}
+        # The only output where actions are inputs comes from the decoder "value", in the layout "gaussian".
         seen = {e: replace(self.inputs[e], discrete=self.interfaces[e].discrete) for e in counts}
         layout = self._layouts.get(counts, seen, next(self.parameters()))
-        scalars = layout.pack(inputs)
+        scalars = layout.pack({env_id: inputs[env_id].numbers for env_id in counts})
         estimates = [self._estimate(tower, scalars, layout) for tower in self._all_towers()]
         return {env_id: torch.stack([estimate[env_id] for estimate in estimates]) for env_id in inputs}
 

@@ -106,7 +106,7 @@ def describe_observation(interface: Interface, size: int, kind: str) -> Tensor:
 
 
 def describe_actions(interface: Interface, size: int, kind: str) -> Tensor:
-    """``[A, size]``: codes of an environment's discrete actions, or of the components of its action."""
+    """``[A, size]``: codes of the logits and continuous components of an environment's action."""
     text = f"{interface.description} action"
     return component_codes(text, interface.action_names, interface.action_size, size, kind)
 
@@ -140,7 +140,7 @@ def describe(interface: Interface) -> Tensor:
         dtype=torch.float64,
     )
     bounds = torch.zeros(_BOUND_SIZE, dtype=torch.float64)
-    if not interface.discrete:
+    if len(interface.action_low):
         low, high = (
             torch.tensor(bound, dtype=torch.float64).clamp(-_LARGEST_BOUND, _LARGEST_BOUND)
             for bound in (interface.action_low, interface.action_high)

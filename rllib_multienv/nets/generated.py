@@ -266,10 +266,10 @@ class GeneratedActorCritic(ActorCritic):
             weights, biases = self.actor.decoders["logits"](layout.logits)
             outputs |= layout.logits.split(read_rows(rows, weights, biases, layout.logits.sources))
         if layout.gaussian is not None:
-            outputs |= self._gaussian_outputs(rows, layout.gaussian)
+            outputs |= self._gaussian_outputs(rows, layout.gaussian, outputs)
         return outputs
 
-    def _gaussian_outputs(self, rows: Tensor, readout: OutputLayout) -> dict[str, Tensor]:
+    def _gaussian_outputs(self, rows: Tensor, readout: OutputLayout, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         squash = self.config.squash_mean
         weights, biases = self.actor.decoders["mean"](readout)  # [U, H], [U]
         std_weights, std_biases = self.actor.decoders["log_std"](readout)
@@ -282,7 +282,8 @@ class GeneratedActorCritic(ActorCritic):
         outputs = {}
         for env_id, both in readout.split(read_rows(rows, weights, biases, sources), 2).items():
             mean, raw = both.unflatten(1, (-1, 2)).unbind(2)  # each [B, A]
-            outputs[env_id] = gaussian_inputs(mean, bounded_log_std(raw), squash_mean=squash)
+            log_std = bounded_log_std(raw)
+            outputs[env_id] = gaussian_inputs(mean, log_std, squash_mean=squash, logits=logits.get(env_id))
         return outputs
 
     def _values(self, rows: Tensor, layout: Layout) -> dict[str, Tensor]:

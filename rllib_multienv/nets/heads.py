@@ -7,29 +7,39 @@ the values of many environments (Farebrother et al. 2024, "Stop regressing"; arX
 from __future__ import annotations
 
 import math
-from typing import Self
+from functools import cache
+from itertools import groupby
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from rllib_multienv.spaces.rows import ActionRow
 
 from .interface import Interface
 
 __all__ = [
     "VALUE_HEADS",
     "ActionDistribution",
+    "Bernoulli",
     "Categorical",
     "Deterministic",
     "DiagGaussian",
+    "Product",
     "ValueBins",
     "bounded_log_std",
     "distribution_for",
     "gaussian_inputs",
+    "mask_logits",
 ]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _LOW_LOG_STD, _HIGH_LOG_STD, _START_LOG_STD = -5.0, 2.0, -0.5
 _OFFSET = math.log((_START_LOG_STD - _LOW_LOG_STD) / (_HIGH_LOG_STD - _START_LOG_STD))
+
+# Logit of what an action mask forbids: its probability is 0, and products of the two are finite.
+_MASKED = -1e9
 
 VALUE_HEADS = ("scalar", "two_hot", "hl_gauss")
 # Width of the smoothing in bins, as Farebrother et al. recommend.
@@ -41,12 +51,24 @@ def bounded_log_std(raw: Tensor) -> Tensor:
     return _LOW_LOG_STD + (_HIGH_LOG_STD - _LOW_LOG_STD) * F.sigmoid(raw + _OFFSET)
 
 
-def gaussian_inputs(mean: Tensor, log_std: Tensor, *, squash_mean: bool) -> Tensor:
-    """Distribution inputs ``[B, 2 A]`` of a continuous policy from means and log standard deviations ``[B, A]``.
+def gaussian_inputs(mean: Tensor, log_std: Tensor, *, squash_mean: bool, logits: Tensor | None = None) -> Tensor:
+    """Distribution inputs from means and log standard deviations ``[B, A]``, after the logits if there are any.
 
     With ``squash_mean`` tanh keeps the means in (-1, 1).
     """
-    return torch.cat([torch.tanh(mean) if squash_mean else mean, log_std], 1)
+    parts = [torch.tanh(mean) if squash_mean else mean, log_std]
+    return torch.cat(parts if logits is None else [logits, *parts], 1)
+
+
+def mask_logits(inputs: Tensor, mask: Tensor) -> Tensor:
+    """Forbid actions in distribution inputs: a categorical choice is never taken, a bit is never set.
+
+    Args:
+        inputs: ``[B, num_inputs]``.
+        mask: bytes ``[B, num_logits]``, 0 where an action is forbidden.
+    """
+    forbidden = F.pad(mask == 0, (0, inputs.shape[1] - mask.shape[1]))  # [B, num_inputs]
+    return inputs.masked_fill(forbidden, _MASKED)
 
 
 class Deterministic:
@@ -61,7 +83,7 @@ class Deterministic:
 
 
 class Categorical:
-    """Categorical over ``n`` actions from logits ``[B, n]``."""
+    """Categorical over ``n`` actions from logits ``[B, n]`` (or ``[B, k, n]``, k choices side by side)."""
 
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = F.log_softmax(logits, -1)
@@ -133,12 +155,109 @@ class DiagGaussian:
         return Deterministic(self.mean)
 
 
-ActionDistribution = Categorical | DiagGaussian
+class Bernoulli:
+    """Independent bits from logits ``[B, n]``."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Bits ``[B, n]``, bool, without gradient."""
+        chances = torch.sigmoid(self.logits.detach())
+        return torch.empty_like(chances).uniform_(generator=generator) < chances
+
+    def logp(self, actions: Tensor) -> Tensor:
+        """Log probability ``[B]`` of bits ``[B, n]`` (0 or 1)."""
+        return F.logsigmoid((2 * actions - 1) * self.logits).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy ``[B]`` in nats."""
+        return (F.softplus(self.logits) - torch.sigmoid(self.logits) * self.logits).sum(-1)
+
+    def kl(self, other: Self) -> Tensor:
+        """``KL(self || other)`` ``[B]`` in nats."""
+        linear = torch.sigmoid(self.logits) * (self.logits - other.logits)
+        return (linear - F.softplus(self.logits) + F.softplus(other.logits)).sum(-1)
+
+    def to_deterministic(self) -> Deterministic:
+        """The most probable bits."""
+        return Deterministic(self.logits > 0)
 
 
-def distribution_for(interface: Interface) -> type[Categorical] | type[DiagGaussian]:
+class Product:
+    """Independent parts, see `ActionRow`; `distribution_for` makes the subclass of a row.
+
+    Actions are float32 ``[B, width]``.
+    """
+
+    row: ClassVar[ActionRow]
+
+    def __init__(self, parts: list[Categorical | Bernoulli | DiagGaussian], widths: list[int]) -> None:
+        self.parts = parts
+        self.widths = widths
+
+    @classmethod
+    def from_logits(cls, dist_inputs: Tensor) -> Self:
+        """From the distribution inputs of `ActorCritic.policy`; neighbours of equal kind and size are one part."""
+        parts: list[Categorical | Bernoulli | DiagGaussian] = []
+        widths, start = [], 0
+        for (kind, size), group in groupby(cls.row.parts):
+            count = len(list(group))
+            if kind == "continuous":
+                parts.append(DiagGaussian.from_logits(dist_inputs[:, start:]))
+                widths.append(size)
+                continue
+            logits = dist_inputs[:, start : start + count * size]
+            start += count * size
+            if kind == "categorical":
+                parts.append(Categorical(logits.unflatten(1, (count, size))))
+                widths.append(count)
+            else:
+                parts.append(Bernoulli(logits))
+                widths.append(count * size)
+        return cls(parts, widths)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Actions ``[B, width]`` without gradient."""
+        return torch.cat([part.sample(generator).float() for part in self.parts], 1)
+
+    def logp(self, actions: Tensor) -> Tensor:
+        """Log probability ``[B]`` of actions ``[B, width]``, mixed with a density if some are continuous."""
+        own = actions.split(self.widths, 1)
+        return self._total([part.logp(action) for part, action in zip(self.parts, own, strict=True)])
+
+    def entropy(self) -> Tensor:
+        """Entropy ``[B]`` in nats, of discrete parts and of the continuous ones."""
+        return self._total([part.entropy() for part in self.parts])
+
+    def kl(self, other: Self) -> Tensor:
+        """``KL(self || other)`` ``[B]`` in nats."""
+        return self._total([part.kl(of_other) for part, of_other in zip(self.parts, other.parts, strict=True)])  # type: ignore[arg-type]
+
+    def to_deterministic(self) -> Deterministic:
+        """The mode of every part."""
+        return Deterministic(torch.cat([part.to_deterministic().action.float() for part in self.parts], 1))
+
+    @staticmethod
+    def _total(terms: list[Tensor]) -> Tensor:
+        """Sum of terms ``[B]`` or ``[B, k]``."""
+        return torch.stack([term if term.ndim == 1 else term.sum(1) for term in terms]).sum(0)
+
+
+ActionDistribution = Categorical | DiagGaussian | Product
+
+
+@cache
+def _product_of(row: ActionRow) -> type[Product]:
+    return type("Product", (Product,), {"row": row})
+
+
+def distribution_for(interface: Interface) -> type[Categorical] | type[DiagGaussian] | type[Product]:
     """The distribution class for this environment's policy outputs."""
-    return Categorical if interface.discrete else DiagGaussian
+    row = interface.action
+    if row.discrete:
+        return Categorical
+    return _product_of(row) if row.num_logits else DiagGaussian
 
 
 def _symlog(x: Tensor) -> Tensor:

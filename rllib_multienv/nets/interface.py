@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rllib_multienv.spaces.rows import ActionPart, ActionRow, ObservationRow
+
 __all__ = ["Interface", "StateActionInterface"]
 
 
@@ -17,40 +19,48 @@ class Interface(Protocol):
         """Text by which networks tell environments apart; their ids are labels (see `EnvSpec.description`)."""
 
     @property
+    def observation(self) -> ObservationRow:
+        """Layout of observations."""
+
+    @property
+    def action(self) -> ActionRow:
+        """Layout of actions."""
+
+    @property
     def obs_names(self) -> Sequence[str]:
-        """A few words for each component of the observation; empty if nothing is known."""
+        """A few words for each number of the observation; empty if nothing is known."""
 
     @property
     def action_names(self) -> Sequence[str]:
-        """The same for each discrete action, or component of a continuous action."""
+        """The same for each logit, then for each continuous component, of the action."""
 
     @property
     def obs_size(self) -> int:
-        """Length of the flat observation."""
+        """Numbers of the observation, ``observation.numbers``."""
 
     @property
     def action_size(self) -> int:
-        """Number of actions if discrete, else the length of the flat action."""
+        """Logits and continuous components of the action."""
 
     @property
     def discrete(self) -> bool:
-        """Whether the actions are discrete."""
+        """Whether the action is a single choice."""
 
     @property
     def action_low(self) -> Sequence[float]:
-        """Lower bounds, one per action component; empty if discrete."""
+        """Lower bounds of the continuous components."""
 
     @property
     def action_high(self) -> Sequence[float]:
-        """Upper bounds, one per action component; empty if discrete."""
+        """Upper bounds of the continuous components."""
 
 
 @dataclass(frozen=True)
 class StateActionInterface:
     """The environment of an action value Q(s, a): a network with one output per discrete action.
 
-    A continuous action is part of the observation, after the state, and the only output is its value. Discrete actions
-    are not in the observation; every action has an output.
+    A single choice is not in the observation: every action has an output. Any other action is part of the numbers of
+    the observation, after the state, and the only output is its value.
 
     Attributes:
         environment: the environment itself.
@@ -66,6 +76,17 @@ class StateActionInterface:
     def description(self) -> str:
         """As in `Interface`."""
         return self.environment.description
+
+    @property
+    def observation(self) -> ObservationRow:
+        """As in `Interface`, without a mask."""
+        of_state = self.environment.observation
+        return ObservationRow(self.obs_size, of_state.images, of_state.texts)
+
+    @property
+    def action(self) -> ActionRow:
+        """As in `Interface`."""
+        return ActionRow((ActionPart("categorical" if self.discrete else "continuous", self.action_size),))
 
     @property
     def obs_names(self) -> Sequence[str]:

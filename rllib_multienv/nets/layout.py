@@ -26,7 +26,7 @@ class Constants(Protocol):
         """``[I, P]``, of every component of the observation."""
 
     def of_actions(self, interface: Interface) -> Tensor:
-        """``[A, F]``, of every discrete action, or component of a continuous action."""
+        """``[A, F]``, of every logit, then of every continuous component, of an action."""
 
     def of_value(self, interface: Interface) -> Tensor:
         """``[1, F]``, of the value."""
@@ -37,7 +37,7 @@ class Constants(Protocol):
 
 @dataclass(frozen=True)
 class OutputLayout:
-    """The outputs of one decoder: for each row as many as its environment has actions, or one value.
+    """The outputs of one decoder: for each row as many as its environment has of that kind, or one value.
 
     Attributes:
         env_ids: the environments with this kind of output.
@@ -86,7 +86,8 @@ class Layout:
         membership: ``[R, E]`` one-hot: the environment of each row.
         components: ``[U, P]``, constants of every component of every environment's observation.
         environments: ``[E, C]``, constants of every environment.
-        logits, gaussian: outputs of discrete and of continuous environments; None if there is no such environment.
+        logits, gaussian: outputs for categorical and Bernoulli, and for continuous parts of actions; None if no action
+            has such a part.
         value: values of all environments.
     """
 
@@ -126,8 +127,9 @@ class Layout:
             of_outputs = torch.cat([constants_of(interfaces[env_id]) for env_id in ordered])
             return OutputLayout(tuple(ordered), sources, of_outputs.to(like))
 
-        def action_sizes(*, discrete: bool) -> dict[str, int]:
-            return {e: interfaces[e].action_size for e in counts if interfaces[e].discrete == discrete}
+        rows_of = {env_id: interfaces[env_id].action for env_id in counts}
+        logits = {env_id: row.num_logits for env_id, row in rows_of.items() if row.num_logits}
+        gaussian = {env_id: row.num_continuous for env_id, row in rows_of.items() if row.num_continuous}
 
         # Not in inference mode: a layout outlives the call, and training saves its constants for the backward.
         with torch.inference_mode(False), torch.no_grad():
@@ -140,8 +142,8 @@ class Layout:
                 membership=torch.eye(len(counts)).repeat_interleave(rows, 0).to(like),
                 components=torch.cat([constants.of_components(interfaces[env_id]) for env_id in counts]).to(like),
                 environments=torch.stack([constants.of_environment(interfaces[env_id]) for env_id in counts]).to(like),
-                logits=outputs(action_sizes(discrete=True), constants.of_actions),
-                gaussian=outputs(action_sizes(discrete=False), constants.of_actions),
+                logits=outputs(logits, lambda one: constants.of_actions(one)[: one.action.num_logits]),
+                gaussian=outputs(gaussian, lambda one: constants.of_actions(one)[one.action.num_logits :]),
                 value=value,
             )
 

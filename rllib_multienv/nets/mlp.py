@@ -65,7 +65,8 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         activation = ACTIVATIONS[config.activation]
         self.actor = mlp([obs_size, *config.hidden, action_size], activation, 0.01)
         self.critic = mlp([obs_size, *config.hidden, 1], activation, 1.0)
-        self.log_std = None if self.interface.discrete else nn.Parameter(torch.zeros(action_size))
+        continuous = self.interface.action.num_continuous
+        self.log_std = nn.Parameter(torch.zeros(continuous)) if continuous else None
 
     def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
         """See `ActorCritic.encode`."""
@@ -81,7 +82,9 @@ class MLPActorCritic(OneEnvironmentActorCritic):
             return {self.env_id: self.critic[-1](rows).squeeze(1)}
         outputs = self.actor[-1](rows)
         if self.log_std is not None:
-            outputs = gaussian_inputs(outputs, self.log_std.expand_as(outputs), squash_mean=self.config.squash_mean)
+            logits, mean = outputs.tensor_split([self.interface.action.num_logits], 1)
+            log_std, squash = self.log_std.expand_as(mean), self.config.squash_mean
+            outputs = gaussian_inputs(mean, log_std, squash_mean=squash, logits=logits)
         return {self.env_id: outputs}
 
     def actor_parameters(self) -> list[nn.Parameter]:

@@ -78,8 +78,7 @@ class SingleActorCritic(OneEnvironmentActorCritic):
     def __init__(self, config: SingleNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__(interfaces)
         self.config = config
-        outputs = self.interface.action_size * (1 if self.interface.discrete else 2)
-        self.actor = _Tower(config, self.interface.obs_size, outputs, 0.01)
+        self.actor = _Tower(config, self.interface.obs_size, self.interface.action.num_inputs, 0.01)
         self.critic = _Tower(config, self.interface.obs_size, 1, 1.0)
 
     def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
@@ -93,7 +92,9 @@ class SingleActorCritic(OneEnvironmentActorCritic):
         if part == "critic":
             return {self.env_id: self.critic.decoder(rows).squeeze(1)}
         outputs = self.actor.decoder(rows)
-        if not self.interface.discrete:
-            mean, raw = outputs.chunk(2, 1)  # each [B, A]
-            outputs = gaussian_inputs(mean, bounded_log_std(raw), squash_mean=self.config.squash_mean)
+        action = self.interface.action
+        if action.num_continuous:
+            logits, mean, raw = outputs.split([action.num_logits, action.num_continuous, action.num_continuous], 1)
+            squash = self.config.squash_mean
+            outputs = gaussian_inputs(mean, bounded_log_std(raw), squash_mean=squash, logits=logits)
         return {self.env_id: outputs}

@@ -129,8 +129,11 @@ class SpecificActorCritic(ActorCritic):
         super().add_env(env_id, interface)
         if not is_new:
             return
-        size = interface.action_size
-        policy = {"logits": (size, 0.01)} if interface.discrete else {"mean": (size, 0.01), "log_std": (size, 0.01)}
+        action, policy = interface.action, {}
+        if action.num_logits:
+            policy["logits"] = (action.num_logits, 0.01)
+        if action.num_continuous:
+            policy |= {name: (action.num_continuous, 0.01) for name in ("mean", "log_std")}
         self.actor.add_env(env_id, interface.obs_size, policy)
         if self._has_critic:
             self.critic.add_env(env_id, interface.obs_size, {"value": (1, 1.0)})
@@ -159,7 +162,8 @@ class SpecificActorCritic(ActorCritic):
         return {env_id: self._policy_inputs(decoded) for env_id, decoded in self.actor.decode(rows, counts).items()}
 
     def _policy_inputs(self, decoded: Mapping[str, Tensor]) -> Tensor:
-        if "logits" in decoded:
+        if "mean" not in decoded:
             return decoded["logits"]
         log_std = bounded_log_std(decoded["log_std"])
-        return gaussian_inputs(decoded["mean"], log_std, squash_mean=self.config.squash_mean)
+        squash = self.config.squash_mean
+        return gaussian_inputs(decoded["mean"], log_std, squash_mean=squash, logits=decoded.get("logits"))

@@ -57,7 +57,7 @@ def test_operations_of_inference_are_those_of_the_definition(
 ) -> None:
     d_model, feedforward, rows = 8, 24, 6
     config = AgnosticNetConfig(d_model=d_model, num_transformer_layers=1, dim_feedforward=feedforward, context="none")
-    sizes = network.Sizes("env", obs_size, action_size, discrete)
+    sizes = network.sized("env", obs_size, action_size, discrete)
     model = network.build(config, [sizes])
     obs = network.observations([sizes], rows)
     decoders = 1 if discrete else 2
@@ -70,7 +70,7 @@ def test_operations_of_inference_are_those_of_the_definition(
 def test_a_training_step_is_three_forwards_of_both_towers_and_the_kernels(network: ModuleType) -> None:
     d_model, rows = 8, 50
     config = AgnosticNetConfig(d_model=d_model, num_transformer_layers=1, d_state=2, context="none")
-    sizes = network.Sizes("env", 7, 3, False)
+    sizes = network.sized("env", 7, 3, False)
     model = network.build(config, [sizes])
     obs = network.observations([sizes], rows)
     lift = expected_lift(config, 7)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributions as reference
-from interfaces import interface
+from interfaces import actions_of, any_interface, interface
 
 from rllib_multienv.nets import Categorical, DiagGaussian, distribution_for
-from rllib_multienv.nets.heads import ValueBins
+from rllib_multienv.nets.heads import ValueBins, mask_logits
 
 KINDS = ("two_hot", "hl_gauss")
 TARGETS = torch.tensor([-100.0, -37.5, -1.0, -0.03, 0.0, 0.4, 2.0, 99.0])
@@ -68,6 +68,84 @@ def test_impossible_actions_are_never_sampled() -> None:
 def test_the_interface_chooses_the_distribution() -> None:
     assert distribution_for(interface(1, 2, True)) is Categorical
     assert distribution_for(interface(1, 2, False)) is DiagGaussian
+    assert distribution_for(MIXED) is distribution_for(MIXED)
+
+
+PARTS = [("categorical", 3), ("categorical", 3), ("bernoulli", 2), ("categorical", 4), ("continuous", 2)]
+MIXED = any_interface(1, PARTS)
+# Of the distribution inputs: 12 logits, then 2 means, then 2 log standard deviations.
+SLICES = [slice(0, 3), slice(3, 6), slice(6, 8), slice(8, 12)]
+
+
+def references(inputs: torch.Tensor) -> list[reference.Distribution]:
+    """The parts of `MIXED`, each with batch shape [B]."""
+    first, second, bits, third = (inputs[:, own] for own in SLICES)
+    return [
+        reference.Categorical(logits=first),
+        reference.Categorical(logits=second),
+        reference.Independent(reference.Bernoulli(logits=bits), 1),
+        reference.Categorical(logits=third),
+        reference.Independent(reference.Normal(inputs[:, 12:14], inputs[:, 14:].exp()), 1),
+    ]
+
+
+def test_a_product_equals_the_reference() -> None:
+    a, b = torch.randn(2, 5, 16, dtype=torch.float64)
+    ours, other = (distribution_for(MIXED).from_logits(inputs) for inputs in (a, b))
+    theirs, theirs_other = references(a), references(b)
+    actions = actions_of(MIXED, 5)
+    columns = [actions[:, 0], actions[:, 1], actions[:, 2:4], actions[:, 4], actions[:, 5:]]
+    logps = [part.log_prob(own.to(a)) for part, own in zip(theirs, columns, strict=True)]
+    torch.testing.assert_close(ours.logp(actions), sum(logps, torch.zeros(5)))
+    torch.testing.assert_close(ours.entropy(), sum((part.entropy() for part in theirs), torch.zeros(5)))
+    divergences = [reference.kl_divergence(*pair) for pair in zip(theirs, theirs_other, strict=True)]
+    torch.testing.assert_close(ours.kl(other), sum(divergences, torch.zeros(5)))
+    mode = ours.to_deterministic().sample()
+    assert torch.equal(mode[:, 0], a[:, :3].argmax(1).float())
+    assert torch.equal(mode[:, 2:4], (a[:, 6:8] > 0).float())
+    assert torch.equal(mode[:, 5:], a[:, 12:14].float())
+
+
+def test_samples_of_a_product_have_the_given_means() -> None:
+    inputs = torch.randn(1, 16, generator=torch.Generator().manual_seed(0)).expand(20_000, -1)
+    samples = distribution_for(MIXED).from_logits(inputs).sample(torch.Generator().manual_seed(1))
+    assert (samples.dtype, samples.shape) == (torch.float32, (20_000, 7))
+    for column, part in ((0, SLICES[0]), (1, SLICES[1]), (4, SLICES[3])):
+        frequencies = torch.bincount(samples[:, column].long(), minlength=part.stop - part.start) / 20_000
+        torch.testing.assert_close(frequencies, inputs[0, part].softmax(0), atol=0.015, rtol=0.0)
+    torch.testing.assert_close(samples[:, 2:4].mean(0), inputs[0, SLICES[2]].sigmoid(), atol=0.015, rtol=0.0)
+    torch.testing.assert_close(samples[:, 5:].mean(0), inputs[0, 12:14], atol=0.05, rtol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masked_actions_have_no_probability_and_leave_all_numbers_finite(dtype: torch.dtype) -> None:
+    # Allowed: 0 and 2 of the first choice, 1 of the second, the second bit, 0 and 3 of the third choice.
+    mask = torch.tensor([1, 0, 1, 0, 1, 0, 0, 1, 1, 0, 0, 1], dtype=torch.uint8).expand(2_000, -1)
+    raw = torch.randn(2, 2_000, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    raw.requires_grad_()
+    masked, other = (mask_logits(inputs, mask) for inputs in raw)
+    dist, other_dist = (distribution_for(MIXED).from_logits(inputs) for inputs in (masked, other))
+    samples = dist.sample(torch.Generator().manual_seed(1))
+    for actions in (samples, dist.to_deterministic().sample()):
+        assert set(actions[:, 0].tolist()) == {0.0, 2.0}
+        assert set(actions[:, 1].tolist()) == {1.0}
+        assert set(actions[:, 2].tolist()) == {0.0}
+        assert set(actions[:, 3].tolist()) == {0.0, 1.0}
+        assert set(actions[:, 4].tolist()) == {0.0, 3.0}
+    assert torch.equal(masked[:, 12:], raw[0, :, 12:])  # the continuous part is as it was
+
+    found = [dist.logp(samples), dist.entropy(), dist.kl(other_dist)]
+    assert all(values.isfinite().all() for values in found)
+    sum((values.float().sum() for values in found), torch.zeros(())).backward()
+    assert raw.grad is not None and raw.grad.isfinite().all()
+    assert not raw.grad[..., :12][(mask == 0).expand(2, -1, -1)].any()
+    # The entropy is that of the choices that are left: the second has none.
+    first, third = (reference.Categorical(logits=raw[0, :, own].float()) for own in ([0, 2], [8, 11]))
+    rest = [first, third, reference.Bernoulli(logits=raw[0, :, 7].float())]
+    gaussian = reference.Independent(reference.Normal(torch.zeros(2_000, 2), raw[0, :, 14:].float().exp()), 1)
+    expected = sum((part.entropy() for part in [*rest, gaussian]), torch.zeros(2_000))
+    tolerance = 1e-4 if dtype == torch.float32 else 0.2
+    torch.testing.assert_close(dist.entropy().float(), expected, atol=tolerance, rtol=0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,18 +1,16 @@
 """The plain MLP has the interface of all networks and exactly one environment."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from interfaces import interface
 
 from rllib_multienv.nets import MLPNetConfig
 
 
 def _interface(discrete: bool, obs_size: int = 3) -> Any:
-    return SimpleNamespace(
-        obs_size=obs_size, action_size=2, discrete=discrete, action_low=(-1.0,) * 2, action_high=(1.0,) * 2
-    )
+    return interface(obs_size, 2, discrete)
 
 
 def test_outputs_and_parameters() -> None:

@@ -1,18 +1,16 @@
 """The paper's single-environment agent: residual MLPs with the interface of all networks and one environment."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from interfaces import interface
 
 from rllib_multienv.nets import SingleNetConfig, frozen_parameters
 
 
 def _interface(discrete: bool, obs_size: int = 3) -> Any:
-    return SimpleNamespace(
-        obs_size=obs_size, action_size=2, discrete=discrete, action_low=(-1.0,) * 2, action_high=(1.0,) * 2
-    )
+    return interface(obs_size, 2, discrete)
 
 
 def _build(discrete: bool, **fields: Any) -> Any:
@@ -76,8 +74,10 @@ def test_the_papers_sizes() -> None:
     block = 2 * 256 + 2 * (256 * 256 + 256)
     tower = 2 * block + 2 * 256  # and the norm before the output
     layers = (17 + 1) * 256 * 2 + 257 * (2 * 6) + 257
-    interface = SimpleNamespace(obs_size=17, action_size=6, discrete=False, action_low=(), action_high=())
-    assert sum(p.numel() for p in config.build({"HalfCheetah-v4": interface}).parameters()) == 2 * tower + layers
+    assert (
+        sum(p.numel() for p in config.build({"HalfCheetah-v4": interface(17, 6, False)}).parameters())
+        == 2 * tower + layers
+    )
 
 
 def test_dropout_acts_in_training_only() -> None:
