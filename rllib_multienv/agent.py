@@ -12,6 +12,7 @@ import torch
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.errors import EnvFailure
 from rllib_multienv.envs.make import make_env
+from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import EnvCopies, probe_spaces
 from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.table import EvaluationResult
@@ -80,6 +81,8 @@ class MultiEnvAgent:
         known = self.space_specs.get(spec.id)
         if known is None:
             self._check_for_any(spec.id)
+            if self.checkpoint.network.needs_measurements:
+                spaces = with_measurements(spec, spaces)
             self._network.add_env(spec.id, spaces)
             self.space_specs[spec.id] = spaces
         elif not known.has_spaces_of(spaces):

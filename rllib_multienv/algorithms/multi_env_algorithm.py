@@ -7,6 +7,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,9 +138,9 @@ class MultiEnvAlgorithm(Algorithm):
         )
 
     def _change_environments(self, config: Any) -> None:
-        self._departed |= {spec.id for spec in self.config.env_specs}
-        self._departed -= {spec.id for spec in config.env_specs}
-        self._environments_changed = True
+        before, after = ({spec.id for spec in c.env_specs} for c in (self.config, config))
+        self._departed = (self._departed | before) - after
+        self._environments_changed |= before != after
         self.config = config
         self.evaluation_config = config.get_evaluation_config_object()
         self.evaluation_config.validate()
@@ -225,7 +226,8 @@ class MultiEnvAlgorithm(Algorithm):
 
         def take_over(runner: Any) -> None:
             config, weights, statistics = ray.get(reference)
-            if runner.config.env_specs != config.env_specs:
+            known = (runner.config.env_specs, runner.config.space_specs)
+            if known != (config.env_specs, config.space_specs):
                 runner.change_environments(config)
             runner.set_state(weights)
             for piece, state in zip(runner.statistics, statistics, strict=True):
@@ -336,6 +338,17 @@ class MultiEnvAlgorithm(Algorithm):
                     f"Checkpoint {str(path)!r} describes {env_id!r} to the network as {there!r}, this run as {ours!r}. "
                     f"Write EnvSpec({env_id!r}, ..., description={there!r})."
                 )
+        # Measured descriptions are part of the agent, also where this machine would measure otherwise.
+        measured = {
+            env_id: replace(spec, obs_measured=there.obs_measured, action_measured=there.action_measured)
+            for env_id, spec in own.items()
+            for there in (theirs[env_id],)
+        }
+        if measured != own:
+            config = self.config.copy(copy_frozen=False)
+            config.space_specs = measured
+            config.freeze()
+            self._change_environments(config)
 
     @classmethod
     def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> Any:

@@ -26,6 +26,7 @@ from rllib_multienv.algorithms.settings import (
 from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
+from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import probe_spaces
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.learners.combine import make_combiner
@@ -512,12 +513,14 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
 
     def _space_sources(self) -> Any:
         """What `space_specs` are read from; they are read again when it changes."""
-        return self.env_specs
+        return self.env_specs, self.network_config.needs_measurements
 
     def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
         """Fill `space_specs`; environments that were looked at before are not made again."""
         known = {spec: self.space_specs[spec.id] for spec in self._probed}
         self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
+        if self.network_config.needs_measurements:
+            self.space_specs = {spec.id: with_measurements(spec, self.space_specs[spec.id]) for spec in specs}
 
     def _validate_network(self) -> None:
         for_any = self.network_config.for_any

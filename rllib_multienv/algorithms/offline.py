@@ -143,7 +143,7 @@ class OfflineConfigMixin(MultiEnvConfigMixin):
         return bool(self.in_evaluation)
 
     def _space_sources(self) -> Any:
-        return self.env_specs, dict(self.datasets), self.data_dir
+        return super()._space_sources(), dict(self.datasets), self.data_dir
 
     def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
         super()._read_space_specs(specs)
@@ -154,6 +154,13 @@ class OfflineConfigMixin(MultiEnvConfigMixin):
                 f"environment(envs=...): {unknown[0]!r} has no data set; offline_data(datasets=...) has "
                 f"{', '.join(map(repr, self.datasets)) or 'none'}.{did_you_mean(unknown[0], list(self.datasets))} To "
                 "try an agent on an environment that it was not trained on, use MultiEnvAgent.evaluate."
+            )
+        unmeasured = [env_id for env_id in self.datasets if env_id not in live]
+        if unmeasured and self.network_config.needs_measurements:
+            self._value_error(
+                f"rl_module(model_config=...): descriptions={self.network_config.to_dict()['descriptions']!r} measures "
+                f"environments by random actions, and {unmeasured[0]!r} has a data set alone. Name the environment in "
+                'environment(envs=...), or use descriptions="auto".'
             )
         self.space_specs = {
             env_id: live.get(env_id) or peek_spaces(env_id, source, data_dir=self.data_dir)

@@ -3,6 +3,7 @@
 from rllib_multienv.envs.catalogue import TrainableEnv, list_trainable, nearest_env_ids
 from rllib_multienv.envs.errors import EnvFailure, NonFiniteError
 from rllib_multienv.envs.make import make_env
+from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import EnvCopies, VectorStep, probe_spaces
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "make_env",
     "nearest_env_ids",
     "probe_spaces",
+    "with_measurements",
 ]

@@ -15,6 +15,7 @@ from .actor_critic import ActorCritic, Inputs, Part
 from .config import NetConfig, require, require_choice, require_whole
 from .context import (
     DESCRIPTIONS,
+    Descriptions,
     TaskContext,
     component_codes,
     describe_actions,
@@ -23,7 +24,7 @@ from .context import (
     sinusoidal_encoding,
 )
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
-from .interface import Interface, StateActionInterface
+from .interface import VALUE_MEASURED, VALUE_NAMES, Interface, StateActionInterface
 from .layers import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, TransformerLayer
 from .layout import Layout, LayoutCache, OutputLayout
 from .sequence import SEQUENCE_EMBEDDINGS
@@ -56,9 +57,10 @@ class AgnosticNetConfig(NetConfig):
         position_codes: number of signs that it sees besides, hashed from environment and position (see
             `position_codes`). With any, decoders read each output from different features (`decoder_readouts`); 0
             leaves out both.
-        descriptions: ``"id"``: codes and readouts are hashed from the environment's description; ``"auto"``: from words
-            for each component where these are known (`EnvSpec.descriptors`), so that environments with the same
-            components are alike.
+        descriptions: source of codes and readouts. ``"id"``: hashed from the environment's description; ``"auto"``:
+            from words for each component where these are known (`EnvSpec.descriptors`), so that environments with the
+            same components are alike; ``"measured"``: from what each component does in a short random rollout, so that
+            components that behave alike are alike, whatever their names and order; ``"auto+measured"``: from both.
         output_gain: factor of the decoders' mean over the features.
         init_scale: start of the decoders' residual branches relative to the usual.
         state_dependent_std: whether the standard deviations of continuous actions depend on the observation; otherwise
@@ -89,7 +91,7 @@ class AgnosticNetConfig(NetConfig):
     share_encoder: bool = False
     encoder_positions: bool = True
     position_codes: int = 32
-    descriptions: Literal["id", "auto"] = "id"
+    descriptions: Descriptions = "id"
     output_gain: float = 2.0
     init_scale: float = 0.1
     state_dependent_std: bool = True
@@ -166,17 +168,20 @@ class AgnosticNetConfig(NetConfig):
         direction of its own, as in an MLP's last layer, and two have a quarter of the features in common
         (docs/deviations.md, 23).
         """
-        return self._of_outputs(interface.description, interface.action_names, interface.action_size)
+        known = (interface.action_names, interface.action_measured)
+        return self._of_outputs(interface.description, *known, interface.action_size)
 
     def of_value(self, interface: Interface) -> Tensor:
         """As `of_actions`, of one output."""
-        return self._of_outputs(interface.description, ("value",), 1)
+        return self._of_outputs(interface.description, VALUE_NAMES, VALUE_MEASURED, 1)
 
-    def _of_outputs(self, description: str, names: Sequence[str], count: int) -> Tensor:
+    def _of_outputs(
+        self, description: str, names: Sequence[str], measured: Sequence[Sequence[float]], count: int
+    ) -> Tensor:
         encoding = sinusoidal_encoding(count, self.d_model)
         if not self.position_codes:
             return encoding
-        codes = component_codes(f"{description} output", names, count, self.d_model, self.descriptions)
+        codes = component_codes(f"{description} output", names, measured, count, self.d_model, self.descriptions)
         return torch.cat([encoding, 1.0 + codes], 1)
 
     def of_environment(self, interface: Interface) -> Tensor:
@@ -231,7 +236,7 @@ class Tower(nn.Module):
 
         positions = position_size or config.position_size
         self.encoder = EncoderBlock(d_model, positions, trunk()) if with_encoder else None
-        self.context = TaskContext(config.context, d_model)
+        self.context = TaskContext(config.context, d_model, config.descriptions)
         self.res_mlp = ResidualMLP(d_model, config.res_mlp_depth, config.res_mlp_width or d_model, dropout)
         self.decoders = nn.ModuleDict({name: decoder() for name in decoders})
 

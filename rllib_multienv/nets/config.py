@@ -88,6 +88,11 @@ class NetConfig:
                 raise ValueError(f"unknown field {name!r} of the {cls.type!r} network config; {_nearest(name, known)}")
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
 
+    @property
+    def needs_measurements(self) -> bool:
+        """Whether interfaces must have `Interface.obs_measured` and `Interface.action_measured`."""
+        return "measured" in getattr(self, "descriptions", "")
+
     def without_dropout(self) -> Self:
         """The same network without dropout, if it has a field for that."""
         has_dropout = any(field.name == "dropout" for field in dataclasses.fields(self))

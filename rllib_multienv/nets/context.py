@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from hashlib import shake_128
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,11 +23,13 @@ from .parameters import env_key, insert_part
 __all__ = [
     "CONTEXT_SIZE",
     "DESCRIPTIONS",
+    "Descriptions",
     "TaskContext",
     "component_codes",
     "describe",
     "describe_actions",
     "describe_observation",
+    "measured_codes",
     "position_codes",
     "position_features",
     "sinusoidal_encoding",
@@ -35,9 +38,13 @@ __all__ = [
 # Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can show to a few
 # times the longest common observation (376).
 _SHORTEST, _LONGEST = 3.0, 1500.0
-# Share of what is hashed from the environment in the codes of components with names.
+# Share of what is hashed from the environment's description where there is something better.
 _ID_SHARE = 0.3
-DESCRIPTIONS = ("id", "auto")
+# Deviation of the frequencies of random Fourier features: measured features that differ by 1 have codes with a cosine
+# of about 0.8, by 3 one of 0.1.
+_FREQUENCY = 0.7
+Descriptions = Literal["id", "auto", "measured", "auto+measured"]
+DESCRIPTIONS = get_args(Descriptions)
 _NAME_SIZE = 48
 _BOUND_SIZE = 6
 _LARGEST_BOUND = 1e6
@@ -77,29 +84,66 @@ def position_codes(description: str, length: int, size: int) -> Tensor:
     return torch.from_numpy(2.0 * bits - 1.0)
 
 
-def component_codes(description: str, names: Sequence[str], length: int, size: int, kind: str) -> Tensor:
-    """``[length, size]`` codes of components, of mean square one.
+def measured_codes(features: Sequence[Sequence[float]], size: int) -> Tensor:
+    """``[N, size]`` random Fourier features (Rahimi and Recht, 2007) of measured features ``[N, K]``.
+
+    Of mean square one; the cosine between two codes is about ``exp(-(0.7 * distance)**2 / 2)``.
+    """
+    values = torch.tensor(features, dtype=torch.float64)
+    count, half, draws = values.shape[1], -(-size // 2), 8
+    signs = position_codes(f"measured {count}", count * draws, half).view(count, draws, half)
+    frequencies = signs.sum(1) * (_FREQUENCY / math.sqrt(draws))  # [K, size / 2], nearly normal
+    angles = values @ frequencies
+    return math.sqrt(2) * torch.stack([torch.sin(angles), torch.cos(angles)], -1).flatten(1)[:, :size]
+
+
+def component_codes(
+    description: str,
+    names: Sequence[str],
+    measured: Sequence[Sequence[float]],
+    length: int,
+    size: int,
+    kind: str,
+) -> Tensor:
+    """``[length, size]`` codes of components, of mean square about one.
 
     Args:
         description: of the environment and the kind of components.
         names: a few words for each component; empty if nothing is known.
+        measured: features of each component, see `measured_codes`; empty if they were not measured.
         length: number of components.
         size: length of a code.
-        kind: ``"id"``: `position_codes`; ``"auto"``: sums of the words' codes with a small share of `position_codes`,
-            so that components with the same words are nearly the same in all environments.
+        kind: ``"id"``: `position_codes`. ``"auto"``: sums of the words' codes, so that components with the same words
+            are nearly the same in all environments. ``"measured"``: `measured_codes`, so that components that behave
+            alike are. ``"auto+measured"``: the sum of both. All but the first have a small share of `position_codes`
+            beside, and these alone where nothing is known.
+
+    Raises:
+        ValueError: codes of measured features are asked for, and there are none.
     """
     own = position_codes(description, length, size)
-    if kind == "id" or not names:
+    known = []
+    if "auto" in kind and names:
+        words = [[position_codes(word, 1, size) for word in dict.fromkeys(name.split())] for name in names]
+        known.append(torch.cat([torch.cat(codes).sum(0, keepdim=True) / math.sqrt(len(codes)) for codes in words]))
+    if "measured" in kind:
+        if not measured:
+            raise ValueError(
+                f"descriptions={kind!r}: nothing was measured in the environment that is described as {description!r}. "
+                'Give the network with_measurements(spec, spaces) (rllib_multienv.envs), or use descriptions="auto".'
+            )
+        known.append(measured_codes(measured, size))
+    if not known:
         return own
-    words = [[position_codes(word, 1, size) for word in dict.fromkeys(name.split())] for name in names]
-    hashed = torch.cat([torch.cat(codes).sum(0, keepdim=True) / math.sqrt(len(codes)) for codes in words])
-    return (hashed + _ID_SHARE * own) / math.sqrt(1 + _ID_SHARE**2)
+    shared = sum(known[1:], known[0]) / math.sqrt(len(known))
+    return (shared + _ID_SHARE * own) / math.sqrt(1 + _ID_SHARE**2)
 
 
 def describe_observation(interface: Interface, size: int, kind: str) -> Tensor:
     """``[I, size]``: codes of the components of an environment's observation, see `component_codes`."""
     if not isinstance(interface, StateActionInterface):
-        return component_codes(interface.description, interface.obs_names, interface.obs_size, size, kind)
+        known = (interface.obs_names, interface.obs_measured)
+        return component_codes(interface.description, *known, interface.obs_size, size, kind)
     environment = interface.environment
     components = describe_observation(environment, size, kind)
     return components if environment.discrete else torch.cat([components, describe_actions(environment, size, kind)])
@@ -107,8 +151,8 @@ def describe_observation(interface: Interface, size: int, kind: str) -> Tensor:
 
 def describe_actions(interface: Interface, size: int, kind: str) -> Tensor:
     """``[A, size]``: codes of the logits and continuous components of an environment's action."""
-    text = f"{interface.description} action"
-    return component_codes(text, interface.action_names, interface.action_size, size, kind)
+    known = (interface.action_names, interface.action_measured)
+    return component_codes(f"{interface.description} action", *known, interface.action_size, size, kind)
 
 
 def _name_features(description: str) -> Tensor:
@@ -124,11 +168,12 @@ def _name_features(description: str) -> Tensor:
     return vector * (math.sqrt(_NAME_SIZE) / norm) if norm > 0 else vector
 
 
-def describe(interface: Interface) -> Tensor:
+def describe(interface: Interface, kind: str = "id") -> Tensor:
     """The context features ``[CONTEXT_SIZE]`` (float32) of an environment.
 
     N-grams of the description, kind of the actions (±1), log2 sizes of observation and action, and mean, spread and
-    extremes of the action bounds on a signed log scale.
+    extremes of the action bounds on a signed log scale. Where components are described by words or measurements, their
+    mean code stands for the n-grams, which keep a small share.
     """
     sizes = torch.tensor(
         [
@@ -149,7 +194,12 @@ def describe(interface: Interface) -> Tensor:
         bounds[:] = torch.stack(
             [low.mean(), high.mean(), low.min(), high.max(), (high - low).min(), (high + low).max()]
         )
-    return torch.cat([_name_features(interface.description), sizes, bounds]).float()
+    name = _name_features(interface.description)
+    if kind != "id":
+        of_observation, of_actions = (d(interface, _NAME_SIZE, kind) for d in (describe_observation, describe_actions))
+        mean = torch.cat([of_observation, of_actions]).mean(0)
+        name = (mean / mean.square().mean().sqrt() + _ID_SHARE * name) / math.sqrt(1 + _ID_SHARE**2)
+    return torch.cat([name, sizes, bounds]).float()
 
 
 class TaskContext(nn.Module):
@@ -159,11 +209,13 @@ class TaskContext(nn.Module):
         mode: ``"computed"``: a shared linear map of `describe`; ``"embedding"``: a learned row per environment, under
             its `env_key`; ``"none"``: nothing.
         d_model: features H.
+        descriptions: of components, see `describe`.
     """
 
-    def __init__(self, mode: str, d_model: int) -> None:
+    def __init__(self, mode: str, d_model: int, descriptions: str = "id") -> None:
         super().__init__()
         self.mode = mode
+        self.descriptions = descriptions
         self.d_model = d_model
         self._descriptions: dict[str, Tensor] = {}
         if mode == "computed":
@@ -174,7 +226,7 @@ class TaskContext(nn.Module):
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Add an environment; ``"embedding"`` gets a new row."""
         if self.mode == "computed":
-            self._descriptions[env_id] = describe(interface)
+            self._descriptions[env_id] = describe(interface, self.descriptions)
         elif self.mode == "embedding" and env_key(env_id) not in self.rows:
             reference = next(iter(self.rows.values()), None)
             row = torch.randn(self.d_model)

@@ -22,7 +22,7 @@ from .action_values import NetworkActionValues
 from .actor_critic import ActorCritic, Part
 from .cache import CachedModule
 from .config import NetConfig, require, require_choice, require_whole
-from .context import CONTEXT_SIZE, DESCRIPTIONS, describe, describe_actions, describe_observation
+from .context import CONTEXT_SIZE, DESCRIPTIONS, Descriptions, describe, describe_actions, describe_observation
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
 from .interface import Interface
 from .layout import Layout, LayoutCache, OutputLayout
@@ -55,7 +55,7 @@ class GeneratedNetConfig(NetConfig):
     depth: int = 3
     generator_width: int = 64
     code_size: int = 64
-    descriptions: Literal["id", "auto"] = "id"
+    descriptions: Descriptions = "id"
     dropout: float = 0.0
     squash_mean: bool = False
     state_dependent_std: bool = True
@@ -82,11 +82,11 @@ class GeneratedNetConfig(NetConfig):
 
     def of_value(self, interface: Interface) -> Tensor:
         """``[1, C]``, the description of the environment."""
-        return describe(interface)[None]
+        return self.of_environment(interface)[None]
 
     def of_environment(self, interface: Interface) -> Tensor:
         """``[C]``, the description of the environment."""
-        return describe(interface)
+        return describe(interface, self.descriptions)
 
     def build(self, interfaces: Mapping[str, Interface]) -> GeneratedActorCritic:
         """Build the network for these environments; others can be added later."""

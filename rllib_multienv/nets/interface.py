@@ -8,7 +8,11 @@ from typing import Protocol
 
 from rllib_multienv.spaces.rows import ActionPart, ActionRow, ObservationRow
 
-__all__ = ["Interface", "StateActionInterface"]
+__all__ = ["VALUE_MEASURED", "VALUE_NAMES", "Interface", "StateActionInterface"]
+
+#: Words and measured features of a value, the same in all environments.
+VALUE_NAMES = ("value",)
+VALUE_MEASURED = ((1.0,),)
 
 
 class Interface(Protocol):
@@ -33,6 +37,14 @@ class Interface(Protocol):
     @property
     def action_names(self) -> Sequence[str]:
         """The same for each logit, then for each continuous component, of the action."""
+
+    @property
+    def obs_measured(self) -> Sequence[Sequence[float]]:
+        """``[I, K]`` features of each component of the observation, measured in a rollout; empty if not measured."""
+
+    @property
+    def action_measured(self) -> Sequence[Sequence[float]]:
+        """``[A, K']``, the same for each logit, then for each continuous component, of the action."""
 
     @property
     def obs_size(self) -> int:
@@ -96,7 +108,17 @@ class StateActionInterface:
     @property
     def action_names(self) -> Sequence[str]:
         """As in `Interface`."""
-        return self.environment.action_names if self.environment.discrete else ("value",)
+        return self.environment.action_names if self.environment.discrete else VALUE_NAMES
+
+    @property
+    def obs_measured(self) -> Sequence[Sequence[float]]:
+        """Nothing, as for `obs_names`."""
+        return ()
+
+    @property
+    def action_measured(self) -> Sequence[Sequence[float]]:
+        """As in `Interface`; a value has the same constant in all environments."""
+        return self.environment.action_measured if self.environment.discrete else VALUE_MEASURED
 
     @property
     def obs_size(self) -> int:

@@ -26,6 +26,7 @@ _SUPPORTED = (
 # Bounds as large as float32's largest number are how many environments write "no bound".
 _NO_BOUND = 1e30
 _warned_unbounded: set[str] = set()
+_MEASURED = ("obs_measured", "action_measured")
 
 
 class UnsupportedSpaceError(ValueError):
@@ -50,6 +51,8 @@ class SpaceSpec:
         description: See `EnvSpec.description`; the id where none is given.
         obs_names: Names of the observation's components, a few words each; empty if not known.
         action_names: Names of the discrete actions or of the action's components; empty if not known.
+        obs_measured: Measured features of the observation's components (`envs.measure`); empty if not measured.
+        action_measured: The same of the discrete actions or of the action's components.
     """
 
     env_id: str
@@ -63,6 +66,8 @@ class SpaceSpec:
     description: str = ""
     obs_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ()
+    obs_measured: tuple[tuple[float, ...], ...] = field(default=(), hash=False)
+    action_measured: tuple[tuple[float, ...], ...] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
         """Fill in the description, and check the numbers of names."""
@@ -220,6 +225,7 @@ class SpaceSpec:
             "action_space": _space_to_dict(self.action_space),
             "action_low": list(self.action_low),
             "action_high": list(self.action_high),
+            **{name: [list(row) for row in getattr(self, name)] for name in _MEASURED if getattr(self, name)},
         }
 
     @classmethod
@@ -240,6 +246,7 @@ class SpaceSpec:
             description=data.get("description", ""),
             obs_names=tuple(data.get("obs_names", ())),
             action_names=tuple(data.get("action_names", ())),
+            **{name: tuple(tuple(map(float, row)) for row in data.get(name, ())) for name in _MEASURED},
         )
 
 

@@ -38,6 +38,17 @@ class Counter(gym.Env):
         return self._obs(), reward, over and self.episode % 2 == 0, over and self.episode % 2 == 1, {"step": self.t}
 
 
+class Moody(Counter):
+    """`Counter` whose second observation is in another unit each time that it is made, whatever the seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unit = np.exp(np.random.default_rng().normal())
+
+    def _obs(self) -> np.ndarray:
+        return super()._obs() * [1.0, self.unit]
+
+
 class Paced(Counter):
     """`Counter` that takes `pause` seconds for a step, and hangs in a step as long as the file `gate` exists."""
 

@@ -9,7 +9,7 @@ import torch
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec
 from rllib_multienv.checkpoints import AgentCheckpoint
-from rllib_multienv.envs.vector import probe_spaces
+from rllib_multienv.envs import probe_spaces, with_measurements
 from rllib_multienv.nets import NetConfig
 
 TINY_NET = AgnosticNetConfig(d_model=8, d_state=4)
@@ -24,6 +24,8 @@ def save_untrained(
     """Write the checkpoint into a new folder, and return that; ``change`` may change the weights first."""
     specs = {env_id: EnvSpec(env_id) for env_id in env_ids}
     spaces = {env_id: probe_spaces(spec) for env_id, spec in specs.items()}
+    if network.needs_measurements:
+        spaces = {env_id: with_measurements(specs[env_id], one) for env_id, one in spaces.items()}
     torch.manual_seed(0)
     weights = network.build(spaces).state_dict()
     if change is not None:

@@ -1,4 +1,4 @@
-"""Runs with the generated network: any number of learners, exact resume, other environments without new parameters."""
+"""Runs with the generated network and measured descriptions: learners, resume, other environments."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 import ray
 from first_gradient import RecordsFirstGradient, of_learners
 from tiny_runs import assert_goes_on_when_restored, assert_same, make_runner, running, tiny_config, weights
+from toy_envs import Moody
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.learners import RolloutData
 
-NETWORK = GeneratedNetConfig(width=8, generator_width=8, code_size=16)
+NETWORK = GeneratedNetConfig(width=8, generator_width=8, code_size=16, descriptions="auto+measured")
 ENVS = ("CartPole-v1", EnvSpec("Reacher-v4", num_envs=3), "Acrobot-v1", "Pendulum-v1")
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -74,3 +75,20 @@ def test_other_environments_take_over_all_parameters(tmp_path: Path) -> None:
         assert_same(weights(algo), trained)
     agent = MultiEnvAgent.from_checkpoint(path)
     assert agent.act("Hopper-v4", np.zeros(11)).shape == (3,)
+
+
+def test_a_restored_run_has_the_descriptions_that_were_measured_then(tmp_path: Path) -> None:
+    moody = EnvSpec("moody", make=Moody)
+    with running(config([moody])) as algo:
+        algo.train()
+        path = algo.save_to_path(str(tmp_path / "checkpoint"))
+        measured = algo.config.space_specs
+    with running(config([moody])) as algo:
+        assert algo.config.space_specs != measured
+        algo.restore_from_path(path)
+        assert algo.config.space_specs == measured
+        learner = algo.learner_group._learner
+        for module in (algo.env_runner.module, learner.module):
+            assert module.shared.network.interfaces == measured
+        algo.train()
+    assert MultiEnvAgent.from_checkpoint(path).space_specs == measured

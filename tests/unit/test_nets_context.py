@@ -156,15 +156,15 @@ def test_as_in_the_paper_there_are_none() -> None:
 
 def test_codes_of_words_are_nearly_the_same_in_all_environments_and_in_any_order() -> None:
     names = ("velocity hinge thigh", "position slide cart")
-    first = component_codes("Hopper-v4", names, 2, 512, "auto")
-    second = component_codes("Walker2d-v4", names[::-1], 2, 512, "auto").flip(0)
+    first = component_codes("Hopper-v4", names, (), 2, 512, "auto")
+    second = component_codes("Walker2d-v4", names[::-1], (), 2, 512, "auto").flip(0)
     cosines = torch.nn.functional.cosine_similarity(first[:, None], second[None], dim=2)
     assert cosines.diagonal().min() > 0.85
     assert cosines[0, 1].abs() < 0.2 and cosines[1, 0].abs() < 0.2
     assert not torch.equal(first, second)
     assert (first.square().mean(1) - 1).abs().max() < 0.3
     # Components that share words are alike, and without words or with kind "id" only the position counts.
-    alike = component_codes("a", ("velocity hinge thigh", "velocity hinge shin"), 2, 512, "auto")
+    alike = component_codes("a", ("velocity hinge thigh", "velocity hinge shin"), (), 2, 512, "auto")
     assert 0.4 < torch.nn.functional.cosine_similarity(*alike, dim=0) < 0.8
     for kind, given in (("id", names), ("auto", ())):
-        assert torch.equal(component_codes("a", given, 2, 8, kind), position_codes("a", 2, 8))
+        assert torch.equal(component_codes("a", given, (), 2, 8, kind), position_codes("a", 2, 8))

@@ -49,6 +49,11 @@ VARIANTS = [
     generated(),
     generated(depth=1, squash_mean=True),
     generated(state_dependent_std=False),
+    *(
+        network(descriptions=kind)
+        for network in (agnostic, generated)
+        for kind in ("auto", "measured", "auto+measured")
+    ),
 ]
 
 

@@ -1,0 +1,146 @@
+"""Descriptions of components by what they do in a short random rollout, for networks with ``descriptions="measured"``.
+
+One formula for all environments: statistics of each component of the observation and of the action, whatever it is
+called and in whatever order the components come. The rollout is seeded, so an environment that is deterministic for its
+seed is measured alike always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from rllib_multienv.envs.vector import EnvCopies
+from rllib_multienv.spaces.rows import ActionRow
+from rllib_multienv.spec import EnvSpec, SpaceSpec
+
+__all__ = ["describe_rollout", "with_measurements"]
+
+_COPIES, _STEPS = 4, 1500
+_TIME_LIMIT_S = 60.0
+#: Deviations below this are not told apart from none.
+_SMALL = 1e-3
+_DECIMALS = 4
+
+
+def with_measurements(spec: EnvSpec, spaces: SpaceSpec) -> SpaceSpec:
+    """The spaces with the components measured in 6,000 random steps, unless they have been before.
+
+    Raises:
+        EnvFailure: The environment failed.
+        NonFiniteError: It gave an observation or a reward that is not finite.
+    """
+    if spaces.obs_measured:
+        return spaces
+    found = describe_rollout(*_random_rollout(spec, spaces))
+    of_observation, of_action = (tuple(map(tuple, features.round(_DECIMALS).tolist())) for features in found)
+    return replace(spaces, obs_measured=of_observation, action_measured=of_action)
+
+
+def describe_rollout(
+    obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, next_obs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of each component, of about unit size, from N steps.
+
+    Args:
+        obs: ``[N, I]`` before each step.
+        actions: ``[N, A]``: the components of a continuous action, or a one for the action taken.
+        rewards: ``[N]``.
+        next_obs: ``[N, I]`` after each step, before any reset.
+
+    Returns:
+        Of the observation ``[I, 12]``: log deviation; log deviation of the change; squashed mean; correlation with its
+        next value, with the reward, of its change with the reward, and of its change with itself; largest, root mean
+        square and signed largest response of its change to the actions (linear regression); skewness; log kurtosis.
+        Of the action ``[A, 13]``: largest, root mean square and signed largest response to it; correlation with the
+        reward; and nine of the features above, averaged over the components that it moves most.
+    """
+    change = next_obs - obs  # [N, I]
+    value, following, moved, reward, action = map(_standardised, (obs, next_obs, change, rewards[:, None], actions))
+    response = np.linalg.lstsq(action, moved, rcond=None)[0]  # [A, I]
+    kurtosis = (value**4).mean(0)
+    features = np.stack(
+        [
+            np.log(obs.std(0) + _SMALL),
+            np.log(change.std(0) + _SMALL),
+            np.tanh(obs.mean(0)),
+            2 * (value * following).mean(0),
+            2 * (value * reward).mean(0),
+            2 * (moved * reward).mean(0),
+            2 * (moved * value).mean(0),
+            *_summary(response),
+            np.tanh((value**3).mean(0) / 2),
+            np.log((kurtosis + 1) / 4) / 2,
+        ],
+        axis=1,
+    )  # [I, 12]
+    share = response**4 + 1e-12
+    moves = (share / share.sum(1, keepdims=True)) @ features[:, [0, 1, 2, 3, 4, 5, 6, 10, 11]]  # [A, 9]
+    of_action = np.stack([*_summary(response.T), 5 * (action * reward).mean(0)], axis=1)  # [A, 4]
+    return features, 1.5 * np.concatenate([of_action, moves], axis=1)  # averages differ less
+
+
+def _summary(response: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Largest, root mean square and signed largest of each column, ``[columns]`` each."""
+    strongest = np.abs(response).argmax(0)
+    signed = response[strongest, np.arange(response.shape[1])]
+    return 2 * np.abs(signed), 2 * np.sqrt((response**2).mean(0)), 2 * signed
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean(0)) / (values.std(0) + 1e-8)
+
+
+def _random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> list[np.ndarray]:
+    """``obs, actions, rewards, next_obs`` of 4 copies, as `describe_rollout` takes them."""
+    columns: list[list[np.ndarray]] = [[], [], [], []]
+    generator = np.random.default_rng(0)
+    here = replace(spec, backend="sync") if spec.backend == "async" else spec
+    with contextlib.closing(EnvCopies(here, _COPIES, seed=0)) as copies:
+        obs, start = copies.reset(), time.monotonic()
+        for step in range(_STEPS):
+            if step % 100 == 0 and step and time.monotonic() - start > _TIME_LIMIT_S:
+                warnings.warn(
+                    f"Environment {spec.id!r} takes {(time.monotonic() - start) / step / _COPIES:.2g} s for a step, so "
+                    f"its components were measured in {step * _COPIES} steps instead of {_STEPS * _COPIES}; another "
+                    'run may measure them otherwise. descriptions="auto" needs no steps.',
+                    UserWarning,
+                    stacklevel=2,
+                )
+                break
+            taken, action = _random_actions(spaces.action, generator)
+            result = copies.step(spaces.action_to_env(taken))
+            following = result.obs.copy()
+            for copy, last in result.final_obs.items():
+                following[copy] = last
+            for column, values in zip(
+                columns,
+                (spaces.flatten_obs(obs), action, result.rewards, spaces.flatten_obs(following)),
+                strict=True,
+            ):
+                column.append(values[~result.is_reset])
+            obs = result.obs
+    return [np.concatenate(column).astype(np.float64) for column in columns]
+
+
+def _random_actions(row: ActionRow, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform actions of 4 copies, as rows and as ``[B, A]`` with a one for each choice."""
+    rows, columns = [], []
+    for kind, size in row.parts:
+        if kind == "continuous":
+            numbers = generator.uniform(-1.0, 1.0, (_COPIES, size))
+        elif kind == "bernoulli":
+            numbers = generator.integers(2, size=(_COPIES, size)).astype(np.float64)
+        else:
+            index = generator.integers(size, size=_COPIES)
+            rows.append(index[:, None])
+            columns.append(np.eye(size)[index])
+            continue
+        rows.append(numbers)
+        columns.append(numbers)
+    taken = rows[0][:, 0] if row.discrete else np.concatenate(rows, axis=1)
+    return taken, np.concatenate(columns, axis=1)
