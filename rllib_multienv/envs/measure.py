@@ -129,18 +129,17 @@ def _random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> list[np.ndarray]:
 
 def _random_actions(row: ActionRow, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Uniform actions of 4 copies, as rows and as ``[B, A]`` with a one for each choice."""
-    rows, columns = [], []
+    rows: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
     for kind, size in row.parts:
-        if kind == "continuous":
-            numbers = generator.uniform(-1.0, 1.0, (_COPIES, size))
-        elif kind == "bernoulli":
-            numbers = generator.integers(2, size=(_COPIES, size)).astype(np.float64)
-        else:
+        if kind == "categorical":
             index = generator.integers(size, size=_COPIES)
             rows.append(index[:, None])
             columns.append(np.eye(size)[index])
-            continue
-        rows.append(numbers)
-        columns.append(numbers)
+        else:
+            bits = kind == "bernoulli"
+            shape = (_COPIES, size)
+            rows.append(generator.integers(2, size=shape) if bits else generator.uniform(-1.0, 1.0, shape))
+            columns.append(rows[-1])
     taken = rows[0][:, 0] if row.discrete else np.concatenate(rows, axis=1)
     return taken, np.concatenate(columns, axis=1)

@@ -38,7 +38,7 @@ def any_interface(
         obs_names=(),
         action_names=(),
         obs_measured=tuple((float(i), 0.5) for i in range(obs_size)),
-        action_measured=tuple((float(i), 0.5, 0.0) for i in range(action_size)),
+        action_measured=tuple((float(i), 0.5, 0.0) for i in range(action.num_logits + action.num_continuous)),
         obs_size=obs_size,
         action_size=action.num_logits + action.num_continuous,
         discrete=action.discrete,
