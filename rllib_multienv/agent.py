@@ -18,6 +18,7 @@ from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.nets import distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
+from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 
 
@@ -109,43 +110,41 @@ class MultiEnvAgent:
         obs: Any,
         explore: bool = False,
         generator: torch.Generator | None = None,
+        action_mask: Any = None,
     ) -> Any:
         """Choose an action for an observation, or actions for a batch.
 
         Args:
             env: An env id or specification; a new one is added.
-            obs: One observation as the environment gives it, or a batch of B along a new first axis.
+            obs: One observation as the environment gives it; or a batch of B along a new first axis (of every array in
+                a Dict or Tuple), or, in a Dict or Tuple space, a list of B observations.
             explore: Draw from the policy's distribution instead of taking its mode.
             generator: Source of the draws; torch's global one by default.
+            action_mask: ``info["action_mask"]`` (or B of them) of an environment whose infos have one.
 
         Returns:
-            An action that ``env.step`` takes (in the space's bounds, shape and dtype), or B of them.
+            An action that ``env.step`` takes (in the space's bounds, shape and dtype), or B of them: an array, or a
+            list where the action space is a Dict or a Tuple.
 
         Raises:
-            ValueError: The observation's shape is not the environment's.
+            ValueError: The observation is outside of the environment's space.
         """
         env_id = self.add_env(env)
         spaces = self.space_specs[env_id]
-        array = np.asarray(obs)
-        shape = spaces.observation_space.shape or ()
-        single = array.shape == shape
-        if not single and array.shape[1:] != shape:
-            raise ValueError(
-                f"{env_id}: an observation has shape {shape}, a batch of B (B, {', '.join(map(str, shape))}); got "
-                f"{array.shape}."
-            )
-        actions = spaces.action_to_env(self._actions(env_id, array[None] if single else array, explore, generator))
+        raw, single = spaces.reader.given(obs, action_mask)
+        actions = spaces.action_to_env(self._actions(env_id, raw, explore, generator))
         return actions[0] if single else actions
 
     @torch.no_grad()
     def _actions(self, env_id: str, obs: np.ndarray, explore: bool, generator: torch.Generator | None) -> np.ndarray:
         """The network's actions for a batch of raw observations [B, ...]."""
-        flat = self.space_specs[env_id].flatten_obs(obs)
+        spaces = self.space_specs[env_id]
+        numbers, extra = spaces.reader.split(obs)
         if env_id in self._normalizers:
-            flat = self._normalizers[env_id](flat)
-        rows = torch.from_numpy(flat.astype(np.float32, copy=False)).to(self.device)
+            numbers = self._normalizers[env_id](numbers)
+        rows = torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
         inputs = self._network.policy({env_id: rows})[env_id]
-        distribution = distribution_for(self.space_specs[env_id]).from_logits(inputs)
+        distribution = distribution_for(spaces).from_logits(inputs)
         if explore:
             return distribution.sample(generator=generator).cpu().numpy()
         return distribution.to_deterministic().sample().cpu().numpy()
@@ -200,14 +199,15 @@ class MultiEnvAgent:
         num_envs = min(episodes, 10)
         # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
         left = [(episodes + b) // num_envs for b in range(num_envs)]
-        copies = EnvCopies(self.env_specs[env_id], num_envs, seed=seed)
+        spaces = self.space_specs[env_id]
+        copies = EnvCopies(self.env_specs[env_id], num_envs, seed=seed, mask_in_info=spaces.mask_in_info)
         result = EvaluationResult(env_id)
         try:
             obs = copies.reset()
             returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
             while any(left):
                 actions = self._actions(env_id, obs, explore, generator)
-                step = copies.step(self.space_specs[env_id].action_to_env(actions))
+                step = copies.step(spaces.action_to_env(actions))
                 returns += step.rewards
                 lengths += ~step.is_reset
                 if lengths.max() > max_steps:
@@ -228,7 +228,11 @@ class MultiEnvAgent:
         if video_dir is not None:
             rendered = make_env(self.env_specs[env_id], render_mode="rgb_array")
             path = Path(video_dir) / f"{env_id.replace('/', '-')}.{video_format}"
-            record_episode(rendered, lambda obs: self.act(env_id, obs, explore), path, seed=seed, max_steps=max_steps)
+
+            def act(obs: Any, info: Any) -> Any:
+                return self.act(env_id, obs, explore, action_mask=info.get(ACTION_MASK))
+
+            record_episode(rendered, act, path, seed=seed, max_steps=max_steps)
         return result
 
     @property

@@ -70,7 +70,7 @@ class ConnectorPipelinesMixin(AlgorithmConfig):
                     gammas={spec.id: self.get_config_for_module(spec.id).gamma for spec in self.env_specs},
                 )
             )
-        pipeline.append(ObservationsToTensors(device=device))
+        pipeline.append(ObservationsToTensors(space_specs=self.space_specs, device=device))
         return pipeline
 
     def build_module_to_env_connector(

@@ -15,9 +15,15 @@ from rllib_multienv.normalization import Moments, ObservationNormalizer, RewardN
 from rllib_multienv.rollout import RAW_OBS, Rollout
 from rllib_multienv.spec import SpaceSpec
 
+#: Column of the bytes that follow the numbers in a row: images, texts and the action mask.
+EXTRA = "obs_extra"
+
 
 class FlattenObservations(ConnectorV2):
-    """Replaces ``{env_id: {"obs": raw [B, ...]}}`` by ``{env_id: {"obs": float32 or float64 [B, I]}}``."""
+    """Replaces ``{env_id: {"obs": raw [B, ...]}}`` by ``{env_id: {"obs": float32 or float64 [B, I]}}``, its numbers.
+
+    What else is in the observations is in the column ``"obs_extra"`` until `ObservationsToTensors` joins both.
+    """
 
     def __init__(self, *, space_specs: Mapping[str, SpaceSpec], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -26,7 +32,9 @@ class FlattenObservations(ConnectorV2):
     def __call__(self, *, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Flatten by each environment's :class:`~rllib_multienv.spec.SpaceSpec`."""
         for env_id, columns in batch.items():
-            columns[Columns.OBS] = self.space_specs[env_id].flatten_obs(columns[Columns.OBS])
+            columns[Columns.OBS], extra = self.space_specs[env_id].reader.split(np.asarray(columns[Columns.OBS]))
+            if extra is not None:
+                columns[EXTRA] = extra
         return batch
 
 
@@ -161,15 +169,16 @@ class RewardScale(SharedStatistics):
 
 
 class ObservationsToTensors(ConnectorV2):
-    """Replaces ``{env_id: {"obs": array}}`` by float32 tensors."""
+    """Replaces ``{env_id: {"obs": numbers}}`` by tensors: float32 ``[B, I]``, or rows of bytes (`ObservationRow`)."""
 
-    def __init__(self, *, device: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *, space_specs: Mapping[str, SpaceSpec], device: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.layouts = {env_id: spec.observation for env_id, spec in space_specs.items()}
         self.device = device or "cpu"
 
     def __call__(self, *, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Convert without a copy where the device is the CPU."""
-        for columns in batch.values():
-            observations = columns[Columns.OBS].astype(np.float32, copy=False)
-            columns[Columns.OBS] = torch.from_numpy(observations).to(self.device)
+        """Convert; numbers alone without a copy where the device is the CPU."""
+        for env_id, columns in batch.items():
+            rows = self.layouts[env_id].join(columns[Columns.OBS], columns.pop(EXTRA, None))
+            columns[Columns.OBS] = torch.from_numpy(rows).to(self.device)
         return batch

@@ -137,7 +137,12 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     if self._seed is None
                     else int(np.random.SeedSequence([self._seed, 2, number]).generate_state(1)[0])
                 )
-                self.environments[env_id] = OwnedEnvironment(self._specs[env_id], self._copies[env_id], seed)
+                self.environments[env_id] = OwnedEnvironment(
+                    self._specs[env_id],
+                    self._copies[env_id],
+                    seed,
+                    mask_in_info=self.config.space_specs[env_id].mask_in_info,
+                )
                 self._callbacks.environment_created(env_id)
         ordered = {env_id: self.environments[env_id] for env_id in self.owned}
         self.environments.clear()

@@ -20,14 +20,14 @@ class OwnedEnvironment:
         running: [B], the episode that each copy is in.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int, seed: int | None) -> None:
+    def __init__(self, spec: EnvSpec, num_envs: int, seed: int | None, *, mask_in_info: bool = False) -> None:
         self.spec = spec
         self.num_envs = num_envs
-        self._seed = seed
+        self._seed, self._mask_in_info = seed, mask_in_info
         self._make()
 
     def _make(self) -> None:
-        self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed)
+        self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed, mask_in_info=self._mask_in_info)
         self.obs: np.ndarray | None = None
         self._last: VectorStep | None = None
         self.running: list[RunningEpisode] = []
@@ -44,8 +44,8 @@ class OwnedEnvironment:
             self._seed += 1
         self._make()
 
-    def step(self, actions: np.ndarray) -> VectorStep:
-        """Step all copies with the environment's own ``actions`` [B, ...].
+    def step(self, actions: Any) -> VectorStep:
+        """Step all copies with B of the environment's own actions.
 
         Raises:
             EnvFailure: The environment raised.

@@ -31,10 +31,10 @@ PATIENCE = 3
 def environment_cost(space_spec: SpaceSpec, num_envs: int) -> float:
     """Estimated cost of one time step of ``num_envs`` copies, in arbitrary units.
 
-    The networks' work grows with the lengths of the observation and action sequences, the simulator's roughly with the
-    observation size too; the constant is the cost of any environment, whatever its size.
+    The networks' work grows with the lengths of the observation and action sequences and with the bytes of images and
+    texts, the simulator's roughly with the observation size too; the constant is the cost of any environment.
     """
-    return num_envs * (8.0 + space_spec.obs_size + space_spec.action_size)
+    return num_envs * (8.0 + space_spec.obs_size + space_spec.observation.extra / 32 + space_spec.action_size)
 
 
 def assign_environments(costs: Mapping[str, float], num_workers: int) -> list[tuple[str, ...]]:

@@ -19,9 +19,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rllib_multienv.envs import snapshot
-from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe, take_flag, take_observation, take_reward
+from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe, take_flag, take_reward
 from rllib_multienv.envs.make import close_env, make_env, opened
-from rllib_multienv.spec import EnvSpec
+from rllib_multienv.spaces.actions import ActionWriter
+from rllib_multienv.spaces.observations import ObservationReader
+from rllib_multienv.spec import EnvSpec, UnsupportedSpaceError
 
 #: Seconds that worker processes have to close their environments.
 CLOSE_S = 5.0
@@ -39,11 +41,11 @@ class VectorStep:
     done and ``obs[b]`` otherwise; there is none where ``is_reset[b]``.
 
     Attributes:
-        obs: ``[B, ...]``, what the policy acts on next. The caller's to keep.
+        obs: ``[B, ...]``, what the policy acts on next, raw (see `spaces.observations`). The caller's to keep.
         rewards: float64 ``[B]``; 0 where `is_reset`.
         terminated: bool ``[B]``, the episode reached a terminal state.
         truncated: bool ``[B]``, the episode was cut off, as by a time limit.
-        final_obs: The real last observation of each copy that is terminated or truncated.
+        final_obs: The real last observation of each copy that is terminated or truncated, a row of the same form.
         is_reset: bool ``[B]``, the step only began a new episode and its action was ignored (NEXT_STEP autoreset).
         infos: ``[B]``, the info that each copy's step returned.
         reset_infos: The info of the reset of each copy that was reset within the step.
@@ -78,11 +80,17 @@ class SyncCopies(SyncVectorEnv):
     `step_copies` and `reset_copies` take the place of Gymnasium's `step` and `reset`, which spend as much time on
     batching as a cheap environment on its step: they copy every array twice, and merge the copies' infos key by key.
 
+    Args:
+        spec: The environment.
+        num_envs: Number of copies B.
+        mask_in_info: Whether infos have an action mask (`SpaceSpec.mask_in_info`).
+
     Raises:
         EnvFailure: A copy cannot be made, or has other spaces than the first.
+        UnsupportedSpaceError: Its spaces are of an unsupported kind.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int) -> None:
+    def __init__(self, spec: EnvSpec, num_envs: int, mask_in_info: bool = False) -> None:
         self.env_id, self._spec = spec.id, spec
         self._constants: frozenset[snapshot.Key] | None = None
         self.envs: list[gym.Env] = []
@@ -90,26 +98,33 @@ class SyncCopies(SyncVectorEnv):
             for copy in range(num_envs):
                 self.envs.append(make_env(spec))
                 check_alike(spec.id, copy, self.envs[copy], self.envs[0])
+            first = self.envs[0]
+            actions = ActionWriter(spec.id, first.action_space).layout
+            self._reader = ObservationReader(spec.id, first.observation_space, actions, mask_in_info)
         except BaseException:
             self.close()
             raise
         made = iter(self.envs)
         super().__init__([lambda: next(made)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        self._shape: tuple[int, ...] = self.single_observation_space.shape or ()
-        self._dtype = np.dtype(self.single_observation_space.dtype)
         self._no_reset = np.zeros(num_envs, dtype=bool)
 
-    def step_copies(self, actions: np.ndarray) -> VectorStep:
+    @property
+    def texts_cut(self) -> int:
+        """Texts of observations that were too long, so far."""
+        return self._reader.texts_cut
+
+    def step_copies(self, actions: Any) -> VectorStep:
         """One step of every copy; a copy that is done is reset within the step.
 
         Args:
-            actions: ``[B, ...]`` in the environment's own terms.
+            actions: B actions in the environment's own terms: ``[B, ...]`` or a list.
 
         Raises:
             EnvFailure: A copy's step or reset raised, or returned nonsense.
         """
-        shape, dtype = self._shape, self._dtype
-        obs = np.empty((self.num_envs, *shape), dtype)
+        reader = self._reader
+        shape, dtype, is_array = reader.raw_shape, reader.raw_dtype, reader.is_plain and reader.raw_shape != ()
+        obs = reader.empty(self.num_envs)
         rewards: list[float] = []
         terminated: list[bool] = []
         truncated: list[bool] = []
@@ -122,14 +137,15 @@ class SyncCopies(SyncVectorEnv):
                 result = env.step(actions[copy])
                 ob, reward, term, trunc, info = result
                 # What has the usual form needs no further check; this is the innermost loop.
-                if ob.__class__ is not np.ndarray or ob.dtype is not dtype or ob.shape != shape:
-                    ob = take_observation(ob, shape, dtype)
-                obs[copy] = ob
-                rewards.append(reward if reward.__class__ is float else take_reward(reward))
                 if term.__class__ is not bool:
                     term = take_flag(term, "terminated")
                 if trunc.__class__ is not bool:
                     trunc = take_flag(trunc, "truncated")
+                if is_array and ob.__class__ is np.ndarray and ob.dtype is dtype and ob.shape == shape:
+                    obs[copy] = ob
+                else:
+                    reader.read(obs, copy, ob, info, ended=term or trunc)
+                rewards.append(reward if reward.__class__ is float else take_reward(reward))
                 terminated.append(term)
                 truncated.append(trunc)
                 if term or trunc:
@@ -149,7 +165,7 @@ class SyncCopies(SyncVectorEnv):
 
     def reset_copies(self, seeds: Sequence[int | None]) -> tuple[np.ndarray, list[Any]]:
         """Reset every copy, seeded where its seed is not None; returns observations ``[B, ...]`` and infos."""
-        obs = np.empty((self.num_envs, *self._shape), self._dtype)
+        obs = self._reader.empty(self.num_envs)
         return obs, [self._reset_copy(copy, obs, seed) for copy, seed in enumerate(seeds)]
 
     def _reset_copy(self, copy: int, out: np.ndarray, seed: int | None = None) -> Any:
@@ -158,7 +174,7 @@ class SyncCopies(SyncVectorEnv):
         try:
             result = self.envs[copy].reset(seed=seed)
             ob, info = result
-            out[copy] = take_observation(ob, self._shape, self._dtype)
+            self._reader.read(out, copy, ob, info)
             return info
         except ENV_ERRORS as error:
             fits = result is None or (isinstance(result, tuple) and len(result) == 2)
@@ -203,11 +219,10 @@ class AsyncCopies(VectorEnv):
     Every process runs a `SyncCopies` of one copy, so that both behave alike in everything but speed. (Gymnasium's
     `AsyncVectorEnv` merges infos, which fails where their shapes change, and may then wait for its processes forever.)
 
-    Raises:
-        EnvFailure: A copy cannot be made, or has other spaces than the first.
+    Args and errors are those of `SyncCopies`.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int) -> None:
+    def __init__(self, spec: EnvSpec, num_envs: int, mask_in_info: bool = False) -> None:
         self.env_id, self.num_envs = spec.id, num_envs
         self._pipes: list[Any] = []
         self._processes: list[Any] = []
@@ -218,7 +233,8 @@ class AsyncCopies(VectorEnv):
             for copy in range(num_envs):
                 ours, theirs = context.Pipe()
                 self._pipes.append(ours)
-                process = context.Process(target=_serve, args=(theirs, list(self._pipes), spec, copy), daemon=True)
+                served = (theirs, list(self._pipes), spec, copy, mask_in_info)
+                process = context.Process(target=_serve, args=served, daemon=True)
                 process.start()
                 self._processes.append(process)
                 theirs.close()
@@ -258,7 +274,12 @@ class AsyncCopies(VectorEnv):
                 raise answer
         return answers
 
-    def step_copies(self, actions: np.ndarray) -> VectorStep:
+    @property
+    def texts_cut(self) -> int:
+        """See `SyncCopies.texts_cut`."""
+        return sum(self._ask("__getattribute__", [("texts_cut",)] * self.num_envs))
+
+    def step_copies(self, actions: Any) -> VectorStep:
         """See `SyncCopies.step_copies`."""
         answers = self._ask("step_copies", [(actions[b : b + 1],) for b in range(self.num_envs)])
         obs, rewards, terminated, truncated, last, infos, reset_infos = zip(*answers, strict=True)
@@ -327,7 +348,7 @@ def check_alike(env_id: str, copy: int, env: Any, first: Any) -> None:
             raise EnvFailure(env_id, "make", reason, copy)
 
 
-def _serve(pipe: Any, others: Sequence[Any], spec: EnvSpec, copy: int) -> None:
+def _serve(pipe: Any, others: Sequence[Any], spec: EnvSpec, copy: int, mask_in_info: bool) -> None:
     """The process of one copy: calls methods of a `SyncCopies` until it is told to close, or nobody is there to ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that closes this one
     for other in others:  # a forked process has inherited these ends, and would keep the pipes open
@@ -339,7 +360,7 @@ def _serve(pipe: Any, others: Sequence[Any], spec: EnvSpec, copy: int) -> None:
             answer: Any
             try:
                 if copies is None:
-                    copies = SyncCopies(spec, 1)
+                    copies = SyncCopies(spec, 1, mask_in_info)
                     env = copies.envs[0]
                     names = ("observation_space", "action_space", "metadata", "render_mode")
                     answer = SimpleNamespace(**{key: getattr(env, key) for key in names})
@@ -347,7 +368,7 @@ def _serve(pipe: Any, others: Sequence[Any], spec: EnvSpec, copy: int) -> None:
                     answer = getattr(copies, name)(*args, **kwargs)
                     if isinstance(answer, VectorStep):
                         answer = _row(answer)
-            except snapshot.SnapshotError as error:
+            except (snapshot.SnapshotError, UnsupportedSpaceError) as error:
                 answer = error
             except ENV_ERRORS as error:
                 answer = _failure(spec.id, name, error, copy)

@@ -1,4 +1,4 @@
-"""Failures of environments, and the checks of everything that an environment returns."""
+"""Failures of environments, and checks of rewards and flags; observations are checked in `spaces.observations`."""
 
 from __future__ import annotations
 
@@ -69,29 +69,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-# What `reset` and `step` of one copy return. The vector environments below skip a check where a value visibly has the
-# common form.
-
-
-def take_observation(observation: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An observation as an array that fits its space.
-
-    Raises:
-        ValueError: It has another shape, or integers that the space's dtype cannot hold.
-        TypeError: Its dtype cannot become the space's: text, objects, or fractions in a space of integers.
-    """
-    array = np.asarray(observation)
-    if array.shape != shape:
-        raise ValueError(f"the observation has shape {array.shape}, but its space says {shape}")
-    if array.dtype == dtype:
-        return array
-    if dtype.kind in "iu" and array.dtype.kind in "iub":
-        bounds = np.iinfo(dtype)
-        if array.size and (array.min() < bounds.min or array.max() > bounds.max):
-            raise ValueError(f"the observation has values from {array.min()} to {array.max()}, too large for {dtype}")
-    elif not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise TypeError(f"the observation has dtype {array.dtype}, but its space says {dtype}")
-    return array
+# What `step` of one copy returns. The vector environments skip a check where a value visibly has the common form.
 
 
 def take_reward(reward: Any) -> float:

@@ -119,7 +119,7 @@ def _random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> list[np.ndarray]:
                 following[copy] = last
             for column, values in zip(
                 columns,
-                (spaces.flatten_obs(obs), action, result.rewards, spaces.flatten_obs(following)),
+                (spaces.reader.split(obs)[0], action, result.rewards, spaces.reader.split(following)[0]),
                 strict=True,
             ):
                 column.append(values[~result.is_reset])

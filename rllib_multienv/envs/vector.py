@@ -9,18 +9,20 @@ policy acts on next, the real last observation, and which steps were none.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from rllib_multienv.envs import atari, envpool_backend, snapshot
 from rllib_multienv.envs.atari_vector import AtariCopies
 from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
-from rllib_multienv.envs.errors import EnvFailure, check_values
+from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, check_values, describe
 from rllib_multienv.envs.make import close_env, copy_seeds, opened
 from rllib_multienv.gym_ids import envpool_is_installed
+from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 __all__ = ["EnvCopies", "VectorStep", "probe_spaces", "resolve_backend"]
@@ -32,14 +34,15 @@ LARGE_STATE = 64 * 2**20
 class EnvCopies:
     """The copies of one environment.
 
-    Everything that the environment returns is checked here: shape and dtype of every observation, rewards and flags
-    (copy by copy in the backend), range and finiteness (of the whole batch, below). After an exception the copies are
-    in an undefined state: close them and make new ones.
+    Everything that the environment returns is checked here: observations, rewards and flags (copy by copy in the
+    backend), finiteness (of the whole batch, below). After an exception the copies are in an undefined state: close
+    them and make new ones.
 
     Args:
         spec: The environment.
         num_envs: Number of copies B.
         seed: The first `reset` seeds every copy with a number derived from it; None for fresh entropy.
+        mask_in_info: Whether infos have an action mask, as `probe_spaces` finds out (`SpaceSpec.mask_in_info`).
 
     Attributes:
         spec: The environment.
@@ -57,7 +60,7 @@ class EnvCopies:
         ValueError: It does not exist.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int, *, seed: int | None = None) -> None:
+    def __init__(self, spec: EnvSpec, num_envs: int, *, seed: int | None = None, mask_in_info: bool = False) -> None:
         if num_envs < 1:
             raise ValueError(f"Environment {spec.id!r}: num_envs must be at least 1, not {num_envs}.")
         self.spec, self.num_envs, self.steps = spec, num_envs, 0
@@ -70,9 +73,10 @@ class EnvCopies:
         self.env: Any
         if self.backend == "envpool":
             self.env = envpool_backend.EnvPoolCopies(spec, num_envs, seeds)
+        elif self.backend == "atari_vector":
+            self.env = AtariCopies(spec, num_envs)
         else:
-            kinds = {"sync": SyncCopies, "async": AsyncCopies, "atari_vector": AtariCopies}
-            self.env = kinds[self.backend](spec, num_envs)
+            self.env = (AsyncCopies if self.backend == "async" else SyncCopies)(spec, num_envs, mask_in_info)
         try:
             self.space_spec = SpaceSpec.from_spaces(
                 spec.id,
@@ -81,6 +85,7 @@ class EnvCopies:
                 description=spec.description,
                 obs_names=spec.descriptors.get("observation", ()),
                 action_names=spec.descriptors.get("action", ()),
+                mask_in_info=mask_in_info,
             )
         except BaseException:
             self.close()
@@ -90,23 +95,24 @@ class EnvCopies:
         """Begin a new episode in every copy; the first call seeds them.
 
         Returns:
-            ``[B, ...]`` first observations.
+            ``[B, ...]`` first observations, raw (see `spaces.observations`).
 
         Raises:
             EnvFailure: A copy raised, or returned nonsense.
             NonFiniteError: An observation is not finite.
         """
         obs, self.infos = self.env.reset_copies(self._seeds)
+        obs = self._raw("reset", obs)
         self._seeds = [None] * self.num_envs
-        self._check("reset", obs)
+        self._check(obs)
         self._obs = obs
         return obs
 
-    def step(self, env_actions: np.ndarray) -> VectorStep:
+    def step(self, env_actions: Any) -> VectorStep:
         """One step of every copy.
 
         Args:
-            env_actions: ``[B, ...]`` in the environment's own terms (`SpaceSpec.action_to_env`).
+            env_actions: B actions in the environment's own terms (`SpaceSpec.action_to_env`).
 
         Raises:
             EnvFailure: A copy raised, or returned nonsense.
@@ -114,24 +120,37 @@ class EnvCopies:
         """
         step: VectorStep = self.env.step_copies(env_actions)
         self.steps += 1
-        self._check("step", step.obs)
+        step.obs = self._raw("step", step.obs)
+        if not self.restorable:
+            step.final_obs = {b: self._raw("step", last[None])[0] for b, last in step.final_obs.items()}
+        self._check(step.obs)
         check_values(self.spec.id, "reward", step.rewards, self.steps)
         if step.final_obs:
             last = step.obs.copy()
             for copy, observation in step.final_obs.items():
                 last[copy] = observation
-            self._check("step", last)
+            self._check(last)
         self._obs = step.obs
         return step
 
-    def _check(self, phase: str, obs: np.ndarray) -> None:
+    def _raw(self, phase: str, obs: Any) -> np.ndarray:
+        """Raw observations; backends that step each copy by itself have read and checked them already."""
+        if self.restorable:
+            return obs
+        try:
+            return self.space_spec.reader.batch(obs)
+        except (ValueError, TypeError) as error:
+            raise EnvFailure(self.spec.id, phase, describe(error)) from error
+
+    def _check(self, obs: np.ndarray) -> None:
+        if obs.dtype == np.uint8:
+            obs, _ = self.space_spec.reader.split(obs)
         check_values(self.spec.id, "observation", obs, self.steps)
-        space = self.space_spec.observation_space
-        if isinstance(space, spaces.Discrete):
-            outside = (obs < int(space.start)) | (obs >= int(space.start) + int(space.n))  # [B]
-            if outside.any():
-                copy = int(np.argmax(outside))
-                raise EnvFailure(self.spec.id, phase, f"the observation {obs[copy]} is outside its space {space}", copy)
+
+    @property
+    def texts_cut(self) -> int:
+        """Texts of observations that were longer than their space says, so far."""
+        return self.env.texts_cut if self.space_spec.observation.texts else 0
 
     @property
     def restorable(self) -> bool:
@@ -212,7 +231,7 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
         return copies.space_spec
     with opened(spec) as env:
         obs_names, action_names = component_names(env)
-        return SpaceSpec.from_spaces(
+        found = SpaceSpec.from_spaces(
             spec.id,
             env.observation_space,
             env.action_space,
@@ -220,6 +239,18 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
             obs_names=spec.descriptors.get("observation", obs_names),
             action_names=spec.descriptors.get("action", action_names),
         )
+        if found.action.num_logits and not found.observation.mask and _has_mask(env):
+            found = replace(found, mask_in_info=True)
+        return found
+
+
+def _has_mask(env: gym.Env) -> bool:
+    """Whether the info of an environment's first reset has an action mask."""
+    try:
+        _, info = env.reset()
+        return ACTION_MASK in info
+    except ENV_ERRORS:  # whoever steps it will say so
+        return False
 
 
 def resolve_backend(spec: EnvSpec) -> str:

@@ -33,13 +33,13 @@ def check_video(video_format: str) -> None:
 
 
 def record_episode(
-    env: gym.Env, act: Callable[[Any], Any], path: Path, *, seed: int | None = None, max_steps: int = 100_000
+    env: gym.Env, act: Callable[[Any, Any], Any], path: Path, *, seed: int | None = None, max_steps: int = 100_000
 ) -> Path:
     """Play one episode and write it as a video; closes the environment.
 
     Args:
         env: An environment with the render mode ``"rgb_array"``.
-        act: From an observation to an action.
+        act: From an observation and its info to an action.
         path: The file, with the ending ``.mp4`` or ``.gif``; replaced if it exists.
         seed: Seed of the environment.
         max_steps: Record no longer than this.
@@ -51,13 +51,13 @@ def record_episode(
     frames: list[np.ndarray] = []
     stride = 1
     try:
-        obs, _ = env.reset(seed=seed)
+        obs, info = env.reset(seed=seed)
         for step in range(max_steps + 1):
             if step % stride == 0:
                 frames.append(np.asarray(env.render()))
             if gif and len(frames) > _GIF_FRAMES:
                 frames, stride = frames[::2], stride * 2
-            obs, _, terminated, truncated, _ = env.step(act(obs))
+            obs, _, terminated, truncated, info = env.step(act(obs, info))
             if terminated or truncated:
                 break
         fps = float(env.metadata.get("render_fps") or 30)

@@ -100,7 +100,7 @@ NONSENSE: list[tuple[gym.Space, dict[str, Any], str]] = [
     (BYTES, {"obs": np.array([0.5, 1.0])}, "step.*dtype float64, but its space says uint8"),
     (BYTES, {"obs": np.array([0, 256])}, "step.*values from 0 to 256, too large for uint8"),
     (gym.spaces.Discrete(3, start=1), {"obs": 4}, r"step.*observation 4 is outside its space Discrete\(3, start=1\)"),
-    (gym.spaces.Discrete(3), {"reset": (-1, {})}, "step.*observation -1 is outside its space"),
+    (gym.spaces.Discrete(3), {"reset": (-1, {})}, "reset.*observation -1 is outside its space"),
     (PAIR, {"reward": None}, "step.*reward must be a number, not None"),
     (PAIR, {"reward": "1"}, "step.*reward must be a number, not '1'"),
     (PAIR, {"reward": np.zeros(2)}, r"step.*reward must be a number, not array\(\[0., 0.\]\)"),
