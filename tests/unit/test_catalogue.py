@@ -32,13 +32,14 @@ def test_old_versions_stand_beside_the_newest() -> None:
     assert {line.id for line in list_trainable(all_versions=True)} > {"Ant-v4", "Ant-v5"}
 
 
-def test_unsupported_and_broken_environments_are_left_out() -> None:
+def test_broken_environments_are_left_out() -> None:
     gym.register("BrokenHere-v0", entry_point=lambda: Faulty("make"))
     try:
         found = {line.id for line in list_trainable()}
     finally:
         del gym.registry["BrokenHere-v0"]
-    assert found.isdisjoint({"BrokenHere-v0", "CarRacing-v3", "Blackjack-v1"})
+    assert "BrokenHere-v0" not in found
+    assert {"CarRacing-v3", "Blackjack-v1"} <= found  # an image, and a tuple of numbers
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from gymnasium.spaces.utils import flatten, flatten_space
 from rllib_multienv.offline import DatasetError, build_transitions
 from rllib_multienv.offline.raw import ArrayStore
 from rllib_multienv.offline.sources import check_source, peek_spaces, read_source
-from rllib_multienv.spaces.space_spec import SpaceSpec, UnsupportedSpaceError
+from rllib_multienv.spaces.space_spec import SpaceSpec
 
 minari = pytest.importorskip("minari")
 
@@ -153,12 +153,10 @@ def test_metadata() -> None:
     assert (metadata["ref_min_score"], metadata["ref_max_score"]) == (-5.0, 80.0)
 
 
-def test_spaces_that_networks_cannot_take() -> None:
+def test_several_choices_are_columns() -> None:
     source = make(action_space=gym.spaces.MultiDiscrete([3, 3]), act=lambda e, t: np.array([e, t]) % 3)
-    with pytest.raises(UnsupportedSpaceError, match="minari:toy/counter-v0"):
-        read_source(source)
-    with pytest.raises(UnsupportedSpaceError, match="Toy-v0"):
-        peek_spaces("Toy-v0", source)
+    assert read_source(source).actions.shape[1:] == (2,)
+    assert peek_spaces("Toy-v0", source).action.width == 2
 
 
 def test_data_set_that_is_not_on_this_machine(root: Path) -> None:
