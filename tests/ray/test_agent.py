@@ -174,7 +174,7 @@ def test_an_episode_that_does_not_end_is_an_error(agent: MultiEnvAgent) -> None:
 
 def test_wrong_shapes_are_errors(agent: MultiEnvAgent) -> None:
     for shape in ((5,), (3, 5), (2, 3, 4), ()):
-        with pytest.raises(ValueError, match=r"CartPole-v1: the observation has shape \(3,\)"):
+        with pytest.raises(ValueError, match=r"CartPole-v1: the observation has shape .*, but its space says \(4,\)"):
             agent.act("CartPole-v1", np.zeros(shape, np.float32))
 
 

@@ -30,7 +30,10 @@ def fragment(rewards: np.ndarray, done: np.ndarray | None = None, valid: np.ndar
     """What statistics look at in a rollout."""
     nothing = np.zeros(rewards.shape, bool)
     return SimpleNamespace(
-        rewards=rewards, done=nothing if done is None else done, valid=~nothing if valid is None else valid
+        rewards=rewards,
+        clipped_rewards=rewards,
+        done=nothing if done is None else done,
+        valid=~nothing if valid is None else valid,
     )
 
 
