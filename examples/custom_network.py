@@ -78,7 +78,7 @@ class SetActorCritic(ActorCritic):
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """Means over encoded components ``[R, H]``, the rows of all environments one after the other."""
         encoder = self.actor.encoder if part == "actor" else self.critic.encoder
         return torch.cat([encoder(with_positions(value[..., None])).mean(1) for value in obs.values()])

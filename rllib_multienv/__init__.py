@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
+    from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
     from rllib_multienv.nets import MLPNetConfig as MLPNetConfig
     from rllib_multienv.nets import SingleNetConfig as SingleNetConfig
     from rllib_multienv.nets import SpecificNetConfig as SpecificNetConfig
+    from rllib_multienv.nets import TextEncoderConfig as TextEncoderConfig
     from rllib_multienv.spec import EnvSpec as EnvSpec
     from rllib_multienv.spec import SpaceSpec as SpaceSpec
 
@@ -36,7 +38,10 @@ _NAMES = {
     "agent": ["MultiEnvAgent"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
-    "nets": ["AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"],
+    "nets": [
+        *("AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"),
+        *("ImageEncoderConfig", "TextEncoderConfig"),
+    ],
     "spec": ["EnvSpec", "SpaceSpec"],
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}

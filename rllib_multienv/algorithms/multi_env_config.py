@@ -416,8 +416,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
 
     @property
     def network_config(self) -> NetConfig:
-        """The network's configuration."""
-        return network_config(self._model_config or self.initial_network)
+        """The network's configuration, with the encoders that the environments need."""
+        return network_config(self._model_config or self.initial_network).for_environments(self.space_specs)
 
     @property
     def samples_online(self) -> bool:
@@ -479,11 +479,13 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         """
         config = self.copy(copy_frozen=False)
         config.environment(envs=list(envs))
+        config.rl_module(model_config=self.network_config)  # the network keeps the encoders that it was built with
         ids = {spec.id for spec in config.env_specs}
         overrides = config.algorithm_config_overrides_per_module or {}
         config.algorithm_config_overrides_per_module = {key: value for key, value in overrides.items() if key in ids}
         config.env_loss_weights = {key: weight for key, weight in config.env_loss_weights.items() if key in ids}
         config.validate()
+        self.network_config.check_environments(config.space_specs)
         config.freeze()
         return config
 

@@ -8,9 +8,10 @@ from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic, OneEnvironmentActorCritic, Outputs, Part
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
+from .encoders import ImageEncoderConfig, TextEncoderConfig
 from .generated import GeneratedActorCritic, GeneratedNetConfig
 from .heads import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
-from .interface import Interface
+from .interface import Inputs, Interface
 from .memory import Memory, State
 from .mlp import MLPActorCritic, MLPNetConfig
 from .parameters import (
@@ -35,6 +36,8 @@ __all__ = [
     "DiagGaussian",
     "GeneratedActorCritic",
     "GeneratedNetConfig",
+    "ImageEncoderConfig",
+    "Inputs",
     "Interface",
     "MLPActorCritic",
     "MLPNetConfig",
@@ -49,6 +52,7 @@ __all__ = [
     "SpecificActorCritic",
     "SpecificNetConfig",
     "State",
+    "TextEncoderConfig",
     "distribution_for",
     "env_key",
     "environment_of",

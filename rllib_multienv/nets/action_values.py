@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rllib_multienv.spaces.rows import ActionRow
 
-from .actor_critic import ActorCritic, Inputs
-from .interface import Interface, StateActionInterface
+from .actor_critic import ActorCritic
+from .interface import Inputs, Interface, StateActionInterface
 
 __all__ = ["ActionValues", "NetworkActionValues"]
 

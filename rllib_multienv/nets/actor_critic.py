@@ -6,50 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
-from rllib_multienv.spaces.rows import ObservationRow
-
+from .encoders import Encoders
 from .heads import ValueBins, mask_logits
-from .interface import Interface
+from .interface import Inputs, Interface
 from .memory import Memory, State, remember
 
-__all__ = ["ActorCritic", "Inputs", "OneEnvironmentActorCritic", "Outputs", "Part"]
+__all__ = ["ActorCritic", "OneEnvironmentActorCritic", "Outputs", "Part"]
 
 Part = Literal["actor", "critic"]
-
-
-class Inputs(NamedTuple):
-    """The rows of one environment's observations, taken apart.
-
-    Attributes:
-        numbers: ``[B, I]``.
-        media: bytes of images, then of texts, ``[B, M]``; None without.
-        mask: bytes ``[B, num_logits]``, 0 for actions that are forbidden; None without.
-    """
-
-    numbers: Tensor
-    media: Tensor | None = None
-    mask: Tensor | None = None
-
-    @classmethod
-    def of(cls, env_id: str, row: ObservationRow, rows: Tensor) -> Inputs:
-        """Take rows ``[B, width]`` apart; without images, text and mask they are the numbers.
-
-        Raises:
-            ValueError: observations have another shape.
-        """
-        if rows.ndim != 2 or rows.shape[1] != row.width:
-            raise ValueError(f"{env_id}: observations have shape {tuple(rows.shape)}, expected [B, {row.width}]")
-        if not row.packed:
-            return cls(rows)
-        if rows.dtype != torch.uint8:
-            raise ValueError(f"{env_id}: observations have dtype {rows.dtype}, expected torch.uint8")
-        numbers, media, mask = rows.split([4 * row.numbers, row.extra - row.mask, row.mask], 1)
-        # Rows may begin anywhere in memory; numbers must begin at multiples of their size.
-        numbers = numbers.clone(memory_format=torch.contiguous_format).view(torch.float32)  # [B, I]
-        return cls(numbers, media if media.shape[1] else None, mask if row.mask else None)
 
 
 class Outputs(NamedTuple):
@@ -79,26 +45,30 @@ class ActorCritic(nn.Module, ABC):
         interfaces: the known environments by id; not part of the state dict.
         value_bins: bins over which values are a distribution; None if values are numbers.
         memory: `Memory` of each part; None without memory.
+        encoders: encoders of images and text, from `NetConfig.encoders`; None without.
         shares_encoder: whether actor and critic use the same encoded rows (those of the actor).
         critic_only: dotted names of the children that only values need; see `drop_critic`.
     """
 
-    critic_only: ClassVar[tuple[str, ...]] = ("critic", "memory.critic")
+    critic_only: ClassVar[tuple[str, ...]] = ("critic", "memory.critic", "encoders.critic")
 
     def __init__(self) -> None:
         super().__init__()
         self.interfaces: dict[str, Interface] = {}
         self.value_bins: ValueBins | None = None
         self.memory: nn.ModuleDict | None = None
+        self.encoders: Encoders | None = None
         self.shares_encoder = False
 
     @abstractmethod
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """Encode observations.
 
         Args:
             part: ``"actor"`` or ``"critic"``.
             obs: numbers ``[B, I]`` by environment, each with at least one row, in the order of their sizes I.
+            media: encoded images and text of all rows, ``[R, H]``, to be added to what the first layer makes of the
+                numbers; given only if some environment has any.
 
         Returns:
             ``[R, H]``, the rows of all environments one after the other in the order of ``obs``.
@@ -157,10 +127,13 @@ class ActorCritic(nn.Module, ABC):
         outputs: dict[Part, dict[str, Tensor]] = {"actor": {}, "critic": {}}
         next_state: dict[str, dict[str, Tensor]] = {}
         rows: Tensor | None = None
+        encoded = {} if self.encoders is None else self.encoders.encode(self.interfaces, inputs, counts)
         if present:
             for part in parts:
                 if rows is None or not self.shares_encoder:
-                    rows = self.encode(part, present)
+                    own = "actor" if self.shares_encoder else part
+                    media = None if self.encoders is None else self.encoders(own, encoded)  # [R, H]
+                    rows = self.encode(part, present, media)
                     if self.memory is not None and part in self.memory:
                         rows, states = remember(self.memory[part], part, rows, counts, state, first)  # type: ignore[arg-type]
                         for env_id, value in states.items():
@@ -201,11 +174,13 @@ class ActorCritic(nn.Module, ABC):
         """Make an environment known.
 
         Raises:
-            ValueError: the id is known already, with another interface.
+            ValueError: the id is known already, with another interface; or it has images or text, and the network has
+                no encoder of these.
         """
         known = self.interfaces.get(env_id)
         if known is not None and known != interface:
             raise ValueError(f"environment {env_id!r} is known already with another interface; remove it first")
+        Encoders.check(self.encoders, env_id, interface)
         self.interfaces[env_id] = interface
 
     def remove_env(self, env_id: str) -> None:

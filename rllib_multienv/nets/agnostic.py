@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .action_values import ActionValues
-from .actor_critic import ActorCritic, Inputs, Part
+from .actor_critic import ActorCritic, Part
 from .config import NetConfig, require, require_choice, require_whole
 from .context import (
     DESCRIPTIONS,
@@ -23,8 +23,9 @@ from .context import (
     position_features,
     sinusoidal_encoding,
 )
+from .encoders import Encoders
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
-from .interface import VALUE_MEASURED, VALUE_NAMES, Interface, StateActionInterface
+from .interface import VALUE_MEASURED, VALUE_NAMES, Inputs, Interface, StateActionInterface
 from .layers import DecoderBlock, EncoderBlock, ResidualMLP, SequenceTrunk, TransformerLayer
 from .layout import Layout, LayoutCache, OutputLayout
 from .sequence import SEQUENCE_EMBEDDINGS
@@ -240,11 +241,11 @@ class Tower(nn.Module):
         self.res_mlp = ResidualMLP(d_model, config.res_mlp_depth, config.res_mlp_width or d_model, dropout)
         self.decoders = nn.ModuleDict({name: decoder() for name in decoders})
 
-    def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
-        """``[R, H]`` from the packed observations ``[N]``."""
+    def encode(self, scalars: Tensor, layout: Layout, media: Tensor | None) -> Tensor:
+        """``[R, H]`` from the packed observations ``[N]`` and what is added for images and text."""
         assert self.encoder is not None
         encoded: Tensor = self.encoder(scalars, layout)
-        return encoded
+        return encoded if media is None else encoded + media
 
     def middle(self, encoded: Tensor, layout: Layout) -> Tensor:
         """Add the task context and apply the residual MLP: ``[R, H]`` to ``[R, H]``."""
@@ -276,6 +277,8 @@ class AgnosticActorCritic(ActorCritic):
             self.value_bins = ValueBins(config.value_head, config.num_value_bins, config.value_limit)
         bins = None if self.value_bins is None else config.num_value_bins
         self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder, bins=bins)
+        parts = ("actor",) if config.share_encoder else ("actor", "critic")
+        self.encoders = config.encoders(interfaces, config.d_model, parts)
         self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
@@ -297,11 +300,11 @@ class AgnosticActorCritic(ActorCritic):
         """Actor and, unless it was dropped, critic."""
         return [tower for tower in (self.actor, getattr(self, "critic", None)) if tower is not None]
 
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""
         layout = self._layout({env_id: len(value) for env_id, value in obs.items()})
         tower = self.actor if part == "actor" or self.shares_encoder else self.critic
-        return tower.encode(layout.pack(obs), layout)
+        return tower.encode(layout.pack(obs), layout, media)
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """See `ActorCritic.decode`."""
@@ -348,12 +351,15 @@ class AgnosticActionValues(ActionValues):
             Tower(self.config, ("value", "logits"), position_size=2 * config.position_size)
             for _ in range(num_estimates)
         )
+        # Images and texts are encoded once for all estimates.
+        self.encoders = config.encoders(interfaces, config.d_model, [f"estimate{n}" for n in range(num_estimates)])
         self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """See `ActionValues.add_env`; only ``context="embedding"`` gets new parameters."""
+        Encoders.check(self.encoders, env_id, interface)
         super().add_env(env_id, interface)
         for tower in self._all_towers():
             tower.context.add_env(env_id, interface)
@@ -375,12 +381,16 @@ class AgnosticActionValues(ActionValues):
         seen = {e: replace(self.inputs[e], discrete=self.interfaces[e].discrete) for e in counts}
         layout = self._layouts.get(counts, seen, next(self.parameters()))
         scalars = layout.pack({env_id: inputs[env_id].numbers for env_id in counts})
-        estimates = [self._estimate(tower, scalars, layout) for tower in self._all_towers()]
+        encoded = {} if self.encoders is None else self.encoders.encode(self.interfaces, inputs, counts)
+        estimates = []
+        for number, tower in enumerate(self._all_towers()):
+            media = None if self.encoders is None else self.encoders(f"estimate{number}", encoded)  # [R, H]
+            estimates.append(self._estimate(tower, scalars, layout, media))
         return {env_id: torch.stack([estimate[env_id] for estimate in estimates]) for env_id in inputs}
 
-    def _estimate(self, tower: Tower, scalars: Tensor, layout: Layout) -> dict[str, Tensor]:
+    def _estimate(self, tower: Tower, scalars: Tensor, layout: Layout, media: Tensor | None) -> dict[str, Tensor]:
         """``{env_id: [B, n]}``."""
-        rows = tower.middle(tower.encode(scalars, layout), layout)
+        rows = tower.middle(tower.encode(scalars, layout, media), layout)
         values: dict[str, Tensor] = {}
         for name, of_decoder in (("value", layout.gaussian), ("logits", layout.logits)):
             if of_decoder is not None:

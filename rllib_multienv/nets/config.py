@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic
+from .encoders import Encoders, ImageEncoderConfig, TextEncoderConfig, check_encoders
 from .interface import Interface
 
 __all__ = ["NetConfig", "net_config_from_dict", "require", "require_choice", "require_whole"]
 
 #: Config class of each network type.
 _TYPES: dict[str, type[NetConfig]] = {}
+_ENCODERS: dict[str, type] = {"image_encoder": ImageEncoderConfig, "text_encoder": TextEncoderConfig}
 
 
 def require(condition: bool, field: str, value: object, expected: str) -> None:
@@ -50,10 +52,17 @@ class NetConfig:
         type: name of the network in files and checkpoints.
         for_any: whether the network can be built for any environments. Other networks are built once when an
             algorithm's configuration is checked, so that errors come early.
+        image_encoder: sizes of the encoder of images. None: the default sizes, and only if an environment has images
+            when the network is built; in files also ``true``: the default sizes in any case, so that environments with
+            images can be added later.
+        text_encoder: the same of the encoder of text.
     """
 
     type: ClassVar[str]
     for_any: ClassVar[bool] = False
+
+    image_encoder: ImageEncoderConfig | None = None
+    text_encoder: TextEncoderConfig | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -70,10 +79,33 @@ class NetConfig:
         """
         return NetworkActionValues(self.without_dropout().build, interfaces, num_estimates=num_estimates)
 
+    def for_environments(self, interfaces: Mapping[str, Interface]) -> Self:
+        """The same network with the encoders that these environments need."""
+        rows = [interface.observation for interface in interfaces.values()]
+        changes: dict[str, Any] = {}
+        if self.image_encoder is None and any(row.images for row in rows):
+            changes["image_encoder"] = ImageEncoderConfig()
+        if self.text_encoder is None and any(row.texts for row in rows):
+            changes["text_encoder"] = TextEncoderConfig()
+        return dataclasses.replace(self, **changes) if changes else self
+
+    def check_environments(self, interfaces: Mapping[str, Interface]) -> None:
+        """Raise a ValueError if the network, once built, lacks an encoder for one of these environments."""
+        for env_id, interface in interfaces.items():
+            check_encoders(env_id, interface.observation, image=self.image_encoder, text=self.text_encoder)
+
+    def encoders(
+        self, interfaces: Mapping[str, Interface], width: int, parts: Sequence[str] = ("actor", "critic")
+    ) -> Encoders | None:
+        """Encoders of images and text for a network's rows ``[R, width]``; None where nothing asks for them."""
+        needed = self.for_environments(interfaces)
+        if needed.image_encoder is None and needed.text_encoder is None:
+            return None
+        return Encoders(needed.image_encoder, needed.text_encoder, width, parts)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read by `net_config_from_dict`."""
-        fields = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
-        return {"type": self.type, **fields}
+        return {"type": self.type, **_jsonable(dataclasses.asdict(self))}
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -82,11 +114,12 @@ class NetConfig:
         Raises:
             ValueError: a field is unknown (the nearest known one is named), or its value is not allowed.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in fields:
-            if name not in known:
-                raise ValueError(f"unknown field {name!r} of the {cls.type!r} network config; {_nearest(name, known)}")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        found = dict(fields)
+        for name, encoder in _ENCODERS.items():
+            if isinstance(value := found.get(name), bool | Mapping):
+                found[name] = _build(encoder, {} if value is True else value, name) if value is not False else None
+        built: Self = _build(cls, found, f"{cls.type!r} network config")
+        return built
 
     @property
     def needs_measurements(self) -> bool:
@@ -97,6 +130,21 @@ class NetConfig:
         """The same network without dropout, if it has a field for that."""
         has_dropout = any(field.name == "dropout" for field in dataclasses.fields(self))
         return dataclasses.replace(self, dropout=0.0) if has_dropout else self  # type: ignore[call-arg]
+
+
+def _build(cls: type, fields: Mapping[str, Any], of: str) -> Any:
+    """An instance of a dataclass; the error for unknown fields says what they are ``of``."""
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in fields:
+        if name not in known:
+            raise ValueError(f"unknown field {name!r} of the {of}; {_nearest(name, known)}")
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _jsonable(item) for name, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def net_config_from_dict(values: Mapping[str, Any]) -> NetConfig:

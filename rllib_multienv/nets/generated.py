@@ -209,9 +209,11 @@ class _Tower(nn.Module):
         self.decoders = nn.ModuleDict({name: _Decoder(config, *sizes) for name, sizes in decoders.items()})
         self.head: nn.Linear | None = None
 
-    def encode(self, scalars: Tensor, layout: Layout) -> Tensor:
-        """``[R, H]`` from the packed observations ``[N]``."""
+    def encode(self, scalars: Tensor, layout: Layout, media: Tensor | None) -> Tensor:
+        """``[R, H]`` from the packed observations ``[N]`` and what is added for images and text."""
         rows, modulations = self.encoder(scalars, layout)
+        if media is not None:
+            rows = rows + media
         for block, scale, shift in zip(self.blocks, modulations[::2], modulations[1::2], strict=True):
             rows = block(rows, scale, shift)
         encoded: Tensor = self.norm(rows)
@@ -239,6 +241,7 @@ class GeneratedActorCritic(ActorCritic):
             nn.init.normal_(head.weight, std=0.01)  # nearly uniform
             nn.init.zeros_(head.bias)
         self._layouts = LayoutCache(config)
+        self.encoders = config.encoders(interfaces, config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -250,11 +253,11 @@ class GeneratedActorCritic(ActorCritic):
             if isinstance(module, CachedModule):
                 module.clear_cache()
 
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""
         layout = self._layout({env_id: len(value) for env_id, value in obs.items()})
         tower = self.actor if part == "actor" else self.critic
-        return tower.encode(layout.pack(obs), layout)
+        return tower.encode(layout.pack(obs), layout, media)
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """See `ActorCritic.decode`."""

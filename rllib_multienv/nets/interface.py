@@ -1,14 +1,17 @@
-"""The description of an environment that networks are built from."""
+"""The description of an environment that networks are built from, and its observations as they get them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
 
 from rllib_multienv.spaces.rows import ActionPart, ActionRow, ObservationRow
 
-__all__ = ["VALUE_MEASURED", "VALUE_NAMES", "Interface", "StateActionInterface"]
+__all__ = ["VALUE_MEASURED", "VALUE_NAMES", "Inputs", "Interface", "StateActionInterface"]
 
 #: Words and measured features of a value, the same in all environments.
 VALUE_NAMES = ("value",)
@@ -129,3 +132,35 @@ class StateActionInterface:
     def action_size(self) -> int:
         """As in `Interface`."""
         return self.environment.action_size if self.environment.discrete else 1
+
+
+class Inputs(NamedTuple):
+    """The rows of one environment's observations, taken apart.
+
+    Attributes:
+        numbers: ``[B, I]``.
+        media: bytes of images, then of texts, ``[B, M]``; None without.
+        mask: bytes ``[B, num_logits]``, 0 for actions that are forbidden; None without.
+    """
+
+    numbers: Tensor
+    media: Tensor | None = None
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, env_id: str, row: ObservationRow, rows: Tensor) -> Inputs:
+        """Take rows ``[B, width]`` apart; without images, text and mask they are the numbers.
+
+        Raises:
+            ValueError: observations have another shape.
+        """
+        if rows.ndim != 2 or rows.shape[1] != row.width:
+            raise ValueError(f"{env_id}: observations have shape {tuple(rows.shape)}, expected [B, {row.width}]")
+        if not row.packed:
+            return cls(rows)
+        if rows.dtype != torch.uint8:
+            raise ValueError(f"{env_id}: observations have dtype {rows.dtype}, expected torch.uint8")
+        numbers, media, mask = rows.split([4 * row.numbers, row.extra - row.mask, row.mask], 1)
+        # Rows may begin anywhere in memory; numbers must begin at multiples of their size.
+        numbers = numbers.clone(memory_format=torch.contiguous_format).view(torch.float32)  # [B, I]
+        return cls(numbers, media if media.shape[1] else None, mask if row.mask else None)

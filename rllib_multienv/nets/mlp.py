@@ -67,13 +67,18 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         self.critic = mlp([obs_size, *config.hidden, 1], activation, 1.0)
         continuous = self.interface.action.num_continuous
         self.log_std = nn.Parameter(torch.zeros(continuous)) if continuous else None
+        self.encoders = config.encoders(interfaces, config.hidden[0] if config.hidden else 1)
+        has_layer = bool(config.hidden) or self.encoders is None
+        require(has_layer, "hidden", config.hidden, "one layer or more, where observations have images or text")
 
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""
         layers = list(self.actor if part == "actor" else self.critic)
         rows = obs[self.env_id].to(cast(nn.Linear, layers[0]).weight.dtype)
         for layer in layers[:-1]:
             rows = layer(rows)
+            if media is not None:  # beside the first layer
+                rows, media = rows + media, None
         return rows
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
@@ -89,4 +94,6 @@ class MLPActorCritic(OneEnvironmentActorCritic):
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """See `ActorCritic.actor_parameters`."""
-        return [*self.actor.parameters(), *([] if self.log_std is None else [self.log_std])]
+        own = [*self.actor.parameters(), *([] if self.log_std is None else [self.log_std])]
+        known = {id(parameter) for parameter in own}
+        return [*own, *(parameter for parameter in super().actor_parameters() if id(parameter) not in known)]

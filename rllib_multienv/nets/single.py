@@ -80,12 +80,14 @@ class SingleActorCritic(OneEnvironmentActorCritic):
         self.config = config
         self.actor = _Tower(config, self.interface.obs_size, self.interface.action.num_inputs, 0.01)
         self.critic = _Tower(config, self.interface.obs_size, 1, 1.0)
+        self.encoders = config.encoders(interfaces, config.width)
 
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""
         tower = self.actor if part == "actor" else self.critic
-        rows: Tensor = tower.middle(tower.encoder(obs[self.env_id].to(tower.encoder.weight)))
-        return rows
+        rows = tower.encoder(obs[self.env_id].to(tower.encoder.weight))
+        middle: Tensor = tower.middle(rows if media is None else rows + media)
+        return middle
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """See `ActorCritic.decode`."""

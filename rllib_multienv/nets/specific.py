@@ -89,12 +89,13 @@ class _Tower(nn.Module):
         del self.encoder[env_key(env_id)]
         del self.decoders[env_key(env_id)]
 
-    def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """``[R, H]`` from observations ``{env_id: [B, I]}``."""
+    def encode(self, obs: Mapping[str, Tensor], media: Tensor | None) -> Tensor:
+        """``[R, H]`` from observations ``{env_id: [B, I]}`` and what is added for images and text."""
         like = next(self.middle.parameters())
         encoded = [self.encoder[env_key(env_id)](value.to(like)) for env_id, value in obs.items()]  # each [B, H]
-        rows: Tensor = self.middle(torch.cat(encoded))
-        return rows
+        rows = torch.cat(encoded)
+        middle: Tensor = self.middle(rows if media is None else rows + media)
+        return middle
 
     def decode(self, rows: Tensor, counts: Mapping[str, int]) -> dict[str, dict[str, Tensor]]:
         """Outputs of every environment's decoders: ``{env_id: {name: [B, size]}}``."""
@@ -120,6 +121,7 @@ class SpecificActorCritic(ActorCritic):
         self.config = config
         self.actor = _Tower(config)
         self.critic = _Tower(config)
+        self.encoders = config.encoders(interfaces, config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
@@ -150,10 +152,10 @@ class SpecificActorCritic(ActorCritic):
         """False after `drop_critic`."""
         return hasattr(self, "critic")
 
-    def encode(self, part: Part, obs: Mapping[str, Tensor]) -> Tensor:
+    def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""
         tower = self.actor if part == "actor" else self.critic
-        return tower.encode(obs)
+        return tower.encode(obs, media)
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """See `ActorCritic.decode`."""

@@ -6,32 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from interfaces import described, interface
+from interfaces import RunningSum, described, interface
 from torch import Tensor
 
-from rllib_multienv.nets import AgnosticNetConfig, GeneratedNetConfig, Memory, MLPNetConfig, SpecificNetConfig
+from rllib_multienv.nets import AgnosticNetConfig, GeneratedNetConfig, MLPNetConfig, SpecificNetConfig
 from rllib_multienv.nets.actor_critic import ActorCritic
 
 ENVS = described({"cart": interface(4, 2, True), "leg": interface(6, 3, False), "arm": interface(6, 1, False)})
 T, B = 5, 3
-
-
-class RunningSum(Memory):
-    """Adds all rows since the last reset."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        return torch.zeros(batch_size, self.size)
-
-    def forward(self, rows: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        sums = []
-        for row, reset in zip(rows, first, strict=True):
-            state = torch.where(reset[:, None], 0.0, state) + row
-            sums.append(state)
-        return torch.stack(sums), state
 
 
 def networks() -> list[ActorCritic]:
