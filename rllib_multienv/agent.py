@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
-from rllib_multienv.envs.errors import EnvFailure
+from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, endless
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import EnvCopies, probe_spaces
@@ -156,7 +156,7 @@ class MultiEnvAgent:
         *,
         seed: int | None = 0,
         explore: bool = False,
-        max_steps: int = 100_000,
+        max_steps: int = MAX_EPISODE_STEPS,
         video_dir: str | Path | None = None,
         video_format: str = "mp4",
     ) -> EvaluationResult:
@@ -211,12 +211,7 @@ class MultiEnvAgent:
                 returns += step.rewards
                 lengths += ~step.is_reset
                 if lengths.max() > max_steps:
-                    raise EnvFailure(
-                        env_id,
-                        "step",
-                        f"an episode has not ended after {max_steps} steps. Give the environment a time limit with "
-                        "EnvSpec(..., max_episode_steps=...), or pass a larger max_steps.",
-                    )
+                    raise endless(env_id, max_steps, ", or pass a larger max_steps")
                 for b in np.flatnonzero(step.terminated | step.truncated):
                     if left[b]:
                         result.append((float(returns[b]), int(lengths[b])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
@@ -18,7 +19,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from rllib_multienv.connectors import RewardScale, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
-from rllib_multienv.envs.errors import EnvFailure, NonFiniteError
+from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, EnvFailure, NonFiniteError, endless
 from rllib_multienv.modules import MultiEnvModule
 from rllib_multienv.rollout import RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
 
@@ -28,6 +29,8 @@ logger = logging.getLogger("ray.rllib")
 MAX_ATTEMPTS = 10
 #: Time steps between two looks at whether all wanted episodes are finished.
 EVALUATION_LENGTH = 64
+#: Seconds after which an environment is named that has not finished an episode in evaluation.
+SLOW_EPISODE_S = 60.0
 
 
 class NoEpisodes(list[SingleAgentEpisode]):
@@ -113,6 +116,10 @@ class Lockstep:
         """Rollouts of ``num_episodes`` new episodes of each environment.
 
         Every copy has its own quota: counting whichever episodes end first would favour short ones.
+
+        Raises:
+            EnvFailure: An episode is longer than `MAX_EPISODE_STEPS`.
+            RuntimeError: An environment failed `MAX_ATTEMPTS` times in a row, where failures are tolerated.
         """
         self.reset_where_needed(force=True)
         self._episode_metrics.restart()
@@ -121,6 +128,7 @@ class Lockstep:
             for env_id, environment in self.environments.items()
         }
         attempts = dict.fromkeys(self.environments, MAX_ATTEMPTS)
+        last_end = dict.fromkeys(self.environments, perf_counter())
         while unfinished := [env_id for env_id, left in quota.items() if any(left)]:
             rollouts = self._collect(unfinished, EVALUATION_LENGTH, explore, quota)
             for env_id in unfinished:
@@ -130,7 +138,16 @@ class Lockstep:
                         f"Environment {env_id!r} lost {MAX_ATTEMPTS} fragments in a row; its episodes cannot be "
                         "finished. The log has what went wrong."
                     ) from self._last_failures[env_id]
-            yield rollouts
+            yield rollouts  # the caller counts the steps of running episodes
+            for env_id, rollout in rollouts.items():
+                longest = max(running.length for running in self.environments[env_id].running)
+                if longest > MAX_EPISODE_STEPS:
+                    raise endless(env_id, longest)
+                if rollout.done.any():
+                    last_end[env_id] = perf_counter()
+                elif perf_counter() - last_end[env_id] > SLOW_EPISODE_S:
+                    last_end[env_id] = math.inf  # once
+                    logger.warning("Evaluation goes on: %s", endless(env_id, longest))
         for environment in self.environments.values():
             # Copies that were ahead of the others are in episodes whose beginning nobody has seen.
             environment.obs = None

@@ -12,6 +12,9 @@ ENV_ERRORS = (Exception, SystemExit)
 #: running statistics would flatten all others.
 LARGEST = 1e19
 
+#: Longest episode that is waited for in evaluation: a deterministic policy may never end one.
+MAX_EPISODE_STEPS = 100_000
+
 _NUMBERS = (float, int, np.number)
 
 
@@ -61,6 +64,12 @@ class NonFiniteError(RuntimeError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Exceptions with several arguments need this to cross process borders."""
         return type(self), (self.env_id, self.copy, self.quantity, self.value, self.step, self.problem)
+
+
+def endless(env_id: str, steps: int, also: str = "") -> EnvFailure:
+    """The failure of an environment of which an episode has not ended after so many steps."""
+    advice = f"Give the environment a time limit with EnvSpec({env_id!r}, ..., max_episode_steps=...){also}."
+    return EnvFailure(env_id, "step", f"an episode has not ended after {steps:,} steps. {advice}")
 
 
 def describe(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rllib_multienv.envs.errors import MAX_EPISODE_STEPS
 from rllib_multienv.envs.make import close_env
 
 # A GIF compresses badly: these keep it below some megabytes.
@@ -33,7 +34,12 @@ def check_video(video_format: str) -> None:
 
 
 def record_episode(
-    env: gym.Env, act: Callable[[Any, Any], Any], path: Path, *, seed: int | None = None, max_steps: int = 100_000
+    env: gym.Env,
+    act: Callable[[Any, Any], Any],
+    path: Path,
+    *,
+    seed: int | None = None,
+    max_steps: int = MAX_EPISODE_STEPS,
 ) -> Path:
     """Play one episode and write it as a video; closes the environment.
 

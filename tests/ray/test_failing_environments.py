@@ -15,6 +15,7 @@ from toy_envs import Breaking, Counter
 
 from rllib_multienv import EnvSpec, MultiEnvPPOConfig
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
+from rllib_multienv.env_runners import lockstep
 from rllib_multienv.envs.errors import EnvFailure, NonFiniteError
 
 COUNTER = EnvSpec("counter", make=Counter)
@@ -224,6 +225,24 @@ def test_whole_episodes_of_an_environment_that_always_fails() -> None:
     with pytest.raises(RuntimeError, match="'broken' lost 10 fragments in a row") as caught:
         runner.sample(num_episodes=2)
     assert isinstance(caught.value.__cause__, NonFiniteError)
+
+
+class Endless(Counter):
+    def step(self, action: Any) -> Any:
+        obs, reward, _, _, info = super().step(action)
+        return obs, reward, False, False, info
+
+
+def test_an_episode_that_never_ends_is_named_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lockstep, "MAX_EPISODE_STEPS", 200)
+    monkeypatch.setattr(lockstep, "SLOW_EPISODE_S", 0.0)
+    runner = make_runner(tiny_config([COUNTER, EnvSpec("endless", make=Endless)]))
+    with pytest.raises(EnvFailure, match=r"'endless' failed.*not ended after 256 steps.*max_episode_steps"):
+        runner.sample(num_episodes=1)
+    said = [record.message for record in caplog.records if "'endless'" in record.message]
+    assert len(said) == 1 and "has not ended after 64 steps" in said[0]
 
 
 def test_unknown_choice_is_refused() -> None:
