@@ -134,19 +134,19 @@ def is_search_space(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(is_search_space(item) for item in value)
 
 
-def _kind(hint: Any) -> Kind:
+def kind_of(hint: Any) -> Kind:
     """What an annotation asks of a value."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return next((extra for extra in args if isinstance(extra, Kind)), None) or _kind(args[0])
+        return next((extra for extra in args if isinstance(extra, Kind)), None) or kind_of(args[0])
     if origin in (Union, types.UnionType):
-        parts = [_kind(part) for part in args]
+        parts = [kind_of(part) for part in args]
         return Kind(" or ".join(part.words for part in parts), lambda x: any(part.holds(x) for part in parts))
     if origin is Literal:
         words = ("one of " + ", ".join(map(repr, args))) if len(args) > 2 else " or ".join(map(repr, args))
         return Kind(words, lambda x: any(type(x) is type(choice) and x == choice for choice in args))
     if origin is dict:
-        item = _kind(args[1])
+        item = kind_of(args[1])
         words = f"a mapping from env ids to {item.words}"
         return Kind(words, lambda x: isinstance(x, Mapping) and all(item.holds(value) for value in x.values()))
     plain = {bool: "True or False", str: "a string", type(None): "None", None: "None"}
@@ -184,7 +184,7 @@ class Setting:
     @property
     def words(self) -> str:
         """Its name, default, documentation, type and range."""
-        kind = "" if self.hint is bool else _kind(self.hint).words
+        kind = "" if self.hint is bool else kind_of(self.hint).words
         notes = [f"Must be {kind}."] if kind else []
         notes += ["May differ between environments."] if self.per_environment else []
         return " ".join([f"{self.parameter.name} = {self.parameter.default!r}: {self.doc}", *notes])
@@ -196,7 +196,7 @@ class Setting:
             ValueError: It is of the wrong type or out of range.
         """
         value = value.item() if isinstance(value, np.generic) else value
-        kind = _kind(self.hint)
+        kind = kind_of(self.hint)
         if not kind.holds(value) or is_search_space(value):
             fault = "only tune.Tuner draws from a search space" if is_search_space(value) else f"must be {kind.words}"
             raise ValueError(f"{self.parameter.name}={value!r}: {fault}.")
@@ -231,7 +231,8 @@ class Setter:
 
     Attributes:
         declared: The settings that this package declares.
-        others: The other settings of RLlib that have an effect, with their defaults.
+        others: The other settings of RLlib that have an effect, and those of methods that a user wrote in RLlib's way,
+            with their defaults.
         no_effect: Settings of RLlib that have none, with what to use instead.
         rllib: All settings that RLlib's method takes, also those that it keeps only to say that they are gone.
     """
@@ -275,15 +276,17 @@ def _setter(cls: Any, name: str) -> Setter:
     declared: dict[str, Setting] = {}
     for key, setting in (item for method in methods for item in getattr(method, "declared", {}).items()):
         declared[key] = replace(declared[key], doc=declared[key].doc or setting.doc) if key in declared else setting
+    own = {
+        key: parameter.replace(default=None if parameter.default is NotProvided else parameter.default)
+        for method in reversed(methods)
+        if _is_plain(method)
+        for key, parameter in _defaults(method).items()
+        if key not in declared
+    }
     docs = {key: doc for method in reversed(stock) for key, doc in _documented(method).items()}
     for key, setting in declared.items():
         declared[key] = replace(setting, doc=setting.doc or docs.get(key, "").split(". ")[0].rstrip(".") + ".")
-    rllib = {
-        p.name: p
-        for m in stock
-        for p in inspect.signature(m).parameters.values()
-        if p.default is not inspect.Parameter.empty
-    }
+    rllib = {key: parameter for method in stock for key, parameter in _defaults(method).items()}
     patterns = [(pattern, hint) for keys, hint in cls.NO_EFFECT.get(name, {}).items() for pattern in keys.split()]
     others, no_effect = {}, {}
     for key, parameter in rllib.items():
@@ -293,15 +296,29 @@ def _setter(cls: Any, name: str) -> Setter:
             else:
                 attributes = _default(AlgorithmConfig)
                 others[key] = parameter.replace(default=attributes.get(key, attributes.get(f"_{key}")))
-    return Setter(declared, others, no_effect, rllib)
+    return Setter(declared, {**others, **own}, no_effect, rllib)
+
+
+def _defaults(method: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a method that have a default."""
+    return {p.name: p for p in inspect.signature(method).parameters.values() if p.default is not p.empty}
+
+
+def _is_plain(method: Any) -> bool:
+    """Whether a user wrote a method in RLlib's way, without declarations; it calls that of its base class."""
+    return not hasattr(method, "declared") and not method.__module__.startswith("ray.")
 
 
 def _method(cls: Any, name: str) -> Callable[..., Any]:
     """The method that checks and sets what it is given, with signature and docstring."""
     setter = setters(cls)[name]
     methods = [vars(base)[name] for base in cls.__mro__ if inspect.isfunction(vars(base).get(name))]
-    stock = next((method for method in methods if method.__module__.startswith("ray.")), None)
-    bodies = [method.body for method in reversed(methods) if hasattr(method, "body")]
+    # Called with what remains: RLlib's method, or one before it that a user wrote in RLlib's way.
+    end = next((i for i, m in enumerate(methods) if _is_plain(m) or m.__module__.startswith("ray.")), len(methods))
+    below = methods[end] if end < len(methods) else None
+    passed_on = {key for method in methods[end:] for key in (*getattr(method, "declared", ()), *_defaults(method))}
+    bodies = [method.body for method in reversed(methods[:end]) if hasattr(method, "body")]
+    bodies += [vars(cls)[name]] if name in vars(cls) else []
     parameters = sorted((p.replace(annotation=p.empty) for p in setter.takes.values()), key=lambda p: p.kind)
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
@@ -310,13 +327,14 @@ def _method(cls: Any, name: str) -> Callable[..., Any]:
             raise TypeError(f"{name}() takes its settings by name; {args[len(positional)]!r} has none.")
         given = {**dict(zip(positional, args, strict=False)), **kwargs}
         self.refuse(name, given)
+        declared = setters(type(self))[name].declared  # a derived class may declare another range
         for key in setter.declared.keys() & given.keys():
             if not is_search_space(given[key]):
-                given[key] = setter.declared[key].checked(given[key])
-            if key not in setter.rllib:
-                setattr(self, setter.declared[key].attribute, given.pop(key))
-        if stock is not None:
-            stock(self, **given)
+                given[key] = declared[key].checked(given[key])
+            if key not in passed_on:
+                setattr(self, declared[key].attribute, given.pop(key))
+        if below is not None:
+            below(self, **given)
         for body in bodies:
             body(self)
         return self

@@ -67,10 +67,11 @@ def with_options(
     Raises:
         ConfigFileError: A setting is not ``KEY=VALUE``.
     """
+    offline = file.algorithm == "MultiEnvIQL" or "offline_data" in file.methods
     changes: dict[str, object] = {
         "debugging.seed": seed,
         "name": name,
-        f"stop.{OFFLINE.total if file.algorithm == 'MultiEnvIQL' else ONLINE.total}": stop_steps,
+        f"stop.{OFFLINE.total if offline else ONLINE.total}": stop_steps,
         "stop.time_total_s": stop_time,
         "env_runners.num_env_runners": env_runners,
         "offline_data.data_dir": None if data_dir is None else str(data_dir.absolute()),

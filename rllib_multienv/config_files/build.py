@@ -17,6 +17,7 @@ from rllib_multienv.config_files.file import MUTATIONS, OWN_KEYS, ConfigFile, lo
 from rllib_multienv.config_files.stopping import check_result_key
 from rllib_multienv.config_files.yaml_text import (
     SearchSpace,
+    find_search_spaces,
     replace_search_spaces,
     unknown_key_message,
 )
@@ -43,9 +44,20 @@ def algorithm_class(file: ConfigFile) -> type[Algorithm]:
     """The class of the file's algorithm.
 
     Raises:
-        ConfigFileError: No algorithm of that name is registered with Tune.
+        ConfigFileError: No algorithm of that name is registered with Tune, or ``module:Class`` is none.
     """
     import rllib_multienv
+
+    if ":" in file.algorithm:
+        from ray.rllib.algorithms.algorithm import Algorithm
+
+        try:
+            found = _imported(file.algorithm)
+        except ImportError as error:
+            raise file.error(f"algorithm: {error}", "algorithm") from error
+        if not (inspect.isclass(found) and issubclass(found, Algorithm)):
+            raise file.error(f"algorithm: {file.algorithm!r} is not a subclass of RLlib's Algorithm", "algorithm")
+        return found
 
     # The package registers its algorithms where it imports them, which it does on first use.
     own = [name for name in getattr(rllib_multienv, "__all__", []) if name.startswith("MultiEnv")]
@@ -90,8 +102,8 @@ def build_config(file: ConfigFile | str | Path, *, examples: bool = False) -> Al
                 message = unknown_key_message(argument, known, where=f"{method!r}")
                 raise file.error(message, method, argument)
     for method, arguments in file.methods.items():
-        kwargs = replace_search_spaces(arguments, SearchSpace.example if examples else SearchSpace.to_tune)
         try:
+            kwargs = replace_search_spaces(arguments, SearchSpace.example if examples else SearchSpace.to_tune)
             kwargs = {key: _imported(value) if _is_code(method, key) else value for key, value in kwargs.items()}
             getattr(config, method)(**kwargs)
         except (TypeError, ValueError, KeyError, AttributeError, ImportError, OSError) as error:
@@ -137,10 +149,14 @@ def config_methods(config_class: type) -> dict[str, tuple[set[str], set[str]]]:
     for name in dir(config_class):
         functions = [f for base in config_class.__mro__ if inspect.isfunction(f := vars(base).get(name))]
         defaults = {p.name: p.default for f in functions for p in inspect.signature(f).parameters.values()}
-        if functions and hasattr(functions[0], "declared"):  # made by this package, with a complete signature
-            known = set(inspect.signature(functions[0]).parameters) - {"self"}
-        else:
-            known = {key for key, default in defaults.items() if default is NotProvided}
+        known: set[str] = set()
+        for function in functions:
+            declared = hasattr(function, "declared")  # made by this package, with a complete signature
+            for p in inspect.signature(function).parameters.values():
+                if p.default is NotProvided or (declared and p.default is not p.empty):
+                    known.add(p.name)
+            if declared:
+                break
         if known and not name.startswith("_"):
             refused = {key for key, default in defaults.items() if default in (NotProvided, DEPRECATED_VALUE)}
             found[name] = (known, refused - known)
@@ -160,6 +176,9 @@ def check_config_file(file: ConfigFile) -> AlgorithmConfig:
     config = build_config(file, examples=True)
     config.validate()
     _check_result_keys(file, config)
+    for path, space in find_search_spaces(file.methods):
+        for option in space.options():
+            build_config(file.override(path, option), examples=True)
     _tune_sections(file, build_config(file))
     return config
 
@@ -178,10 +197,10 @@ def _check_result_keys(file: ConfigFile, config: Any) -> None:
         file.stop.check(env_ids, custom=custom)
     except ValueError as error:
         raise file.error(str(error), "stop") from None
-    scheduler = file.tune.get("scheduler")
-    for path, section in ((("tune",), file.tune), (_SCHEDULER, scheduler if isinstance(scheduler, Mapping) else {})):
-        for key in ("metric", "time_attr"):
-            if section.get(key) is not None:
+    for path in (("tune",), ("tune", "checkpoint_config"), _SCHEDULER):
+        section = file.tune if len(path) == 1 else file.tune.get(path[-1])
+        for key in ("metric", "time_attr", "checkpoint_score_attribute"):
+            if isinstance(section, Mapping) and section.get(key) is not None:
                 try:
                     where = ".".join([*path, key])
                     check_result_key(str(section[key]), where=where, env_ids=env_ids, custom=custom)
@@ -238,11 +257,11 @@ def _trial_name(trial: Any) -> str:
 def _tune_sections(file: ConfigFile, config: AlgorithmConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ``tune`` section, cut into the fields of `TuneConfig` and those of `RunConfig`."""
     from ray import tune
-    from ray.tune.search import create_searcher
+    from ray.tune.search import SEARCH_ALG_IMPORT, create_searcher
 
     _check_result_keys(file, config)
     tune_names, run_names = _arguments(tune.TuneConfig), _arguments(tune.RunConfig)
-    _check_known(file, file.tune, tune_names | run_names | {"loggers"}, "tune")
+    _check_section(file, file.tune, tune_names | run_names | {"loggers"}, "tune")
     tune_fields = {key: value for key, value in file.tune.items() if key in tune_names}
     run_fields = {"verbose": 0, **{key: value for key, value in file.tune.items() if key not in tune_names}}
     checkpoints = run_fields.get("checkpoint_config") or {}
@@ -256,6 +275,11 @@ def _tune_sections(file: ConfigFile, config: AlgorithmConfig) -> tuple[dict[str,
     tune_fields["scheduler"] = _scheduler(file, config)
     if tune_fields.get("search_alg") is not None:
         kind, arguments = _typed(tune_fields["search_alg"])
+        if kind not in SEARCH_ALG_IMPORT:
+            message = unknown_key_message(kind, SEARCH_ALG_IMPORT, where="'tune.search_alg'").replace("key", "type", 1)
+            raise file.error(message, "tune", "search_alg")
+        if isinstance(searcher := SEARCH_ALG_IMPORT[kind](), type):
+            _check_section(file, arguments, _arguments(searcher), "tune", "search_alg")
         create = functools.partial(create_searcher, kind)
         tune_fields["search_alg"] = _made(file, create, arguments, "tune", "search_alg", checked=False)
     return tune_fields, run_fields
@@ -298,10 +322,16 @@ def _arguments(function: Callable[..., Any]) -> set[str]:
     return {name for name in inspect.signature(function).parameters if not name.startswith("_")} - _NOT_IN_FILES
 
 
-def _check_known(file: ConfigFile, section: Mapping[str, Any], known: set[str], *path: str) -> None:
-    for key in section:
+def _check_section(file: ConfigFile, section: Mapping[str, Any], known: set[str], *path: str) -> None:
+    """Check the names, types and ranges of Tune's options."""
+    from rllib_multienv.config_files.tune_options import OPTIONS
+
+    for key, value in section.items():
         if key not in known:
             raise file.error(unknown_key_message(key, known, where=f"'{'.'.join(path)}'"), *path, key)
+        kind = OPTIONS.get(key)
+        if kind is not None and not kind.holds(value):
+            raise file.error(f"{'.'.join(path)}: {key}={value!r}: must be {kind.words}.", *path, key)
 
 
 def _typed(value: Any) -> tuple[Any, dict[str, Any]]:
@@ -317,7 +347,7 @@ def _made(file: ConfigFile, make: Callable[..., Any], values: Any, *path: str, c
     if not isinstance(values, Mapping):
         raise file.error(f"{path[-1]!r} takes keys and values below it, not {values!r}", *path)
     if checked:
-        _check_known(file, values, _arguments(make), *path)
+        _check_section(file, values, _arguments(make), *path)
     try:
         return make(**values)
     except (TypeError, ValueError, ImportError, AssertionError, RuntimeError, TuneError) as error:
@@ -347,7 +377,7 @@ def _scheduler(file: ConfigFile, config: AlgorithmConfig) -> TrialScheduler | No
         raise file.error(message, *_SCHEDULER)
     made_by = SCHEDULER_IMPORT[name]
     known = _arguments(made_by() if inspect.isfunction(made_by) else made_by)
-    _check_known(file, arguments, known, *_SCHEDULER)
+    _check_section(file, arguments, known, *_SCHEDULER)
     if "metric" in known:
         _check_metric_is_given_once(file, name, arguments)
     if arguments.get(MUTATIONS[-1]) is not None:
@@ -379,7 +409,24 @@ def _mutations(file: ConfigFile, config: AlgorithmConfig, mutations: Any) -> dic
         if key not in settings:
             message = unknown_key_message(key, methods["training"][0], where=f"{MUTATIONS[-1]!r}")
             raise file.error(message, *MUTATIONS, key)
-    return {key: _mutation(file, value, settings[key], *MUTATIONS, key) for key, value in mutations.items()}
+    from rllib_multienv.algorithms.settings import declared_settings
+
+    found = {key: _mutation(file, value, settings[key], *MUTATIONS, key) for key, value in mutations.items()}
+    declared = declared_settings(type(config))
+    for key in mutations.keys() & declared.keys():
+        for option in _options(mutations[key]):
+            try:
+                declared[key].checked(option)
+            except ValueError as error:
+                raise file.error(str(error), *MUTATIONS, key) from None
+    return found
+
+
+def _options(mutation: Any) -> list[Any]:
+    """Values of a mutation, so many that all are allowed if these are."""
+    if isinstance(mutation, Mapping):
+        return [{key: option} for key, value in mutation.items() for option in _options(value)]
+    return mutation.options() if isinstance(mutation, SearchSpace) else mutation if isinstance(mutation, list) else []
 
 
 def _mutation(file: ConfigFile, mutation: Any, first: Any, *path: str) -> Any:

@@ -100,17 +100,17 @@ class ConfigFile:
         """Whether the file stands for one trial: it has no search spaces, and `num_samples` is one."""
         return not self.search_spaces and int(self.tune.get("num_samples") or 1) == 1
 
-    def override(self, path: str, value: Any) -> ConfigFile:
+    def override(self, path: str | yaml_text.Path, value: Any) -> ConfigFile:
         """A copy with one value replaced or added.
 
         Args:
-            path: Keys with dots between them: ``"training.actor_lr"``.
+            path: Keys, also as one text with dots between them: ``"training.actor_lr"``.
             value: The value; a `SearchSpace` is allowed where the file allows one.
 
         Raises:
             ConfigFileError: A key on the way holds a single value, or the result is not a valid file.
         """
-        *way, last = path.split(".")
+        *way, last = path.split(".") if isinstance(path, str) else map(str, path)
         tree: dict[str, Any] = copy.deepcopy(dict(self.tree))
         node: Any = tree
         for depth, key in enumerate(way, 1):

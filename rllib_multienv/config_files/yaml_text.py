@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,10 @@ class SearchSpace:
         values = self.arguments if isinstance(self.arguments, list) else self.arguments.values()
         if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             raise ValueError(f"!{self.tag} takes numbers, not {self.arguments!r}")
+        if names[0] == "lower":
+            by_name = dict(zip(names, values, strict=False)) if isinstance(self.arguments, list) else self.arguments
+            if by_name["lower"] >= by_name["upper"]:
+                raise ValueError(f"!{self.tag} {self.arguments!r}: its lower end must be below its upper end")
 
     def to_tune(self) -> Any:
         """Tune's sampler (a `Domain`, or the dict that stands for a grid search)."""
@@ -108,9 +113,18 @@ class SearchSpace:
             return sampler(list(self.arguments))
         return sampler(**self.arguments) if isinstance(self.arguments, dict) else sampler(*self.arguments)
 
+    def options(self) -> list[Any]:
+        """The values of a list, or the lowest and highest of a range: if these are allowed, then all."""
+        if self.tag in _OF_A_LIST:
+            return list(self.arguments)
+        space = self.to_tune()
+        high = space.upper - (self.tag in ("randint", "lograndint"))  # these never draw the end of the range
+        return [bound for bound in (space.lower, high) if math.isfinite(bound)]
+
     def example(self) -> Any:
         """One value of the space, for checking a configuration before any trial starts."""
-        return self.arguments[0] if self.tag in _OF_A_LIST else self.to_tune().sample()
+        options = self.options()
+        return options[0] if options else self.to_tune().sample()
 
 
 def find_search_spaces(value: Any, path: Path = ()) -> Iterator[tuple[Path, SearchSpace]]:

@@ -104,6 +104,7 @@ class AgnosticNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        super().__post_init__()
         for name in ("d_model", "d_state"):
             value = getattr(self, name)
             require(isinstance(value, int) and value >= 2 and value % 2 == 0, name, value, "an even whole number >= 2")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import types
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic
@@ -35,6 +36,26 @@ def require_whole(config: NetConfig, *fields: str, at_least: int = 1) -> None:
 def require_choice(config: NetConfig, field: str, choices: Collection[str]) -> None:
     """Raise a ValueError that names the field unless its value is one of ``choices``."""
     require(getattr(config, field) in choices, field, getattr(config, field), f"in {list(choices)}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a field's type, as far as that is a number, a bool, a string, or a tuple of these."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (bool, str, type(None)) else True
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_words, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return f"a list, each item {_words(get_args(hint)[0])}"
+    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a string", type(None): "None"}
+    return names.get(hint, str(hint))
 
 
 def _nearest(name: object, known: list[str]) -> str:
@@ -67,6 +88,20 @@ class NetConfig:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _TYPES[cls.type] = cls
+
+    def __post_init__(self) -> None:
+        """Check the types of all fields, as they are annotated; derived classes check ranges.
+
+        Raises:
+            ValueError: a field is of another type.
+        """
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, hint = getattr(self, field.name), hints[field.name]
+            if get_origin(hint) is tuple and isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            require(_fits(value, hint), field.name, value, _words(hint))
 
     def build(self, interfaces: Mapping[str, Interface]) -> ActorCritic:
         """Build the network of policy and values for these environments."""

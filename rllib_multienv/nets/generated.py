@@ -65,6 +65,7 @@ class GeneratedNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        super().__post_init__()
         require_whole(self, "width", "depth", "generator_width", "code_size")
         require_whole(self, "num_value_bins", at_least=3)
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")

@@ -36,9 +36,8 @@ class MLPNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        whole = all(isinstance(n, int) and n >= 1 for n in self.hidden)
-        require(whole, "hidden", self.hidden, "whole numbers >= 1")
+        super().__post_init__()
+        require(bool(self.hidden) and min(self.hidden) >= 1, "hidden", self.hidden, "one or more whole numbers >= 1")
         require_choice(self, "activation", list(ACTIVATIONS))
 
     def build(self, interfaces: Mapping[str, Interface]) -> MLPActorCritic:

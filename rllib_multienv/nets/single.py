@@ -37,6 +37,7 @@ class SingleNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        super().__post_init__()
         require_whole(self, "width", "depth")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
 

@@ -44,6 +44,7 @@ class SpecificNetConfig(NetConfig):
 
     def __post_init__(self) -> None:
         """Check the fields."""
+        super().__post_init__()
         require_whole(self, "width", "encoder_depth", "middle_depth", "decoder_depth")
         require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
 

@@ -30,6 +30,34 @@ BAD = {
         ["'checkpoint_freq'", "'checkpoint_frequency'"],
     ),
     "unknown scheduler": ("tune: {scheduler: {type: ashaa}}", 1, ["scheduler"]),
+    "unknown searcher": ("tune: {search_alg: {type: optunaa}}", 1, ["'optunaa'", "'optuna'"]),
+    "unknown argument of a searcher": ("tune: {search_alg: {type: random, max_conc: 2}}", 1, ["'max_concurrent'"]),
+    "argument of a searcher out of range": (
+        "tune: {search_alg: {type: random, max_concurrent: -2}}",
+        1,
+        ["max_concurrent=-2: must be a whole number of at least 0"],
+    ),
+    "number of trials that is none": (
+        "tune:\n  num_samples: three",
+        2,
+        ["num_samples='three': must be a whole number"],
+    ),
+    "no trials": ("tune:\n  num_samples: 0", 2, ["num_samples=0: must be a whole number of at least 1"]),
+    "mode that is none": ("tune:\n  mode: maximum", 2, ["mode='maximum': must be 'max' or 'min'"]),
+    "time that has passed": ("tune: {time_budget_s: -1}", 1, ["time_budget_s=-1: must be a number above 0"]),
+    "no checkpoint to keep": (
+        "tune:\n  checkpoint_config:\n    num_to_keep: 0",
+        3,
+        ["tune.checkpoint_config: num_to_keep=0: must be a whole number of at least 1"],
+    ),
+    "checkpoints by an unknown result": (
+        "tune:\n  checkpoint_config:\n    checkpoint_score_attribute: env_runner/episode_return_mean",
+        3,
+        ["'env_runner'", "'env_runners'"],
+    ),
+    "half a failure": ("tune: {failure_config: {max_failures: 0.5}}", 1, ["max_failures=0.5: must be a whole number"]),
+    "range upside down": ("training:\n  lr: !uniform [1.0e-3, 1.0e-4]", 2, ["!uniform", "below its upper end"]),
+    "range that Tune refuses": ("training:\n  lr: !loguniform [0, 1.0e-4]", 1, ["greater than 0"]),
     "unknown algorithm": ("\nalgorithm: PPPO", 2, ["'PPPO'", "'PPO'"]),
     "unknown tag": ("training:\n  lr: !grid_serch [1, 2]", 2, ["grid_serch", "grid_search"]),
     "tag with too few arguments": (
@@ -71,14 +99,63 @@ def test_the_message_says_where_and_what(what: str, tmp_path: Path) -> None:
         assert word in str(caught.value)
 
 
+OPTIONS = {
+    "second of a grid": ("training: {gamma: !grid_search [0.9, 99]}", "gamma=99: must be a number in"),
+    "last of a choice": ("training: {num_epochs: !choice [1, 2, 2.5]}", "num_epochs=2.5: must be a whole number"),
+    "low end of a range": ("training: {lr: !uniform [-1.0, 1.0e-3]}", "lr=-1.0: must be a number of at least 0"),
+    "high end of a range": ("training: {lambda_: !quniform [0.5, 1.5, 0.5]}", "lambda_=1.5: must be a number in"),
+    "field of the network": ("rl_module: {model_config: {width: !choice [8, 0], type: single}}", "width=0: must be"),
+    "weight of an environment": (
+        "training: {env_loss_weights: {CartPole-v1: !grid_search [1, -1]}}",
+        "env_loss_weights=.*-1.*: must be",
+    ),
+    "mutation": (
+        "training: {gamma: 0.9}\ntune: {metric: env_runners/episode_return_average, mode: max, scheduler: "
+        "{type: pbt, hyperparam_mutations: {gamma: [0.9, 1.9]}}}",
+        "gamma=1.9: must be a number in",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_every_option_of_a_search_is_checked_before_it_starts(what: str, tmp_path: Path) -> None:
+    text, problem = OPTIONS[what]
+    path = tmp_path / "file.yaml"
+    path.write_text(f"environment: {{envs: [CartPole-v1]}}\n{text}")
+    with pytest.raises(ConfigFileError, match=rf"file\.yaml:[23]: .*{problem}"):
+        check_config_file(load_config_file(path))
+
+
+def test_options_that_are_all_right_pass(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(
+        "environment: {envs: [CartPole-v1]}\n"
+        "training: {lr: !loguniform [1e-4, 1e-3], gamma: !uniform [0, 1], num_epochs: !randint [1, 4]}\n"
+        "tune: {num_samples: 2, search_alg: {type: random, max_concurrent: 1}}"
+    )
+    check_config_file(load_config_file(path))
+
+
+def test_a_users_algorithm_is_named_with_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    path = tmp_path / "file.yaml"
+    path.write_text(
+        "algorithm: custom_algorithm:A2C\nenvironment: {envs: [CartPole-v1]}\ntraining: {entropy_coeff: 0.5}"
+    )
+    config = check_config_file(load_config_file(path))
+    assert (type(config).__name__, config.entropy_coeff) == ("A2CConfig", 0.5)
+    for name, problem in (("A3C", "no 'A3C'.*'A2C'"), ("A2CConfig", "not a subclass of RLlib's Algorithm")):
+        path.write_text(f"environment: {{envs: [CartPole-v1]}}\nalgorithm: custom_algorithm:{name}")
+        with pytest.raises(ConfigFileError, match=rf"file\.yaml:2: algorithm: .*{problem}"):
+            check_config_file(load_config_file(path))
+
+
 def test_a_wrong_value_is_found_at_its_line(tmp_path: Path) -> None:
     text = "training:\n  lr: 1e-3\n  gamma: 99\n"
     with pytest.raises(ConfigFileError, match=r"file\.yaml:3: training: gamma=99: must be a number in \[0, 1\]\.$"):
         build_config(read(text, tmp_path))
     text = "training:\n  lr: 1e-3\n  model: {fcnet_hiddens: [64]}\n"
-    with pytest.raises(
-        ConfigFileError, match=r"file\.yaml:3: training\(model=...\) has no effect .*\.$"
-    ):
+    with pytest.raises(ConfigFileError, match=r"file\.yaml:3: training\(model=...\) has no effect .*\.$"):
         build_config(read(text, tmp_path))
 
 

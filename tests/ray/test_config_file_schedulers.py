@@ -91,7 +91,7 @@ BAD = {
     "mutation by a choice": (PBT, ("actor_lr: [", "actor_lr: !choice ["), 13, ["plain list", "!choice"]),
     "mutation below a number": (PBT, ("actor_lr: [1e-3, 1e-4]", "actor_lr: {a: [1]}"), 13, ["'actor_lr'"]),
     "fractions of a whole number": (PBT, ("actor_lr: [1e-3, 1e-4]", "num_epochs: !uniform [1, 9]"), 13, ["rounded"]),
-    "product of something unset": (PBT, ("actor_lr: [1e-3,", "lr_anneal_steps: !uniform [1,"), 13, ["first value"]),
+    "product of something unset": (PBT, ("actor_lr: [1e-3,", "lr_anneal_steps: !uniform [0,"), 13, ["first value"]),
     "no mutations at all": (PBT, (PBT[PBT.index("    hyperparam") :], ""), 8, ["hyperparam_mutations"]),
     "search space in another place": (PBT, ("interval: 5", "interval: !choice [5]"), 10, ["search space"]),
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import pydoc
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import cloudpickle
 import numpy as np
 import pytest
 from iql_runs import iql_config, noise
 from ray import tune
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.tune.search.variant_generator import generate_variants
 from tiny_runs import tiny_config
 
@@ -307,6 +308,42 @@ def test_a_users_own_settings_are_declared_in_one_place() -> None:
     assert "num_epochs = 1: Passes over the data" in OwnConfig.training.__doc__
     with pytest.raises(ValueError, match="mode='d': must be one of 'a', 'b', 'c'"):
         config.training(mode="d")
+
+
+class PlainConfig(OwnConfig):
+    """A user's class between two that declare settings, written in RLlib's way."""
+
+    seen: ClassVar[list[str]] = []
+
+    def training(self, *, anneal: Any = NotProvided, **rllib: Any) -> Self:
+        self.seen[:] = [*rllib]
+        if anneal is not NotProvided:
+            self.anneal = anneal
+        return super().training(**rllib)
+
+
+class LastConfig(PlainConfig):
+    @settings
+    def training(self, *, warmth: Positive = 3.0, mode: Literal["a", "z"] = "z", **rllib: Any) -> None:
+        """Set how to train.
+
+        Args:
+            warmth: Of the loss.
+        """
+        self.seen.append("body")
+
+
+def test_a_users_method_between_declarations_is_called() -> None:
+    config = LastConfig().training(warmth=1.0, anneal=5, mode="z", temperature=4.0, gamma=0.5)
+    assert (config.warmth, config.anneal, config.mode) == (1.0, 5, "z")
+    assert (config.temperature, config.gamma) == (4.0, 0.5)
+    assert sorted(config.seen[:-1]) == ["gamma", "mode", "temperature"] and config.seen[-1] == "body"
+    assert "anneal" in inspect.signature(LastConfig.training).parameters
+    for wrong in ({"mode": "b"}, {"temperature": -1}, {"warmth": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            config.training(**wrong)
+    with pytest.raises(TypeError, match=r"training\(aneal=...\).*'anneal'"):
+        config.training(aneal=3)
 
 
 def test_a_network_that_is_none_is_refused() -> None:

@@ -52,11 +52,26 @@ def test_bad_agnostic_fields_are_named(field: str, value: Any) -> None:
         AgnosticNetConfig(**{field: value})
 
 
-def test_bad_mlp_fields_are_named() -> None:
-    with pytest.raises(ValueError, match=r"^hidden="):
-        MLPNetConfig(hidden=(64, 0))
-    with pytest.raises(ValueError, match=r"^activation="):
-        MLPNetConfig(activation="swish")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("make", "field", "value", "expected"),
+    [
+        (MLPNetConfig, "hidden", (64, 0), "one or more whole numbers >= 1"),
+        (MLPNetConfig, "hidden", (), "one or more whole numbers >= 1"),
+        (MLPNetConfig, "hidden", 64, "a list, each item a whole number"),
+        (MLPNetConfig, "hidden", (64, 1.5), "a list, each item a whole number"),
+        (MLPNetConfig, "activation", "swish", "in \\['tanh'"),
+        (MLPNetConfig, "squash_mean", "no", "True or False"),
+        (GeneratedNetConfig, "width", True, "a whole number"),
+        (GeneratedNetConfig, "dropout", "0.1", "a number"),
+        (SingleNetConfig, "depth", 2.0, "a whole number"),
+        (SpecificNetConfig, "middle_depth", None, "a whole number"),
+        (AgnosticNetConfig, "res_mlp_width", "8", "a whole number or None"),
+        (AgnosticNetConfig, "share_encoder", 1, "True or False"),
+    ],
+)
+def test_a_wrong_type_is_named(make: Any, field: str, value: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}=.*: must be {expected}"):
+        make(**{field: value})
 
 
 @pytest.mark.parametrize("config", [SingleNetConfig, SpecificNetConfig])
