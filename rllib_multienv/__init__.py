@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO as MultiEnvPPO
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
+    from rllib_multienv.envs.dataset import DatasetEnv as DatasetEnv
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
     from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
@@ -38,6 +39,7 @@ _NAMES = {
     "agent": ["MultiEnvAgent"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
+    "envs.dataset": ["DatasetEnv"],
     "nets": [
         *("AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"),
         *("ImageEncoderConfig", "TextEncoderConfig"),

@@ -164,7 +164,7 @@ class MultiEnvAgent:
 
         Args:
             env: An env id or specification; a new one is added.
-            episodes: Number of episodes.
+            episodes: Number of episodes; a data set shows each row of its test split once instead.
             seed: Seed of the environment and of the draws; None for fresh entropy.
             explore: Draw actions instead of taking the mode.
             max_steps: Limit of an episode's length: in an environment without a time limit a deterministic policy may
@@ -197,10 +197,13 @@ class MultiEnvAgent:
         else:
             generator.manual_seed(seed)
         num_envs = min(episodes, 10)
-        # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
-        left = [(episodes + b) // num_envs for b in range(num_envs)]
         spaces = self.space_specs[env_id]
-        copies = EnvCopies(self.env_specs[env_id], num_envs, seed=seed, mask_in_info=spaces.mask_in_info)
+        copies = EnvCopies(
+            self.env_specs[env_id], num_envs, seed=seed, mask_in_info=spaces.mask_in_info, evaluation=True
+        )
+        episodes = copies.evaluation_episodes or episodes
+        # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
+        left = [(episodes + num_envs - 1 - b) // num_envs for b in range(num_envs)]
         result = EvaluationResult(env_id)
         try:
             obs = copies.reset()

@@ -33,6 +33,8 @@ NUM_ENV_STEPS_LOST_LIFETIME = "num_env_steps_lost_lifetime"
 GRADIENT_NORM = "gradient_norm"
 NUM_STEPS_SKIPPED_LIFETIME = "num_steps_skipped_lifetime"
 GRADIENT_COSINE = "gradient_cosine"
+ACCURACY = "accuracy"
+R_SQUARED = "r2"
 QF_LOSS = "qf_loss"
 QF_EXPLAINED_VAR = "qf_explained_var"
 ADVANTAGE_MEAN = "advantage_mean"
@@ -99,6 +101,9 @@ GLOSSARY: dict[str, dict[str, str]] = {
         "learners/ENV/curr_kl_coeff": "Coefficient of the KL divergence in the loss (PPO with `use_kl_loss`).",
         "learners/ENV/vf_explained_var": "Share of the variance of the value targets that the values explain; offline "
         "of the variance of Q.",
+        f"learners/ENV/{ACCURACY}": "Share of the targets that the most probable actions hit (data sets with classes).",
+        f"learners/ENV/{R_SQUARED}": "Share of the targets' variance that the mean actions explain, within a minibatch "
+        "(data sets with numbers to predict).",
         f"learners/ENV/{QF_LOSS}": "Loss of Q, summed over its estimates (IQL).",
         f"learners/ENV/{QF_EXPLAINED_VAR}": "Share of the variance of Q's targets that Q explains (IQL).",
         f"learners/ENV/{ADVANTAGE_MEAN}": "Mean of Q - V, in normalised rewards (IQL).",

@@ -18,6 +18,9 @@ from rllib_multienv.envs.vector import VectorStep
 RAW_OBS = "raw_obs"
 #: Column of steps, bool [T, B], that learners count as terminal although the episode goes on; in `Rollout.extra`.
 LOST_LIFE = "lost_life"
+#: Column of the actions, [T, B, ...] as the network gives them, that would have been right; in `Rollout.extra` of data
+#: sets that are trained supervised.
+TARGETS = "targets"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,6 +150,8 @@ class RolloutBuilder:
         t = self._t
         if step.lost_life is not None:
             columns = {**columns, LOST_LIFE: step.lost_life}
+        if step.targets is not None:
+            columns = {**columns, TARGETS: step.targets}
         for key, value in columns.items():
             if t == 0:
                 self._columns[key] = np.empty((self._length, *value.shape), value.dtype)

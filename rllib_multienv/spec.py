@@ -111,13 +111,13 @@ class EnvSpec:
         object.__setattr__(self, "descriptors", {key: tuple(names) for key, names in self.descriptors.items()})
 
     @classmethod
-    def of(cls, value: str | EnvSpec | Mapping[str, Any] | MakeEnv) -> EnvSpec:
+    def of(cls, value: str | EnvSpec | Mapping[str, Any] | MakeEnv | gym.Env) -> EnvSpec:
         """Make an EnvSpec from any form that a user may write.
 
         Args:
             value: An id, an EnvSpec, a mapping of its keyword arguments (as in a YAML file; ``id`` may be
-                left out where ``make`` is a string), or an environment class or factory function, whose name
-                becomes the id.
+                left out where ``make`` is a string), an environment class or factory function, whose name
+                becomes the id, or an environment that `gym.make` made or that has a method ``env_spec()``.
 
         Raises:
             ValueError: A key is unknown (the nearest known one is named), or a value is not allowed.
@@ -129,12 +129,28 @@ class EnvSpec:
             return cls(value)
         if isinstance(value, Mapping):
             return cls._of_mapping(value)
+        if isinstance(value, gym.Env):
+            return cls._of_env(value)
         if callable(value):
             name = getattr(value, "__name__", "")
             if not name or name == "<lambda>":
                 raise ValueError(f'{value!r} has no name to use as an id: write EnvSpec("a-name", make=...).')
             return cls(name, make=value)
         raise TypeError(f"An environment is a Gymnasium id, an EnvSpec, a mapping or a callable, not {value!r}.")
+
+    @classmethod
+    def _of_env(cls, env: gym.Env) -> EnvSpec:
+        own = getattr(env.unwrapped, "env_spec", None)
+        if callable(own):
+            return own()
+        if env.spec is None:
+            raise ValueError(
+                f"{env} was not made by gym.make, so no copies of it can be made: write EnvSpec(\"a-name\", make=...)."
+            )
+        kwargs = {key: value for key, value in env.spec.kwargs.items() if key != "render_mode"}
+        limit = env.spec.max_episode_steps
+        registered = gym.registry[env.spec.id].max_episode_steps if env.spec.id in gym.registry else None
+        return cls(env.spec.id, kwargs=kwargs, max_episode_steps=None if limit == registered else limit)
 
     @classmethod
     def _of_mapping(cls, value: Mapping[str, Any]) -> EnvSpec:
@@ -352,7 +368,7 @@ def resolve_env_specs(envs: Any) -> tuple[EnvSpec, ...]:
         ValueError: There is none; two have one id; an id is unknown to Gymnasium (the nearest are named).
         ModuleNotFoundError: The module of a ``"module:Name"`` cannot be imported.
     """
-    single = isinstance(envs, str | EnvSpec | Mapping) or callable(envs)
+    single = isinstance(envs, str | EnvSpec | Mapping | gym.Env) or callable(envs)
     if not single and not isinstance(envs, Iterable):
         raise TypeError(f"envs must be a list of environments, not {envs!r}.")
     specs = tuple(EnvSpec.of(value) for value in ([envs] if single else envs))

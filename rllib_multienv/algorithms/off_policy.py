@@ -16,7 +16,7 @@ from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.learners import Minibatch, MultiEnvLearner, RolloutData
 from rllib_multienv.learners.training_data import ReplayData
 from rllib_multienv.offline.replay import GrowingReplay
-from rllib_multienv.rollout import Rollout
+from rllib_multienv.rollout import TARGETS, Rollout
 
 _NO_CONNECTOR = "Transitions go from rollouts to replay stores without connectors."
 
@@ -71,7 +71,8 @@ def transitions(rollout: Rollout) -> dict[str, np.ndarray]:
 
     Returns:
         ``"obs"`` and ``"new_obs"`` [N, ...], ``"actions"``, ``"rewards"`` (divided by the reward scale, float32), and
-        ``"terminateds"``. The next observation of an episode's last step is its real last one.
+        ``"terminateds"``, and ``"targets"`` of data sets that are trained supervised. The next observation of an
+        episode's last step is its real last one.
     """
     next_obs = np.empty_like(rollout.obs)
     next_obs[:-1] = rollout.obs[1:]
@@ -83,6 +84,8 @@ def transitions(rollout: Rollout) -> dict[str, np.ndarray]:
         Columns.REWARDS: (rollout.clipped_rewards / rollout.reward_scale).astype(np.float32),
         Columns.TERMINATEDS: rollout.value_ends,
     }
+    if TARGETS in rollout.extra:
+        columns[TARGETS] = rollout.extra[TARGETS]
     return {key: column[rollout.valid] for key, column in columns.items()}
 
 

@@ -12,7 +12,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 
 from rllib_multienv.connectors.pipelines import RolloutConnector
 from rllib_multienv.normalization import CLIP
-from rllib_multienv.rollout import Rollout
+from rllib_multienv.rollout import TARGETS, Rollout
 
 
 def generalized_advantages(
@@ -59,6 +59,8 @@ class GeneralizedAdvantages(RolloutConnector):
     Columns, as tensors: ``"obs"``, ``"actions"``, ``"action_logp"``, ``"action_dist_inputs"``, ``"advantages"``,
     ``"value_targets"``, ``"vf_preds"`` (values before the update) and the rollouts' extra columns.
 
+    Data sets that are trained supervised have ``"obs"`` and ``"targets"`` only.
+
     Values of all environments come from one packed forward. Rewards are divided by the environment's running scale.
     Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
     are small (``min_advantage_std``; docs/deviations.md, 13).
@@ -74,6 +76,9 @@ class GeneralizedAdvantages(RolloutConnector):
     ) -> dict[str, Any]:
         """Add every environment that has rollouts to ``batch``; columns that are there already stay."""
         found = {env_id: rollouts_ for env_id, rollouts_ in rollouts.items() if any(r.steps for r in rollouts_)}
+        for env_id in [env_id for env_id, rollouts_ in found.items() if TARGETS in rollouts_[0].extra]:
+            columns = _joined([_columns(rollout) for rollout in found.pop(env_id)])
+            batch[env_id] = {key: self._tensor(columns[key]) for key in (Columns.OBS, TARGETS)}
         values = rl_module.shared.compute_values(
             {env_id: {Columns.OBS: self._tensor(_all_observations(rollouts_))} for env_id, rollouts_ in found.items()}
         )

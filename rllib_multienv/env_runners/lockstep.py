@@ -33,6 +33,11 @@ EVALUATION_LENGTH = 64
 SLOW_EPISODE_S = 60.0
 
 
+def shares_of(num_episodes: int, num_envs: int) -> list[int]:
+    """Episodes of each copy; the first ones have one more where they cannot be shared out evenly."""
+    return [(num_episodes + num_envs - 1 - b) // num_envs for b in range(num_envs)]
+
+
 class NoEpisodes(list[SingleAgentEpisode]):
     """Placeholder for the episodes in calls of env-to-module and module-to-env connectors."""
 
@@ -113,7 +118,7 @@ class Lockstep:
         return self._collect(list(self.environments), length, explore)
 
     def sample_episodes(self, num_episodes: int, explore: bool) -> Iterator[dict[str, Rollout]]:
-        """Rollouts of ``num_episodes`` new episodes of each environment.
+        """Rollouts of ``num_episodes`` new episodes of each environment; of a data set, of all rows of its test split.
 
         Every copy has its own quota: counting whichever episodes end first would favour short ones.
 
@@ -124,7 +129,7 @@ class Lockstep:
         self.reset_where_needed(force=True)
         self._episode_metrics.restart()
         quota = {
-            env_id: [(num_episodes + b) // environment.num_envs for b in range(environment.num_envs)]
+            env_id: shares_of(environment.copies.evaluation_episodes or num_episodes, environment.num_envs)
             for env_id, environment in self.environments.items()
         }
         attempts = dict.fromkeys(self.environments, MAX_ATTEMPTS)

@@ -142,6 +142,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     self._copies[env_id],
                     seed,
                     mask_in_info=self.config.space_specs[env_id].mask_in_info,
+                    evaluation=self.config.in_evaluation,
                 )
                 self._callbacks.environment_created(env_id)
         ordered = {env_id: self.environments[env_id] for env_id in self.owned}

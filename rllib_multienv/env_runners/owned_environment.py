@@ -20,14 +20,16 @@ class OwnedEnvironment:
         running: [B], the episode that each copy is in.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int, seed: int | None, *, mask_in_info: bool = False) -> None:
+    def __init__(
+        self, spec: EnvSpec, num_envs: int, seed: int | None, *, mask_in_info: bool = False, evaluation: bool = False
+    ) -> None:
         self.spec = spec
         self.num_envs = num_envs
-        self._seed, self._mask_in_info = seed, mask_in_info
+        self._seed, self._options = seed, {"mask_in_info": mask_in_info, "evaluation": evaluation}
         self._make()
 
     def _make(self) -> None:
-        self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed, mask_in_info=self._mask_in_info)
+        self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed, **self._options)
         self.obs: np.ndarray | None = None
         self._last: VectorStep | None = None
         self.running: list[RunningEpisode] = []

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 
 from rllib_multienv.envs.atari import AtariEnv
+from rllib_multienv.envs.dataset import DatasetEnv
 
 __all__ = ["component_names"]
 
@@ -93,6 +94,8 @@ def component_names(env: gym.Env) -> Names:
 def _of_environment(inner: Any) -> Names:
     if isinstance(inner, AtariEnv):
         return (), inner.action_names
+    if isinstance(inner, DatasetEnv):
+        return inner.component_names
     module, name = type(inner).__module__, type(inner).__name__
     if module.startswith("gymnasium.envs.mujoco."):
         return _of_mujoco(inner, inner.observation_space.shape[0])

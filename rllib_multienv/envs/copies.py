@@ -51,6 +51,8 @@ class VectorStep:
         reset_infos: The info of the reset of each copy that was reset within the step.
         lost_life: bool ``[B]``, learners count the step as terminal although the episode goes on; None where that is
             no option of the environment.
+        targets: ``[B, ...]``, the actions that would have been right, as the network gives them; None unless learners
+            train on them (supervised data sets).
     """
 
     obs: np.ndarray
@@ -62,6 +64,7 @@ class VectorStep:
     infos: Any
     reset_infos: Mapping[int, Any] = field(default_factory=dict)
     lost_life: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
 
 class InfoArrays:

@@ -19,6 +19,7 @@ from rllib_multienv.envs import atari, envpool_backend, snapshot
 from rllib_multienv.envs.atari_vector import AtariCopies
 from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
+from rllib_multienv.envs.dataset import TARGET, deal_rows
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, check_values, describe
 from rllib_multienv.envs.make import close_env, copy_seeds, opened
 from rllib_multienv.gym_ids import envpool_is_installed
@@ -43,6 +44,7 @@ class EnvCopies:
         num_envs: Number of copies B.
         seed: The first `reset` seeds every copy with a number derived from it; None for fresh entropy.
         mask_in_info: Whether infos have an action mask, as `probe_spaces` finds out (`SpaceSpec.mask_in_info`).
+        evaluation: Whether data sets show their test split.
 
     Attributes:
         spec: The environment.
@@ -53,6 +55,7 @@ class EnvCopies:
         reward_clip: What learners clip rewards to, as ``[-1, 1] * reward_clip``; None where they do not.
         steps: Time steps taken so far.
         infos: The infos of the last reset, by copy.
+        evaluation_episodes: Episodes in which a data set shows its split once; None for other environments.
 
     Raises:
         EnvFailure: The environment cannot be made.
@@ -60,7 +63,15 @@ class EnvCopies:
         ValueError: It does not exist.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int, *, seed: int | None = None, mask_in_info: bool = False) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        *,
+        seed: int | None = None,
+        mask_in_info: bool = False,
+        evaluation: bool = False,
+    ) -> None:
         if num_envs < 1:
             raise ValueError(f"Environment {spec.id!r}: num_envs must be at least 1, not {num_envs}.")
         self.spec, self.num_envs, self.steps = spec, num_envs, 0
@@ -77,6 +88,11 @@ class EnvCopies:
             self.env = AtariCopies(spec, num_envs)
         else:
             self.env = (AsyncCopies if self.backend == "async" else SyncCopies)(spec, num_envs, mask_in_info)
+        self._deal = lambda: deal_rows(getattr(self.env, "envs", ()), seeds[0], evaluation)
+        self._evaluation = evaluation
+        dataset = self._deal()
+        self.evaluation_episodes = None if dataset is None else -(-dataset.num_rows // dataset.rows_per_episode)
+        self._has_targets = dataset is not None and dataset.is_supervised
         try:
             self.space_spec = SpaceSpec.from_spaces(
                 spec.id,
@@ -101,6 +117,8 @@ class EnvCopies:
             EnvFailure: A copy raised, or returned nonsense.
             NonFiniteError: An observation is not finite.
         """
+        if self._evaluation:
+            self._deal()  # from the first row on
         obs, self.infos = self.env.reset_copies(self._seeds)
         obs = self._raw("reset", obs)
         self._seeds = [None] * self.num_envs
@@ -131,6 +149,8 @@ class EnvCopies:
                 last[copy] = observation
             self._check(last)
         self._obs = step.obs
+        if self._has_targets:
+            step.targets = self.space_spec.action_from_env(np.stack([info[TARGET] for info in step.infos]))
         return step
 
     def _raw(self, phase: str, obs: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.metrics import (
@@ -31,12 +32,12 @@ from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm, fl
 from rllib_multienv.learners.hooks import GradientCosines, LearnerHook
 from rllib_multienv.learners.minibatches import LossMeans, Step
 from rllib_multienv.learners.training_data import SharedTrainingData
-from rllib_multienv.metrics import GRADIENT_NORM, NUM_STEPS_SKIPPED_LIFETIME
+from rllib_multienv.metrics import ACCURACY, GRADIENT_NORM, NUM_STEPS_SKIPPED_LIFETIME, R_SQUARED
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.nets import ActorCritic, frozen_parameters
 from rllib_multienv.offline.replay import GrowingReplay, Replay
 from rllib_multienv.process import keep_freed_memory, set_threads
-from rllib_multienv.rollout import Rollout
+from rllib_multienv.rollout import TARGETS, Rollout
 from rllib_multienv.spec import environment_keys
 
 _COMPONENT_PROGRESS = "progress"
@@ -149,9 +150,14 @@ class MultiEnvLearner(TorchLearner):
         raise NotImplementedError
 
     def compute_losses(self, *, fwd_out: dict[str, Any], step: Step) -> dict[str, Tensor]:
-        """The loss of each environment in a step; called by all learners together."""
+        """The loss of each environment in a step; called by all learners together.
+
+        Data sets that are trained supervised, which have ``"targets"``, have the same loss with every algorithm.
+        """
         return {
-            env_id: self.compute_loss_for_module(
+            env_id: self.compute_supervised_loss(env_id, columns[TARGETS], fwd_out[env_id], step)
+            if TARGETS in columns
+            else self.compute_loss_for_module(
                 module_id=env_id,
                 config=self.config.get_config_for_module(env_id),
                 batch=columns,
@@ -160,6 +166,22 @@ class MultiEnvLearner(TorchLearner):
             )
             for env_id, columns in step.minibatch.columns.items()
         }
+
+    def compute_supervised_loss(self, env_id: str, targets: Tensor, fwd_out: dict[str, Tensor], step: Step) -> Tensor:
+        """The mean negative log likelihood of the targets ``[n, ...]``; logs accuracy or R squared.
+
+        R squared is that within the minibatch.
+        """
+        distribution = self.module[env_id].get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
+        if step.is_reported:
+            predicted = distribution.to_deterministic().sample().detach()
+            if self.config.space_specs[env_id].action.num_continuous:
+                error = (predicted - targets).square().mean(0)  # [A]
+                variance = targets.var(0, correction=0).clamp(min=1e-8)  # [A]
+                step.log(env_id, R_SQUARED, 1.0 - (error / variance).mean())
+            else:
+                step.log(env_id, ACCURACY, (predicted == targets).float().mean())
+        return -distribution.logp(targets).mean()
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Name, parameters and learning rate (a number or a schedule) of each group of the optimiser."""

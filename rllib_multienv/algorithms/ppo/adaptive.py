@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rllib_multienv.learners.hooks import LearnerHook
 from rllib_multienv.learners.minibatches import LossMeans
+from rllib_multienv.rollout import TARGETS
 
 #: Weight of the newest update in the running means.
 RATE = 0.1
@@ -55,6 +56,7 @@ class ValueStatistics(LearnerHook):
 
     def before_steps(self, learner: Any, batch: dict[str, dict[str, Tensor]]) -> None:
         """Count the value targets, and give the module their new moments."""
+        batch = {env_id: columns for env_id, columns in batch.items() if TARGETS not in columns}
         self.update(
             {env_id: columns[Postprocessing.VALUE_TARGETS] for env_id, columns in batch.items()},
             {env_id: columns[Columns.VF_PREDS] for env_id, columns in batch.items()},

@@ -16,6 +16,7 @@ from rllib_multienv.algorithms.ppo.loss import ppo_loss, squared_value_loss
 from rllib_multienv.algorithms.ppo.proximal_policy import IMPORTANCE_WEIGHTS
 from rllib_multienv.learners import LearnerHook, MultiEnvLearner, Step
 from rllib_multienv.modules.shared_module import VF_LOGITS
+from rllib_multienv.rollout import TARGETS
 
 # The value loss of an environment whose values are known better than this (in its own units) is not blown up further.
 _SMALLEST_ERROR = 1e-2
@@ -27,6 +28,8 @@ class ExplainedVariance(LearnerHook):
     def before_steps(self, learner: Any, batch: dict[str, dict[str, Tensor]]) -> None:
         """Log it for each environment."""
         for env_id, columns in batch.items():
+            if TARGETS in columns:
+                continue
             targets = columns[Postprocessing.VALUE_TARGETS]
             residual = (targets - columns[Columns.VF_PREDS]).var(correction=0)
             explained = 1.0 - residual / targets.var(correction=0).clamp(min=1e-8)

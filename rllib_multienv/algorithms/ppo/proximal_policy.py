@@ -8,6 +8,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rllib_multienv.connectors import RolloutConnector
+from rllib_multienv.rollout import TARGETS
 
 #: Column of pi_prox(a|s) / pi_behav(a|s), [B].
 IMPORTANCE_WEIGHTS = "importance_weights"
@@ -32,6 +33,8 @@ class ProximalPolicy(RolloutConnector):
         """One packed forward for all environments, whose columns are tensors."""
         policies = rl_module.shared.forward_inference(batch)
         for env_id, columns in batch.items():
+            if TARGETS in columns:
+                continue
             inputs = policies[env_id][Columns.ACTION_DIST_INPUTS]
             distribution = rl_module[env_id].get_train_action_dist_cls().from_logits(inputs)
             logp = distribution.logp(columns[Columns.ACTIONS])
