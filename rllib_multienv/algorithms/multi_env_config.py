@@ -94,6 +94,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         space_specs: Spaces of the environments, by env id; :meth:`validate` fills it.
     """
 
+    WIDER: ClassVar[frozenset[str]] = frozenset({"grad_clip_by"})
     NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {
         "callbacks": {"*offline*": "Agents are evaluated in environments."},
         "checkpointing": {"*": "It belongs to RLlib's old API stack; tune.CheckpointConfig says when to save."},
@@ -219,7 +220,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         lr: LearningRate | None = None,
         gamma: PerEnvironment[Fraction] = 0.99,
         grad_clip: Positive | None = None,
-        grad_clip_by: Literal["global_norm"] = "global_norm",
+        grad_clip_by: Literal["global_norm", "environment", "environment_running"] = "global_norm",
         adam_epsilon: Positive = 1e-8,
         gradient_combiner: Annotated[Any, Converted(_gradient_combiner)] = "weighted_sum",
         env_loss_weights: dict[str, NonNegative] = {},  # noqa: B006 (copied for each configuration)
@@ -232,7 +233,11 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         Args:
             lr: Learning rate of all parts that have none of their own: a number, or a schedule ``[[step, rate], ...]``.
             gamma: Discount factor.
-            grad_clip: Largest global norm of the gradient; None: any.
+            grad_clip: Largest norm of the gradient; None: any.
+            grad_clip_by: Of which gradient that is the norm. ``"global_norm"``: of the combined one. ``"environment"``:
+                of each environment's, actor and critic apart, before they are combined, which takes a forward and a
+                backward for each environment. ``"environment_running"``: the same by running norms, which are measured
+                in the first step of each update; all other steps keep their single backward.
             adam_epsilon: Adam's epsilon.
             gradient_combiner: How the gradients of environments become one: ``"weighted_sum"``, ``"pcgrad"``, or an
                 object or class of `rllib_multienv.learners.combine`.
@@ -510,6 +515,11 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         super().validate()
         refuse_step_callbacks(self)
         self.validate_overrides(self.space_specs)
+        if self.grad_clip is None and self.grad_clip_by != "global_norm":
+            raise ValueError(
+                f"grad_clip_by={self.grad_clip_by!r}: grad_clip must say how large a gradient may be. Set "
+                "training(grad_clip=0.5)."
+            )
         self.validate_env_ids("env_loss_weights", self.env_loss_weights, self.space_specs)
         self._validate_network()
 

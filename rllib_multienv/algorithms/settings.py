@@ -331,7 +331,7 @@ def _method(cls: Any, name: str) -> Callable[..., Any]:
         for key in setter.declared.keys() & given.keys():
             if not is_search_space(given[key]):
                 given[key] = declared[key].checked(given[key])
-            if key not in passed_on:
+            if key not in passed_on or key in self.WIDER:
                 setattr(self, declared[key].attribute, given.pop(key))
         if below is not None:
             below(self, **given)
@@ -364,9 +364,11 @@ class SettingsMixin(AlgorithmConfig):
     Attributes:
         NO_EFFECT: For each method, names of RLlib's settings that do nothing here (with spaces between them; ``*``
             stands for any letters; the last match counts) and what to use instead.
+        WIDER: RLlib's settings that take values here which RLlib's own checks refuse.
     """
 
     NO_EFFECT: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    WIDER: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -108,10 +108,15 @@ def flat_gradient(loss: Tensor | None, parameters: Sequence[Tensor], *, retain_g
     )
 
 
+def clip_factors(norms: Tensor, max_norm: float) -> Tensor:
+    """Factors [...] that bring gradients of these norms [...] to at most ``max_norm``."""
+    return torch.clamp(max_norm / (norms + 1e-6), max=1.0)
+
+
 def clip_by_global_norm(gradients: Sequence[Tensor], max_norm: float | None) -> Tensor:
     """Scale ``gradients`` in place so that their global norm is at most ``max_norm``; returns the norm before that."""
     norm = torch.nn.utils.get_total_norm(gradients)
     if max_norm is not None:
         # Multiplying always costs less than asking whether it is needed.
-        torch._foreach_mul_(list(gradients), torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        torch._foreach_mul_(list(gradients), clip_factors(norm, max_norm))
     return norm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,3 +70,35 @@ class GradientCosines(LearnerHook):
                 if size > 0:
                     place = (env_a, GRADIENT_COSINE, learner.env_ids[second])
                     learner.metrics.log_value(place, products[first, second] / size, reduce="mean")
+
+
+class RunningNorms(LearnerHook):
+    """Running means of the norms of the environments' gradients, by group of parameters (actor, critic).
+
+    The learner measures them in the first step of each update; all learners have the same.
+    """
+
+    _KEPT = 0.8  # share of the old mean in the new one
+
+    def __init__(self) -> None:
+        self._norms: dict[str, dict[str, float]] = {}
+
+    def observe(self, group: str, env_ids: Sequence[str], norms: Tensor) -> None:
+        """Count norms [E]; environments with a gradient of zero, or one that is not finite, are left out."""
+        means = self._norms.setdefault(group, {})
+        for env_id, norm in zip(env_ids, norms.tolist(), strict=True):
+            if 0 < norm < float("inf"):
+                means[env_id] = self._KEPT * means.get(env_id, norm) + (1 - self._KEPT) * norm
+
+    def of(self, group: str, env_ids: Sequence[str]) -> Tensor:
+        """Norms [E]; zero where none was measured."""
+        means = self._norms.get(group, {})
+        return torch.tensor([means.get(env_id, 0.0) for env_id in env_ids])
+
+    def get_state(self) -> dict[str, Any]:
+        """The means."""
+        return {group: dict(means) for group, means in self._norms.items()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over means."""
+        self._norms = {group: dict(means) for group, means in state.items()}

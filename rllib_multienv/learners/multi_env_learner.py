@@ -28,8 +28,8 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
 from rllib_multienv.learners.combine import TaskGradients, make_combiner
-from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm, flat_gradient
-from rllib_multienv.learners.hooks import GradientCosines, LearnerHook
+from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm, clip_factors, flat_gradient
+from rllib_multienv.learners.hooks import GradientCosines, LearnerHook, RunningNorms
 from rllib_multienv.learners.minibatches import LossMeans, Step
 from rllib_multienv.learners.training_data import SharedTrainingData
 from rllib_multienv.metrics import ACCURACY, GRADIENT_NORM, NUM_STEPS_SKIPPED_LIFETIME, R_SQUARED
@@ -51,8 +51,9 @@ class MultiEnvLearner(TorchLearner):
 
     One optimiser holds every parameter once, in groups with a learning rate each (actor, critic). Each step of an
     update makes one packed forward, one loss per environment, combines their gradients (by default their weighted sum,
-    Algorithm 1 of the paper, in one backward), sums over all learners, clips by the global norm, and takes one
-    optimiser step. A step whose gradient is not finite is skipped and counted.
+    Algorithm 1 of the paper, in one backward), sums over all learners, clips by the global norm (or each environment's
+    gradient by its own, before they are combined), and takes one optimiser step. A step whose gradient is not finite is
+    skipped and counted.
 
     Several learners hold the same parameters bit for bit: they start from learner 0's, and every step applies the same
     reduced gradient. An environment that several learners share has its rows split over them, each loss weighted by its
@@ -82,7 +83,10 @@ class MultiEnvLearner(TorchLearner):
         keep_freed_memory()
         self.num_updates = self.num_steps = 0
         self.reduction = Reduction()
+        self._running_norms = RunningNorms()
         self.hooks = self.make_hooks()
+        if self.config.grad_clip_by == "environment_running":
+            self.hooks.append(self._running_norms)
         self.replays: dict[str, Replay] = {}
         self.combiner = copy.deepcopy(make_combiner(self.config.gradient_combiner))
         super().build()
@@ -132,6 +136,17 @@ class MultiEnvLearner(TorchLearner):
     def _looks_at_gradients(self) -> bool:
         """Whether the combiner looks at the gradient of each environment."""
         return bool(self.combiner.needs & {"gram", "gradients"})
+
+    @property
+    def _clips_environments(self) -> bool:
+        """Whether each environment's gradient is clipped, not their sum."""
+        return self.config.grad_clip_by != "global_norm"
+
+    def _goes_one_by_one(self, step: Step) -> bool:
+        """Whether a step computes the gradient of each environment."""
+        clips_exactly = self.config.grad_clip_by == "environment"
+        measures = self.config.grad_clip_by == "environment_running" and step.number == 0
+        return self._looks_at_gradients or clips_exactly or measures
 
     # What an algorithm gives
 
@@ -309,7 +324,7 @@ class MultiEnvLearner(TorchLearner):
     def take(self, step: Step) -> None:
         """One optimiser step, together with all other learners; none if the gradient is not finite."""
         gradients = self.gradients(step)
-        norm = clip_by_global_norm(gradients, self.config.grad_clip)
+        norm = clip_by_global_norm(gradients, None if self._clips_environments else self.config.grad_clip)
         step.log(ALL_MODULES, GRADIENT_NORM, norm)
         if bool(torch.isfinite(norm)):  # the same on all learners: they have the same sum
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -326,8 +341,8 @@ class MultiEnvLearner(TorchLearner):
         A loss is the mean over this learner's rows of a minibatch; it counts as much as these are of all rows, so that
         the sum over learners is the mean over the whole minibatch.
         """
-        columns = step.minibatch.columns
-        if self._looks_at_gradients:
+        columns, one_by_one = step.minibatch.columns, self._goes_one_by_one(step)
+        if one_by_one:
             # A graph for each environment: a backward through the packed one costs as much as that of all.
             forward = {key: out for env_id in columns for key, out in self._forward({env_id: columns[env_id]}).items()}
         else:
@@ -339,7 +354,7 @@ class MultiEnvLearner(TorchLearner):
             losses[env_id] = loss if weight == 1.0 else loss * weight
         for hook in self.hooks:
             hook.before_backward(self, step, losses)
-        return self._combined_one_by_one(step, losses) if self._looks_at_gradients else self._combined(step, losses)
+        return self._combined_one_by_one(step, losses) if one_by_one else self._combined(step, losses)
 
     def _forward(self, batch: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
         """One packed forward, in the configured precision; its outputs are float32."""
@@ -352,45 +367,83 @@ class MultiEnvLearner(TorchLearner):
 
     def _combined(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
-        tasks = self._tasks(step, losses)
-        weights = self.combiner.checked(tasks).tolist()
+        weights = self.combiner.checked(self._tasks(step, losses))
+        if self._clips_environments:
+            return self._combined_by_group(losses, weights)
         for parameter in self.parameters:
             parameter.grad = None
-        terms = [
-            losses[e] if w == 1.0 else losses[e] * w for e, w in zip(tasks.env_ids, weights, strict=True) if e in losses
-        ]
-        if terms:
-            total = terms[0]
-            for term in terms[1:]:
-                total = total + term
-            total.backward()
+        if losses:
+            self._weighted(losses, weights).backward()
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         self.reduction.sum(gradients)
         return gradients
 
+    def _weighted(self, losses: Mapping[str, Tensor], weights: Tensor) -> Tensor:
+        """The sum of losses, weighted by [E]."""
+        terms = [
+            losses[e] if w == 1.0 else losses[e] * w
+            for e, w in zip(self.env_ids, weights.tolist(), strict=True)
+            if e in losses
+        ]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+    def _combined_by_group(self, losses: Mapping[str, Tensor], weights: Tensor) -> list[Tensor]:
+        """As :meth:`_combined`, with other weights for each group: together its backwards cost what one costs."""
+        parts, max_norm, last = [], self.config.grad_clip, list(self._groups)[-1]
+        for name, parameters in self._groups.items():
+            factors = clip_factors(self._running_norms.of(name, self.env_ids), max_norm)  # [E]
+            total = self._weighted(losses, weights.cpu() * factors) if losses else None
+            parts.append(flat_gradient(total, parameters, retain_graph=name != last))  # [P of the group]
+        self.reduction.sum(parts)
+        for part in parts:
+            # A gradient far above the running norm: the sum is held to what exact clipping would allow.
+            clip_by_global_norm([part], max_norm * len(self.env_ids))
+        return self._split(torch.cat(parts))
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """A gradient [P] in the shapes of :attr:`parameters`."""
+        parts = flat.split([p.numel() for p in self.parameters])
+        return [part.view_as(p) for p, part in zip(self.parameters, parts, strict=True)]
+
     def _combined_one_by_one(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        """The combined gradient of methods that look at the gradient of each environment."""
+        """The combined gradient where that of each environment is looked at, or clipped."""
         needs = self.combiner.needs
         has_rows = torch.tensor([env_id in losses for env_id in self.env_ids], device=self._device)  # [E]
         own = [flat_gradient(losses[env_id], self.parameters) for env_id in self.env_ids if env_id in losses]
-        numbers = [p.numel() for p in self.parameters]
-        rows = torch.stack(own) if own else torch.zeros(0, sum(numbers), device=self._device)  # [E_own, P]
+        rows = torch.stack(own) if own else torch.zeros(0, sum(p.numel() for p in self.parameters), device=self._device)
         parts, sizes = [], [sum(p.numel() for p in group) for group in self._groups.values()]
-        for name, columns in zip(self._groups, rows.split(sizes, 1), strict=True):
+        # A combiner that looks at no gradient is asked once.
+        weights = None if self._looks_at_gradients else self.combiner.checked(self._tasks(step, losses))
+        for name, columns in zip(self._groups, rows.split(sizes, 1), strict=True):  # [E_own, P of the group]
+            gram = None
+            if "gram" in needs or self._clips_environments:
+                gram = self.reduction.gram(columns, has_rows)  # [E, E]
+            if gram is not None and self._clips_environments:
+                norms = gram.diagonal().sqrt()
+                self._running_norms.observe(name, self.env_ids, norms)
+                factors = clip_factors(norms, self.config.grad_clip)  # [E]
+                columns = columns * factors[has_rows, None].to(columns)
+                gram = factors[:, None] * gram * factors
             every = None
             if "gradients" in needs:
-                every = columns.new_zeros(len(self.env_ids), columns.shape[1])  # [E, P]
+                every = columns.new_zeros(len(self.env_ids), columns.shape[1])  # [E, P of the group]
                 every[has_rows] = columns
                 self.reduction.sum([every])
-            gram = self.reduction.gram(columns, has_rows).cpu() if "gram" in needs else None
-            tasks = self._tasks(step, losses, gram=gram, gradients=every)
-            result = self._combiners[name].checked(tasks).to(columns)
+            if weights is None:
+                seen = gram.cpu() if gram is not None and "gram" in needs else None
+                result = self._combiners[name].checked(self._tasks(step, losses, gram=seen, gradients=every))
+            else:
+                result = weights
+            result = result.to(columns)
             # Without all gradients at hand, the sum over learners is still to come.
-            parts.append(result if every is not None else result[has_rows] @ columns)  # [P]
+            parts.append(result if every is not None else result[has_rows] @ columns)  # [P of the group]
         flat = torch.cat(parts)
         if "gradients" not in needs:
             self.reduction.sum([flat])
-        return [part.view_as(p) for p, part in zip(self.parameters, flat.split(numbers), strict=True)]
+        return self._split(flat)
 
     def _tasks(
         self, step: Step, losses: Mapping[str, Tensor], *, gram: Tensor | None = None, gradients: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Combiners make one gradient of the environments' gradients, the same for any number of learners."""
+"""Environments' gradients are clipped and combined into one, the same for any number of learners."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ class LeastLoss(Combiner):
         return (tasks.losses == tasks.losses.min()).float()
 
 
-def config(combiner: Any, num_learners: int = 0) -> Any:
-    made = tiny_config(ENVS, grad_clip=None, num_epochs=1, gradient_combiner=combiner, env_loss_weights={ENVS[1]: 3.0})
+def config(combiner: Any, num_learners: int = 0, **training: Any) -> Any:
+    settings = {"grad_clip": None, "num_epochs": 1, "gradient_combiner": combiner, **training}
+    made = tiny_config(ENVS, **settings, env_loss_weights={ENVS[1]: 3.0})
     made = made.learners(num_learners=num_learners, learner_class=Recording)
     made.validate()
     return made
@@ -80,9 +81,9 @@ def gradients() -> dict[str, Any]:
     }
 
 
-def first_gradient(combiner: Any, gradients: dict[str, Any], num_learners: int) -> np.ndarray:
+def first_gradient(combiner: Any, gradients: dict[str, Any], num_learners: int, **training: Any) -> np.ndarray:
     """The gradient of the first step on whole rollouts; all learners have the same."""
-    made = config(combiner, num_learners)
+    made = config(combiner, num_learners, **training)
     group = made.build_learner_group()
     try:
         group.set_weights(gradients["weights"])
@@ -135,6 +136,76 @@ def test_weights_from_losses_keep_the_single_backward(num_learners: int, gradien
     assert sum(close(found, gradient) for gradient in alone) == 1
 
 
+def clipped(gradients: dict[str, Any]) -> tuple[float, list[torch.Tensor]]:
+    """A norm between those of the environments' gradients, and these clipped by it, for each group."""
+    norms = torch.stack([rows.norm(dim=1) for rows in gradients["groups"]])
+    limit = float(norms.median())
+    assert norms.min() < limit < norms.max()
+    return limit, [rows * (limit / rows.norm(dim=1, keepdim=True)).clamp(max=1) for rows in gradients["groups"]]
+
+
+@pytest.mark.parametrize("num_learners", [0, 1, 2])
+@pytest.mark.parametrize("combiner", ["weighted_sum", "pcgrad", SignVote])
+def test_each_environments_gradient_is_clipped_by_its_own_norm(
+    combiner: Any, num_learners: int, gradients: dict[str, Any]
+) -> None:
+    limit, groups = clipped(gradients)
+    combine = {
+        "weighted_sum": lambda rows: rows.sum(0),
+        "pcgrad": lambda rows: pcgrad_as_in_the_paper(rows, torch.Generator().manual_seed(gradients["seed"])),
+        SignVote: lambda rows: rows.sign().sum(0) * rows.abs().mean(0),
+    }[combiner]
+    found = first_gradient(combiner, gradients, num_learners, grad_clip=limit, grad_clip_by="environment")
+    assert close(found, torch.cat([combine(rows) for rows in groups]))
+
+
+def test_running_norms_clip_the_later_steps_in_one_backward(gradients: dict[str, Any]) -> None:
+    limit, groups = clipped(gradients)
+    expected = torch.cat([rows.sum(0) for rows in groups])
+    made = config("weighted_sum", grad_clip=limit, grad_clip_by="environment_running")
+    group = made.build_learner_group()
+    group.set_weights(gradients["weights"])
+    learner = group._learner
+    batch = learner.batch_of({env_id: [rollout] for env_id, rollout in gradients["rollouts"].items()})
+    minibatch = Minibatch(columns=batch, weights={})
+    for number in (0, 1, 2):
+        flat = torch.cat([g.reshape(-1) for g in learner.gradients(Step(minibatch=minibatch, number=number))])
+        assert close(flat.numpy(), expected)
+    # Other data: still by the norms that were measured.
+    alone = Minibatch(columns={ENVS[0]: batch[ENVS[0]]}, weights={})
+    flat = torch.cat([g.reshape(-1) for g in learner.gradients(Step(minibatch=alone, number=1))])
+    assert close(flat.numpy(), torch.cat([rows[0] for rows in groups]))
+
+
+def test_clipping_by_running_norms_is_the_same_for_several_learners(gradients: dict[str, Any]) -> None:
+    limit, _ = clipped(gradients)
+    weights = []
+    for num_learners in (1, 2):
+        made = config("weighted_sum", num_learners, grad_clip=limit, grad_clip_by="environment_running")
+        group = made.build_learner_group()
+        try:
+            group.set_weights(gradients["weights"])
+            fragments = {env_id: [(ray.put(r), r.steps)] for env_id, r in gradients["rollouts"].items()}
+            data = RolloutData.of(fragments, environment_costs(made))
+            group.update(training_data=data, timesteps={}, num_epochs=2, num_minibatches=2)
+            if num_learners > 1:
+                assert_same_parameters(group)
+            weights.append(group.get_weights())
+        finally:
+            group.shutdown()
+    for one, other in zip(*(flat_values(tree) for tree in weights), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def flat_values(tree: Any) -> list[np.ndarray]:
+    return [v for value in tree.values() for v in flat_values(value)] if isinstance(tree, dict) else [np.asarray(tree)]
+
+
+def test_clipping_needs_a_norm() -> None:
+    with pytest.raises(ValueError, match=r"grad_clip_by='environment': grad_clip must say how large"):
+        config("weighted_sum", grad_clip=None, grad_clip_by="environment")
+
+
 def test_learners_stay_equal_and_environments_come_and_go() -> None:
     with running(config("pcgrad", 2)) as algo:
         algo.train()
@@ -149,6 +220,10 @@ def test_learners_stay_equal_and_environments_come_and_go() -> None:
 @pytest.mark.parametrize("combiner", ["pcgrad", LeastLoss()])
 def test_a_restored_run_continues_as_it_would_have(combiner: Any, tmp_path: Path) -> None:
     assert_goes_on_when_restored(config(combiner), tmp_path)
+
+
+def test_running_norms_are_in_checkpoints(tmp_path: Path) -> None:
+    assert_goes_on_when_restored(config("weighted_sum", grad_clip=0.1, grad_clip_by="environment_running"), tmp_path)
 
 
 def test_state_is_in_checkpoints(tmp_path: Path) -> None:
