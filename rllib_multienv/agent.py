@@ -20,13 +20,14 @@ from rllib_multienv.nets import distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
 from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
+from rllib_multienv.transfer import random_moments
 
 
 class MultiEnvAgent:
     """An agent from a checkpoint: the network, and each environment's spaces and observation statistics.
 
     It acts in the environments that it was trained on and, if no parameter of its network belongs to an environment, in
-    any other environment of a supported kind; there it has no observation statistics and does not normalise.
+    any other environment of a supported kind; there it normalises observations by statistics of a short random rollout.
 
     Attributes:
         checkpoint: The checkpoint.
@@ -84,6 +85,8 @@ class MultiEnvAgent:
             self._check_for_any(spec.id)
             if self.checkpoint.network.needs_measurements:
                 spaces = with_measurements(spec, spaces)
+            if self._normalizers:
+                self._normalizers[spec.id] = ObservationNormalizer.of(random_moments(spec, spaces)[0])
             self._network.add_env(spec.id, spaces)
             self.space_specs[spec.id] = spaces
         elif not known.has_spaces_of(spaces):

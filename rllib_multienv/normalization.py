@@ -57,6 +57,11 @@ class Moments:
             self.m2 + other.m2 + np.square(delta) * (self.count * other.count / count),
         )
 
+    def weighing(self, count: float) -> Moments:
+        """The same mean and variance, of at most ``count`` vectors."""
+        share = min(1.0, count / self.count) if self.count > 0 else 1.0
+        return Moments(self.count * share, self.mean, self.m2 * share)
+
     @property
     def variance(self) -> np.ndarray:
         """Population variance [D]; one where nothing was seen yet."""

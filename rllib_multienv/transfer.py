@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from rllib_multienv.checkpoints import AgentCheckpoint, check_network_config, read_checkpoint
+from rllib_multienv.envs.measure import random_rollout
 from rllib_multienv.nets import (
     ActorCritic,
     Interface,
@@ -21,6 +22,8 @@ from rllib_multienv.nets import (
     owning_environments,
     parameters_of_parts,
 )
+from rllib_multienv.normalization import Moments, RewardNormalizer
+from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 
 def transferred_state(
@@ -73,6 +76,23 @@ def _alike(left: Interface, right: Interface | None) -> bool:
     return right is not None and all(
         getattr(left, name) == getattr(right, name) for name in ("obs_size", "action_size", "discrete")
     )
+
+
+def random_moments(spec: EnvSpec, spaces: SpaceSpec, gamma: float = 0.99) -> tuple[Moments, Moments]:
+    """Moments of the observation's numbers ``[I]`` and of the discounted return ``[1]`` of random actions.
+
+    An agent that comes to a new environment normalises with these at first, because it has learned from normalised
+    numbers. They weigh as 1,000 steps, so that what it sees itself soon counts for more.
+
+    Raises:
+        EnvFailure: The environment failed.
+        NonFiniteError: It gave an observation or a reward that is not finite.
+    """
+    rollout = random_rollout(spec, spaces)
+    returns = RewardNormalizer(rollout.rewards.shape[1], gamma)
+    returns.observe(rollout.rewards, rollout.dones, rollout.valid)
+    obs, discounted = Moments.of(rollout.obs[rollout.valid]), returns.moments.total()
+    return obs.weighing(1000.0), discounted.weighing(1000.0)
 
 
 def shrink_and_perturb(

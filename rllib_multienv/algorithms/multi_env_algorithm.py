@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 import uuid
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -186,10 +186,19 @@ class MultiEnvAlgorithm(Algorithm):
         )
         self.learner_group.set_weights({SHARED_MODULE: weights})
         known = checkpoint.known_among(self.config.space_specs)
+        new = self._moments_of_new([env_id for env_id in self.config.space_specs if env_id not in known])
         for piece in self.env_runner.statistics:
-            moments = checkpoint.reward_moments if isinstance(piece, RewardScale) else checkpoint.obs_moments
-            piece.start_from({env_id: m for env_id, m in moments.items() if env_id in known})
+            is_reward = isinstance(piece, RewardScale)
+            moments = checkpoint.reward_moments if is_reward else checkpoint.obs_moments
+            piece.start_from(
+                {env_id: m for env_id, m in moments.items() if env_id in known}
+                | {env_id: returns if is_reward else obs for env_id, (obs, returns) in new.items()}
+            )
         self._send_to_runners()
+
+    def _moments_of_new(self, env_ids: Sequence[str]) -> dict[str, tuple[Moments, Moments]]:
+        """Statistics of observations and returns with which environments begin that the agent does not know."""
+        return {}
 
     def _initial_weights(self, checkpoint: AgentCheckpoint, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What of a checkpoint this algorithm starts with, by the names of the shared module, whose state is given."""

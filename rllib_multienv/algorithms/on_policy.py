@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -24,6 +25,8 @@ from rllib_multienv.connectors import GeneralizedAdvantages
 from rllib_multienv.env_runners.sampling import OnlineSampling, SampledRound, environment_costs, near_their_learners
 from rllib_multienv.learners import RolloutData, SharedTrainingData, describe_shares, share_environments
 from rllib_multienv.metrics import NUM_ENV_STEPS_LOST_LIFETIME, NUM_FRAGMENTS_LOST_LIFETIME
+from rllib_multienv.normalization import Moments
+from rllib_multienv.transfer import random_moments
 
 
 class OnPolicyConfigMixin(MultiEnvConfigMixin):
@@ -110,6 +113,17 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
         super().setup(config)
         self._sampling = OnlineSampling(self.env_runner_group, self.config)
         self._print_assignment()
+
+    def _moments_of_new(self, env_ids: Sequence[str]) -> dict[str, tuple[Moments, Moments]]:
+        """Those of random actions, see `random_moments`."""
+        config = self.config
+        if not self.env_runner.statistics:
+            return {}
+        return {
+            spec.id: random_moments(spec, config.space_specs[spec.id], config.get_config_for_module(spec.id).gamma)
+            for spec in config.env_specs
+            if spec.id in env_ids
+        }
 
     def _print_assignment(self) -> None:
         """Say who does what, where there is more than one who could."""

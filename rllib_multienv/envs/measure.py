@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.spaces.rows import ActionRow
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
-__all__ = ["describe_rollout", "with_measurements"]
+__all__ = ["RandomRollout", "describe_rollout", "random_rollout", "with_measurements"]
 
 _COPIES, _STEPS = 4, 1500
 _TIME_LIMIT_S = 60.0
@@ -36,7 +36,10 @@ def with_measurements(spec: EnvSpec, spaces: SpaceSpec) -> SpaceSpec:
     """
     if spaces.obs_measured:
         return spaces
-    found = describe_rollout(*_random_rollout(spec, spaces))
+    rollout = random_rollout(spec, spaces)
+    found = describe_rollout(
+        *(column[rollout.valid] for column in (rollout.obs, rollout.actions, rollout.rewards, rollout.next_obs))
+    )
     of_observation, of_action = (tuple(map(tuple, features.round(_DECIMALS).tolist())) for features in found)
     return replace(spaces, obs_measured=of_observation, action_measured=of_action)
 
@@ -95,9 +98,35 @@ def _standardised(values: np.ndarray) -> np.ndarray:
     return (values - values.mean(0)) / (values.std(0) + 1e-8)
 
 
-def _random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> list[np.ndarray]:
-    """``obs, actions, rewards, next_obs`` of 4 copies, as `describe_rollout` takes them."""
-    columns: list[list[np.ndarray]] = [[], [], [], []]
+@dataclass(frozen=True, kw_only=True)
+class RandomRollout:
+    """T steps of B copies with uniform actions.
+
+    Attributes:
+        obs: ``[T, B, I]``, numbers of the observation before each step.
+        actions: ``[T, B, A]``: the components of a continuous action, or a one for each choice.
+        rewards: ``[T, B]``.
+        next_obs: ``[T, B, I]``, after the step, before any reset.
+        dones: bool ``[T, B]``, whether an episode ended.
+        valid: bool ``[T, B]``, False where a copy was reset instead.
+    """
+
+    obs: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_obs: np.ndarray
+    dones: np.ndarray
+    valid: np.ndarray
+
+
+def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
+    """1,500 random steps of 4 copies, fewer where they take too long.
+
+    Raises:
+        EnvFailure: The environment failed.
+        NonFiniteError: It gave an observation or a reward that is not finite.
+    """
+    rows: list[tuple[np.ndarray, ...]] = []
     generator = np.random.default_rng(0)
     here = replace(spec, backend="sync") if spec.backend == "async" else spec
     with contextlib.closing(EnvCopies(here, _COPIES, seed=0)) as copies:
@@ -117,14 +146,14 @@ def _random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> list[np.ndarray]:
             following = result.obs.copy()
             for copy, last in result.final_obs.items():
                 following[copy] = last
-            for column, values in zip(
-                columns,
-                (spaces.reader.split(obs)[0], action, result.rewards, spaces.reader.split(following)[0]),
-                strict=True,
-            ):
-                column.append(values[~result.is_reset])
+            numbers, after = (spaces.reader.split(raw)[0] for raw in (obs, following))
+            done = result.terminated | result.truncated
+            rows.append((numbers, action, result.rewards, after, done, ~result.is_reset))
             obs = result.obs
-    return [np.concatenate(column).astype(np.float64) for column in columns]
+    names = ("obs", "actions", "rewards", "next_obs", "dones", "valid")
+    return RandomRollout(
+        **{name: np.stack(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    )
 
 
 def _random_actions(row: ActionRow, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "evaluations": {
         **_RUN, "env_id": "text", "episodes": "int", "mean": "float", "std": "float", "min": "float", "max": "float",
     },
+    # The same before any step of training, of the agent that a run starts with. May be missing.
+    "zero_shot": {
+        **_RUN, "env_id": "text", "episodes": "int", "mean": "float", "std": "float", "min": "float", "max": "float",
+    },
     # Mean return of the last training episodes after so many steps in this environment.
     "curves": {**_RUN, "env_id": "text", "steps": "int", "return_mean": "float"},
     # Returns of uniformly random actions.
@@ -41,6 +45,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 _INFO = "experiment.json"
+_OPTIONAL = ("zero_shot.csv",)
 _KEY_COLUMNS = (*_RUN, "env", "env_id", "env_a", "env_b", "steps")
 
 BETWEEN_PARTS = "; "  # of the versions, machines and commands of an experiment's parts
@@ -149,6 +154,7 @@ class RawMetrics:
     experiment: ExperimentInfo
     runs: pd.DataFrame = ()
     evaluations: pd.DataFrame = ()
+    zero_shot: pd.DataFrame = ()
     curves: pd.DataFrame = ()
     random_scores: pd.DataFrame = ()
     gradient_cosines: pd.DataFrame = ()
@@ -187,12 +193,12 @@ def read_raw_metrics(folder: str | Path) -> RawMetrics:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    names = [_INFO, *(f"{table}.csv" for table in TABLES)]
-    files = {name: next(iter(folder.glob(f"{name}*")), None) for name in names}
-    missing = [name for name, file in files.items() if file is None]
+    found = {name: next(iter(folder.glob(f"{name}*")), None) for name in (_INFO, *(f"{table}.csv" for table in TABLES))}
+    missing = [name for name, file in found.items() if file is None and name not in _OPTIONAL]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}")
-    tables = {table: pd.read_csv(files[f"{table}.csv"], dtype=str, keep_default_na=False) for table in TABLES}
+    files = {table: file for table in TABLES if (file := found[f"{table}.csv"]) is not None}
+    tables = {table: pd.read_csv(file, dtype=str, keep_default_na=False) for table, file in files.items()}
     experiment = _read_info(folder / _INFO)
     try:
         return RawMetrics(experiment=experiment, **tables)
@@ -210,6 +216,8 @@ def write_raw_metrics(metrics: RawMetrics, folder: str | Path) -> Path:
         for file in folder.glob(f"{table}.csv*"):
             file.unlink()
         frame: pd.DataFrame = getattr(metrics, table)
+        if frame.empty and f"{table}.csv" in _OPTIONAL:
+            continue
         frame.to_csv(folder / f"{table}.csv", index=False, float_format="%.6g", lineterminator="\n")
     return folder
 

@@ -50,13 +50,19 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
         machine=invocation.get("machine", ""),
         command=invocation.get("command", ""),
     )
-    tables: dict[str, list[dict[str, Any]]] = {"runs": [], "evaluations": [], "curves": [], "gradient_cosines": []}
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("runs", "evaluations", "zero_shot", "curves", "gradient_cosines")
+    }
     specs: dict[str, EnvSpec] = {}
     for run, agent in zip(runs, agents, strict=True):
         rows = run.rows()
         key = {"phase": run.phase.name, "variant": run.variant.name, "seed": run.seed}
         tables["runs"].append({**key, "env": run.env_id, **_run(run, agent, rows)})
-        for table, found in (("evaluations", _evaluation(run)), ("curves", _curves(rows))):
+        for table, found in (
+            ("evaluations", _evaluation(run.folder.evaluation)),
+            ("zero_shot", _evaluation(run.beside(".start.csv"))),
+            ("curves", _curves(rows)),
+        ):
             tables[table] += [{**key, **row} for row in found]
         tables["gradient_cosines"] += [{**key, **row} for row in _cosines(rows)]
         for spec in resolve_env_specs(run.file.tree["environment"]["envs"]):
@@ -86,10 +92,10 @@ def _run(run: Run, agent: AgentCheckpoint | None, rows: Rows) -> dict[str, Any]:
     }
 
 
-def _evaluation(run: Run) -> list[dict[str, Any]]:
-    if not run.folder.evaluation.is_file():
+def _evaluation(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
         return []
-    frame = pd.read_csv(run.folder.evaluation)
+    frame = pd.read_csv(file)
     return frame[["env_id", "episodes", "mean", "std", "min", "max"]].to_dict("records")
 
 

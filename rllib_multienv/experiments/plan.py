@@ -64,7 +64,11 @@ class Run:
         return RunFolder(self.root / "runs" / self.name)
 
     def beside(self, ending: str) -> Path:
-        """A file beside the folder: ``.yaml``, the configuration; ``.log``; ``.failure``, why the run failed, if so."""
+        """A file beside the folder.
+
+        ``.yaml``, the configuration; ``.log``; ``.failure``, why the run failed, if so; ``.start.csv``, the evaluation
+        of the agent that it starts with, if any.
+        """
         return self.folder.path.with_name(self.folder.path.name + ending)
 
     @property

@@ -85,6 +85,8 @@ class Execution:
         else:
             shutil.rmtree(folder, ignore_errors=True)
             run.write_file()
+            if run.start is not None:
+                evaluate_start(run, run.start, self._episodes)
             arguments = [str(run.beside(".yaml")), "--results", str(folder.parent), "--name", folder.name]
         command = [sys.executable, "-m", "rllib_multienv", "train", *arguments, "--episodes", str(self._episodes)]
         with open(run.beside(".log"), "ab") as log:
@@ -105,3 +107,23 @@ class Execution:
             reason = "\n".join(lines[errors[-1] :] if errors else lines[-3:])
             run.beside(".failure").write_text(f"exit status {status}: {reason}\n", encoding="utf-8")
         self._on_change(run, run.state)
+
+
+def evaluate_start(run: Run, start: Run, episodes: int) -> None:
+    """Evaluates the agent that a run starts with in its environments, before any step of training (zero-shot).
+
+    Writes a table beside the run's folder; nothing where the agent's network has parameters for each environment.
+    """
+    from rllib_multienv.agent import MultiEnvAgent
+    from rllib_multienv.evaluation.table import write_evaluation
+    from rllib_multienv.spec import resolve_env_specs
+
+    try:
+        agent = MultiEnvAgent.from_checkpoint(start.folder.path)
+    except (OSError, ValueError):
+        return  # the run itself will say what is wrong with the checkpoint
+    if not agent.checkpoint.network.for_any:
+        return
+    specs = resolve_env_specs(run.file.tree["environment"]["envs"])
+    results = [agent.evaluate(spec, episodes=episodes, seed=run.seed) for spec in specs]
+    write_evaluation(results, run.beside(".start.csv"))

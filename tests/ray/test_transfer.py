@@ -11,6 +11,7 @@ import pytest
 from tiny_runs import TINY_NET, assert_same, changed, running, tiny_config, weights
 
 from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvPPO, MultiEnvPPOConfig
+from rllib_multienv.transfer import random_moments
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -73,11 +74,11 @@ def test_remote_runners_begin_with_it_too(trained: dict[str, Any]) -> None:
         for found in moments:
             count, mean, _ = trained["statistics"]["obs"]["CartPole-v1"]
             assert_same(found["CartPole-v1"], (count, mean))
-            assert found["Acrobot-v1"][0] == found["Pendulum-v1"][0] == 0
+            assert found["Acrobot-v1"][0] == found["Pendulum-v1"][0] == 1000  # of random actions
         algo.train()
         # 16 steps of 2 copies, each row counted once, whoever saw it.
         assert statistics(algo)["obs"]["CartPole-v1"][0] == count + 32
-        assert statistics(algo)["obs"]["Acrobot-v1"][0] == 32
+        assert statistics(algo)["obs"]["Acrobot-v1"][0] == 1032
 
 
 def test_a_remote_learner_begins_with_it_too(trained: dict[str, Any]) -> None:
@@ -103,9 +104,20 @@ def test_statistics_of_known_environments_are_kept(trained: dict[str, Any]) -> N
         for kind in ("obs", "rewards"):
             assert now[kind].keys() == set(NEW)
             assert_same(now[kind]["CartPole-v1"], trained["statistics"][kind]["CartPole-v1"])
-            assert now[kind]["Acrobot-v1"][0] == now[kind]["Pendulum-v1"][0] == 0
+            assert now[kind]["Acrobot-v1"][0] == now[kind]["Pendulum-v1"][0] == 1000  # of random actions
         algo.train()
         assert statistics(algo)["obs"]["CartPole-v1"][0] == 64 + 32
+
+
+def test_new_environments_begin_with_statistics_of_random_actions(trained: dict[str, Any]) -> None:
+    with running(tiny_config(NEW).initialize_from(trained["path"])) as algo:
+        spec = next(spec for spec in algo.config.env_specs if spec.id == "Pendulum-v1")
+        for kind, moments in zip(
+            ("obs", "rewards"), random_moments(spec, algo.config.space_specs[spec.id]), strict=True
+        ):
+            assert_same(statistics(algo)[kind][spec.id], (moments.count, moments.mean, moments.m2))
+    with running(tiny_config(NEW)) as algo:  # without an agent there is nothing that expects normalised numbers
+        assert statistics(algo)["obs"]["Pendulum-v1"][0] == 0
 
 
 def test_frozen_parts_keep_their_weights(trained: dict[str, Any]) -> None:
