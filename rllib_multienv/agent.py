@@ -135,8 +135,14 @@ class MultiEnvAgent:
         env_id = self.add_env(env)
         spaces = self.space_specs[env_id]
         raw, single = spaces.reader.given(obs, action_mask)
-        actions = spaces.action_to_env(self._actions(env_id, raw, explore, generator))
+        actions = self.act_on_raw(env_id, raw, explore, generator)
         return actions[0] if single else actions
+
+    def act_on_raw(
+        self, env_id: str, raw: np.ndarray, explore: bool = False, generator: torch.Generator | None = None
+    ) -> Any:
+        """`act` on raw observations ``[B, ...]`` (see `spaces.observations`) of a known environment."""
+        return self.space_specs[env_id].action_to_env(self._actions(env_id, raw, explore, generator))
 
     @torch.no_grad()
     def _actions(self, env_id: str, obs: np.ndarray, explore: bool, generator: torch.Generator | None) -> np.ndarray:
@@ -212,8 +218,7 @@ class MultiEnvAgent:
             obs = copies.reset()
             returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
             while any(left):
-                actions = self._actions(env_id, obs, explore, generator)
-                step = copies.step(spaces.action_to_env(actions))
+                step = copies.step(self.act_on_raw(env_id, obs, explore, generator))
                 returns += step.rewards
                 lengths += ~step.is_reset
                 if lengths.max() > max_steps:

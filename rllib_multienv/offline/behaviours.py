@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 
 from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.checkpoints import check_complete
@@ -18,10 +19,11 @@ from rllib_multienv.offline.formats.arrays import find_function
 from rllib_multienv.spaces.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
 
-#: Raw observations ``[B, ...]`` to B actions in the environment's units.
-Policy = Callable[[np.ndarray], np.ndarray]
-#: The same, with a source of randomness.
-Act = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+#: B observations to B actions in the environment's units. Observations are arrays ``[B, ...]`` of a Box or Discrete
+#: space, and of any other the parts by path (`SpaceSpec.unpack`).
+Policy = Callable[[Any], Any]
+#: The same of raw observations ``[B, ...]``, with a source of randomness.
+Act = Callable[[np.ndarray, np.random.Generator], Any]
 
 RANDOM = "random"
 
@@ -31,12 +33,14 @@ class Behaviour:
     """One way to act, and its share of a recording.
 
     Attributes:
-        policy: ``"random"`` (uniform between the bounds), a function of raw observations ``[B, ...]`` that returns B
-            actions in the environment's units, or its name, ``"module:function"``.
+        policy: ``"random"`` (uniform between the bounds, among the actions that a mask allows), a function of B
+            observations that returns B actions in the environment's units (see `Policy`), or its name,
+            ``"module:function"``.
         checkpoint: Instead of ``policy``, a trained agent, or the folder of its checkpoint.
         share: Of the environment steps; shares need not sum to 1.
         noise: Discrete actions: the share that are replaced by random ones. Continuous actions: the standard deviation
-            of Gaussian noise in halves of the range between the bounds; results outside the bounds are clipped.
+            of Gaussian noise in halves of the range between the bounds; results outside the bounds are clipped. Actions
+            of several parts: the share that are replaced.
         explore: Draw an agent's actions from its distribution (the default) or take the mode.
 
     Raises:
@@ -100,28 +104,33 @@ class Behaviour:
     def actor(self, env: EnvSpec, spaces: SpaceSpec) -> Act:
         """The function that acts in ``env``, whose spaces are ``spaces``.
 
-        It takes raw observations ``[B, ...]`` and a random generator, and returns ``[B]`` (discrete) or ``[B, A]``
-        actions within the bounds in use. Real numbers are rounded to float32, which data sets store.
+        It takes raw observations ``[B, ...]`` and a random generator, and returns B actions within the bounds in use.
+        Real numbers are rounded to float32, which data sets store.
 
         Raises:
             ValueError: There is no such function or checkpoint, or the agent cannot act in this environment. Later: the
                 function raised, or returned no actions of this environment.
         """
-        if spaces.discrete and self.noise > 1:
+        is_share = not isinstance(spaces.action_space, Box)
+        if is_share and self.noise > 1:
             raise ValueError(
                 f"Behaviour {self.name!r}: noise={self.noise!r}: environment {spaces.env_id!r} has discrete actions, "
                 "where it is the share of random ones, 0 to 1."
             )
         act = self._undisturbed(env, spaces)
         half_range = (np.asarray(spaces.action_high) - np.asarray(spaces.action_low)) / 2
+        if isinstance(spaces.action_space, Box):
+            half_range = half_range.reshape(spaces.action_space.shape)
 
-        def disturbed(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        def disturbed(observations: np.ndarray, generator: np.random.Generator) -> Any:
             actions = _env_actions(act(observations, generator), spaces, len(observations), self.name)
             if not self.noise:
                 return actions
-            if spaces.discrete:
+            if is_share:
                 replaced = generator.random(len(actions)) < self.noise
-                return np.where(replaced, _random_actions(spaces, len(actions), generator), actions)
+                others = _random_actions(spaces, observations, generator)
+                mixed = [other if new else own for new, other, own in zip(replaced, others, actions, strict=True)]
+                return np.stack(mixed) if isinstance(actions, np.ndarray) else mixed
             actions = actions + self.noise * half_range * generator.standard_normal(actions.shape)
             return _env_actions(actions, spaces, len(observations), self.name)
 
@@ -129,13 +138,13 @@ class Behaviour:
 
     def _undisturbed(self, env: EnvSpec, spaces: SpaceSpec) -> Act:
         if self.policy == RANDOM:
-            return lambda observations, generator: _random_actions(spaces, len(observations), generator)
+            return lambda observations, generator: _random_actions(spaces, observations, generator)
         if self.policy is not None:
             policy = find_function(self.policy, "Policy") if isinstance(self.policy, str) else self.policy
 
-            def act(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+            def act(observations: np.ndarray, generator: np.random.Generator) -> Any:
                 try:
-                    return policy(observations)
+                    return policy(observations if spaces.reader.is_plain else spaces.unpack(observations))
                 except Exception as error:
                     raise ValueError(
                         f"Policy {self.name!r} failed on observations of shape {observations.shape} of environment "
@@ -149,11 +158,11 @@ class Behaviour:
             agent = MultiEnvAgent.from_checkpoint(agent)
         env_id = agent.add_env(env)
 
-        def act_agent(observations: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        def act_agent(observations: np.ndarray, generator: np.random.Generator) -> Any:
             if self.explore is False:
-                return agent.act(env_id, observations)
+                return agent.act_on_raw(env_id, observations)
             draws = torch.Generator(device=agent.device).manual_seed(int(generator.integers(2**62)))
-            return agent.act(env_id, observations, explore=True, generator=draws)
+            return agent.act_on_raw(env_id, observations, explore=True, generator=draws)
 
         return act_agent
 
@@ -162,20 +171,33 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _random_actions(spaces: SpaceSpec, count: int, generator: np.random.Generator) -> np.ndarray:
-    """Uniformly random actions between the bounds in use, ``[count]`` or ``[count, A]``."""
-    if spaces.discrete:
+def _random_actions(spaces: SpaceSpec, observations: np.ndarray, generator: np.random.Generator) -> Any:
+    """B uniformly random actions between the bounds in use, among those that the masks in raw observations allow."""
+    count, allowed = len(observations), spaces.reader.actions_allowed(observations)
+    if allowed is None and isinstance(spaces.action_space, Discrete):
         return spaces.action_to_env(generator.integers(spaces.action_size, size=count))
+    if not isinstance(spaces.action_space, Box):
+        return spaces.action_to_env(spaces.writer.random_rows(count, generator, allowed))
     low, high = np.asarray(spaces.action_low), np.asarray(spaces.action_high)
+    actions: np.ndarray
     if np.issubdtype(spaces.action_space.dtype, np.integer):
-        return generator.integers(low.astype(np.int64), high.astype(np.int64), size=(count, len(low)), endpoint=True)
-    return generator.uniform(low, high, size=(count, len(low)))
+        actions = generator.integers(low.astype(np.int64), high.astype(np.int64), size=(count, len(low)), endpoint=True)
+    else:
+        actions = generator.uniform(low, high, size=(count, len(low)))
+    return actions.reshape(count, *spaces.action_space.shape)
 
 
-def _env_actions(actions: np.ndarray, spaces: SpaceSpec, count: int, name: str) -> np.ndarray:
+def _env_actions(actions: Any, spaces: SpaceSpec, count: int, name: str) -> Any:
     """Check a behaviour's actions, and clip them to the environment's bounds."""
+    space = spaces.action_space
+    if not isinstance(space, Box | Discrete):
+        outside = [action for action in actions if not space.contains(action)]
+        if len(actions) != count or outside:
+            given = f"the action {outside[0]!r}" if outside else f"{len(actions)} actions for {count} observations"
+            raise ValueError(f"Behaviour {name!r} gave {given}; environment {spaces.env_id!r} takes {space}.")
+        return actions
     actions = np.asarray(actions)
-    shape = (count,) if spaces.discrete else (count, spaces.action_size)
+    shape = (count, *(space.shape or ()))
     if actions.shape != shape:
         raise ValueError(
             f"Behaviour {name!r} gave actions of shape {actions.shape} for {count} observations; environment "
@@ -193,10 +215,10 @@ def _env_actions(actions: np.ndarray, spaces: SpaceSpec, count: int, name: str) 
     if not np.isfinite(actions).all():
         raise ValueError(f"Behaviour {name!r} gave an action that is not finite.")
     # Bounds rounded inwards: 0.2 is a little more as float32 than as float64.
-    low, high = np.asarray(spaces.action_low, np.float64), np.asarray(spaces.action_high, np.float64)
+    low, high = (np.asarray(side, np.float64).reshape(shape[1:]) for side in (spaces.action_low, spaces.action_high))
     low32, high32 = low.astype(np.float32), high.astype(np.float32)
     low32 = np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32)
     high32 = np.where(high32 > high, np.nextafter(high32, np.float32(-np.inf)), high32)
     clipped = np.clip(actions.astype(np.float32), low32, high32)
-    is_integer = np.issubdtype(spaces.action_space.dtype, np.integer)
-    return np.rint(clipped).astype(spaces.action_space.dtype) if is_integer else clipped
+    is_integer = np.issubdtype(space.dtype, np.integer)
+    return np.rint(clipped).astype(space.dtype) if is_integer else clipped

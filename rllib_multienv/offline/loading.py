@@ -81,9 +81,10 @@ def load_dataset(
         spread = float(discounted_returns(rewards(transitions.rewards), transitions.ends, gamma).std())
         value_scale = spread if spread > 0.0 else 1.0
     if obs_moments is None:
-        obs_moments = Moments.empty(transitions.observations.shape[1])
+        obs_moments = Moments.empty(spec.obs_size)
         for block in blocks(transitions.observations):
-            obs_moments = obs_moments.merged(Moments.of(transitions.observations[block]))
+            numbers, _ = spec.observation.split(transitions.observations[block])
+            obs_moments = obs_moments.merged(Moments.of(numbers))
     low, high = raw.metadata.get("ref_min_score"), raw.metadata.get("ref_max_score")
     return LoadedDataset(
         replay=DatasetReplay(
@@ -91,6 +92,7 @@ def load_dataset(
             obs_moments=obs_moments if normalize_obs else None,
             rewards=rewards,
             value_scale=value_scale,
+            layout=spec.observation,
         ),
         obs_moments=obs_moments,
         return_moments=Moments.of(discounted_returns(transitions.rewards, transitions.ends, gamma)[:, None]),

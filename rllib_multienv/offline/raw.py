@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import gymnasium as gym
 import numpy as np
 
+from rllib_multienv.spaces.observations import ObservationReader
 from rllib_multienv.spaces.space_spec import SpaceSpec
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -103,8 +104,8 @@ class RawDataset:
 
     Attributes:
         source: File, folder or name, for messages.
-        observations: ``[N, ...]``.
-        actions: ``[N]`` (discrete) or ``[N, A]``.
+        observations: ``[N, ...]``, raw (see `spaces.observations`): arrays of a Box or Discrete space, rows of others.
+        actions: ``[N]`` (discrete) or ``[N, ...]``; of a Dict or Tuple space the network's rows ``[N, width]``.
         rewards: ``[N]``.
         terminals: ``[N]``; true where the step led to a terminal state.
         timeouts: ``[N]``; true where an episode was cut after the step. None if the data set does not say.
@@ -158,8 +159,6 @@ class RawDataset:
                 self._fail(f"has {rows} rows, but 'rewards' has {len(self)}; all must have the same", key)
             if key in ("terminals", "timeouts") and array.ndim != 1:
                 self._fail(f"has shape {array.shape}; one flag for each step is expected, [N]", key)
-            if key == "actions" and array.ndim > 2:
-                self._fail(f"has shape {array.shape}; [N] or [N, A] is expected", key)
         shape = self.observations.shape
         if len(shape) < 2 and not np.issubdtype(self.observations.dtype, np.integer):  # these may be discrete
             self._fail(f"has shape {shape}; a vector for each step is expected, [N, I]", "observations")
@@ -267,8 +266,10 @@ def inferred_spaces(env_id: str, raw: RawDataset) -> SpaceSpec:
     """
     observation_space, action_space = raw.observation_space, raw.action_space
     if observation_space is None:
-        low, high, dtype = (0, 255, np.uint8) if raw.observations.dtype == np.uint8 else (-np.inf, np.inf, np.float32)
-        observation_space = gym.spaces.Box(low, high, (_width(raw.observations),), dtype)
+        if raw.observations.dtype == np.uint8:  # perhaps an image
+            observation_space = gym.spaces.Box(0, 255, raw.observations.shape[1:] or (1,), np.uint8)
+        else:
+            observation_space = gym.spaces.Box(-np.inf, np.inf, (_width(raw.observations),), np.float32)
     if action_space is None:
         if np.issubdtype(raw.actions.dtype, np.integer):
             action_space = gym.spaces.Discrete(int(raw.actions.max()) + 1)
@@ -277,24 +278,50 @@ def inferred_spaces(env_id: str, raw: RawDataset) -> SpaceSpec:
     return SpaceSpec.from_spaces(env_id, observation_space, action_space)
 
 
+def dataset_reader(raw: RawDataset, spec: SpaceSpec) -> ObservationReader:
+    """What turns a data set's observations into rows of an environment with these spaces.
+
+    Raises:
+        DatasetError: They are of other spaces.
+    """
+    own = spec.reader
+    if raw.observation_space is not None:
+        found = ObservationReader(raw.source, raw.observation_space, spec.action, spec.mask_in_info)
+        own = own if found.is_plain else found
+    shape, width = raw.observations.shape[1:], _width(raw.observations)
+    if own.is_plain or (not own.layout.packed and width == spec.obs_size):
+        return own
+    is_image = isinstance(own.space, gym.spaces.Box) and not own.layout.mask and width == own.size
+    if own.layout != spec.observation or (shape != own.raw_shape and not is_image):
+        problem = f"has rows of shape {shape} and type {raw.observations.dtype}, which do not fit the observations of "
+        problem += f"environment {spec.env_id!r}, {spec.observation_space}"
+        if spec.mask_in_info:
+            problem += ", with an action mask from its infos"
+        raise DatasetError(raw.source, problem, key="observations")
+    return own
+
+
 def check_fits(raw: RawDataset, spec: SpaceSpec) -> None:
     """Check a data set against the spaces of an environment.
 
     Raises:
         DatasetError: Sizes differ, or actions lie outside the bounds; names the key and the first index.
     """
+    reader = dataset_reader(raw, spec)
     for key, space, size in (
-        ("observations", spec.observation_space, spec.obs_size),
-        ("actions", spec.action_space, spec.action_size),
+        ("observations", spec.observation_space, spec.obs_size if reader.is_plain else None),
+        ("actions", spec.action_space, spec.action.width),
     ):
         found = _width(getattr(raw, key))
         if isinstance(space, gym.spaces.Discrete):
             _check_discrete(raw, key, space, spec.env_id)
-        elif found != size:
+        elif size is not None and found != size:
             problem = f"has {found} numbers for each step, but environment {spec.env_id!r} has {key} of {size}"
             raise DatasetError(raw.source, problem, key=key)
-    if not spec.discrete:
+    if isinstance(spec.action_space, gym.spaces.Box):
         _check_bounds(raw, spec)
+    elif not spec.discrete:
+        _check_parts(raw, spec)
 
 
 def _width(array: np.ndarray) -> int:
@@ -314,6 +341,25 @@ def _check_bounds(raw: RawDataset, spec: SpaceSpec) -> None:
                 f"{action} lies outside the bounds in use of environment {spec.env_id!r}, {low.tolist()} to "
                 f"{high.tolist()} (its space is {spec.action_space}; without a bound, an interval of length 2 is used)"
             )
+            raise DatasetError(raw.source, problem, key="actions", index=block.start + row)
+
+
+def _check_parts(raw: RawDataset, spec: SpaceSpec) -> None:
+    """Check actions of several parts: choices among those that there are, bits, and numbers in [-1, 1]."""
+    low: list[int] = []
+    high: list[int] = []
+    for part in spec.action.parts:
+        ends = {"categorical": (0, part.size - 1, 1), "bernoulli": (0, 1, part.size), "continuous": (-1, 1, part.size)}
+        first, last, columns = ends[part.kind]
+        low, high = low + [first] * columns, high + [last] * columns
+    is_choice = np.arange(spec.action.width) < spec.action.width - spec.action.num_continuous
+    for block in blocks(raw.actions):
+        rows = spec.action_from_env(raw.actions[block])
+        inside = (rows >= low) & (rows <= high) & ((rows == np.rint(rows)) | ~is_choice)  # [n, width]
+        if not inside.all():
+            row = int(np.argmin(inside.all(1)))
+            action = np.array2string(np.asarray(raw.actions[block][row]), precision=4, threshold=8)
+            problem = f"{action} is no action of environment {spec.env_id!r}, whose space is {spec.action_space}"
             raise DatasetError(raw.source, problem, key="actions", index=block.start + row)
 
 

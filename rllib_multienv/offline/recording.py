@@ -44,8 +44,9 @@ def record_steps(
 
     Returns:
         ``observations`` and ``next_observations`` ``[N, I]``, float32 or the space's integers (``[N, 1]`` of a
-        discrete space); ``actions`` exactly as the environment was given them, int64 ``[N]`` or ``[N, A]``;
-        ``rewards`` float32 ``[N]``; ``terminals`` and ``timeouts`` bool ``[N]``, never both.
+        discrete space), or raw rows of other spaces than a Box of numbers or Discrete (see `spaces.observations`);
+        ``actions`` exactly as the environment was given them, int64 ``[N]`` or ``[N, ...]``, or the network's rows in a
+        Dict or Tuple space; ``rewards`` float32 ``[N]``; ``terminals`` and ``timeouts`` bool ``[N]``, never both.
 
     Raises:
         ValueError: A number is not allowed, a behaviour would get no step, or it gave an invalid action.
@@ -68,7 +69,8 @@ def record_steps(
     for behaviour, act, steps, branch in zip(behaviours, actors, steps_each, seeds, strict=True):
         for_envs, for_actions = branch.spawn(2)
         count = min(num_envs, max(1, steps // limit)) if limit is not None else num_envs
-        copies = EnvCopies(env, count, seed=int(for_envs.generate_state(1)[0]))
+        seed_of_envs = int(for_envs.generate_state(1)[0])
+        copies = EnvCopies(env, count, seed=seed_of_envs, mask_in_info=spaces.mask_in_info)
         try:
             part, returns = _play(copies, act, steps, np.random.default_rng(for_actions))
         finally:
@@ -91,6 +93,8 @@ def record_steps(
         "versions": json.dumps(installed_versions()),
         "ref_min_score": ref_min_score,
         "ref_max_score": ref_max_score,
+        # Arrays alone do not say how rows are made up.
+        "spaces": None if spaces.has_arrays else json.dumps(spaces.to_dict()),
     }
     arrays: dict[str, Any] = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     return RawDataset(
@@ -151,8 +155,8 @@ def _play(
     Returns:
         The arrays of these steps, and the returns of the whole episodes among them.
     """
-    space = copies.space_spec.observation_space
-    obs_dtype = space.dtype if np.issubdtype(space.dtype, np.integer) else np.float32
+    spaces = copies.space_spec
+    obs_dtype = spaces.reader.raw_dtype if spaces.reader.raw_dtype.kind in "iu" else np.dtype(np.float32)
     columns: dict[str, list[np.ndarray]] = {}  # of each vector step, [B, ...]
     episodes: list[_Episode] = []  # in the order in which they began
     playing: list[_Episode | None] = [None] * copies.num_envs
@@ -161,13 +165,15 @@ def _play(
     time = 0
     while True:
         actions = act(obs, generator)
-        step = copies.step(actions.astype(copies.space_spec.action_space.dtype, copy=False))
+        step = copies.step(
+            actions.astype(spaces.action_space.dtype, copy=False) if isinstance(actions, np.ndarray) else actions
+        )
         following = step.obs.copy()
         for copy, final in step.final_obs.items():
             following[copy] = final
         for key, column in {
             "observations": obs.reshape(len(obs), -1).astype(obs_dtype),
-            "actions": actions,
+            "actions": actions if isinstance(actions, np.ndarray) else spaces.action_from_env(actions),
             "rewards": step.rewards,
             "terminals": step.terminated,
             "timeouts": step.truncated & ~step.terminated,

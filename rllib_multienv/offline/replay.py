@@ -14,6 +14,7 @@ import numpy as np
 
 from rllib_multienv.normalization import Moments, ObservationNormalizer
 from rllib_multienv.offline.transitions import Transitions
+from rllib_multienv.spaces.rows import ObservationRow
 
 # RLlib's columns (its `Columns`), so that minibatches go to its modules as they are.
 OBS, NEXT_OBS, ACTIONS, REWARDS, TERMINATEDS = "obs", "new_obs", "actions", "rewards", "terminateds"
@@ -73,12 +74,14 @@ class DatasetReplay(Replay):
         obs_moments: Statistics that observations are normalised by; None for none.
         rewards: Normalises rewards.
         value_scale: Values are learned in units of this many normalised rewards.
+        layout: Of its rows; None for numbers alone.
     """
 
     transitions: Transitions
     obs_moments: Moments | None
     rewards: RewardScale
     value_scale: float = 1.0
+    layout: ObservationRow | None = None
 
     def __len__(self) -> int:
         return len(self.transitions)
@@ -88,7 +91,7 @@ class DatasetReplay(Replay):
         return self.transitions.usable[rng.integers(len(self), size=size)]
 
     def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """See :meth:`Replay.columns`; observations ``[K, I]`` are float32."""
+        """See :meth:`Replay.columns`; observations are rows ``[K, W]`` as networks take them."""
         data = self.transitions
         return {
             OBS: self._normalised(data.observations[rows]),
@@ -98,12 +101,14 @@ class DatasetReplay(Replay):
             TERMINATEDS: data.terminals[rows],
         }
 
-    def _normalised(self, observations: np.ndarray) -> np.ndarray:
+    def _normalised(self, rows: np.ndarray) -> np.ndarray:
+        layout = self.layout or ObservationRow(rows.shape[1])
         if self.obs_moments is None:
-            return observations.astype(np.float32, copy=False)
-        if observations.dtype == np.uint8:
-            observations = observations.astype(np.float32)
-        return ObservationNormalizer.of(self.obs_moments)(observations)
+            return rows if layout.packed else rows.astype(np.float32, copy=False)
+        numbers, extra = layout.split(rows)
+        if numbers.dtype == np.uint8:
+            numbers = numbers.astype(np.float32)
+        return layout.join(ObservationNormalizer.of(self.obs_moments)(numbers), extra)
 
 
 class GrowingReplay(Replay):

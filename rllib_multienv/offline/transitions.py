@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from rllib_multienv.offline.raw import IN_MEMORY, ArrayStore, DatasetError, RawDataset, blocks, check_fits
+from rllib_multienv.offline.raw import (
+    IN_MEMORY,
+    ArrayStore,
+    DatasetError,
+    RawDataset,
+    blocks,
+    check_fits,
+    dataset_reader,
+)
+from rllib_multienv.spaces.observations import ObservationReader
 from rllib_multienv.spaces.space_spec import SpaceSpec
 
 
@@ -21,10 +30,11 @@ class Transitions:
     terminal state is not in the data set, the step's own stands in its place, because no loss uses it.
 
     Attributes:
-        observations: ``[N, I]``, float32 (uint8 is kept).
-        finals: ``[F, I]``, next observations that are no row's observation, such as the last of an episode.
+        observations: ``[N, W]`` rows, not normalised: float32 (the numbers of a uint8 Box are kept), or bytes where
+            rows are packed (`ObservationRow`).
+        finals: ``[F, W]``, next observations that are no row's observation, such as the last of an episode.
         next_rows: ``[N]``, the row of ``observations`` that follows a step; or ``-1 - f``, the row f of ``finals``.
-        actions: ``[N]`` int64 from 0 (discrete), or ``[N, A]`` float32 in [-1, 1].
+        actions: ``[N]`` int64 from 0 (discrete), or ``[N, width]`` float32, continuous components in [-1, 1].
         rewards: ``[N]`` float32.
         terminals: ``[N]`` bool.
         ends: ``[N]`` bool, the last step of each episode, whether it ended or was cut.
@@ -96,7 +106,7 @@ def build_transitions(
         DatasetError: The data set does not fit the environment, or does not say where its episodes end.
     """
     check_fits(raw, spec)
-    count = len(raw)
+    reader, count = dataset_reader(raw, spec), len(raw)
     terminals = raw.terminals.astype(bool)
     ends = terminals | raw.with_timeouts(episode_limit)
     last = np.flatnonzero(ends) if ends[-1] else np.append(np.flatnonzero(ends), count - 1)
@@ -105,15 +115,15 @@ def build_transitions(
     if raw.next_observations is not None:
         separate = np.union1d(last, _out_of_order(raw))
         next_rows[separate] = -1 - np.arange(len(separate))
-        finals = _flat(raw.next_observations[separate], spec)
+        finals = _flat(raw.next_observations[separate], reader)
     else:
         next_rows[last] = last
         usable[last] = terminals[last]
-        finals = np.empty((0, spec.obs_size), np.float32)
+        finals = _flat(raw.observations[:0], reader)
     if not usable.any():
         raise DatasetError(raw.source, "has no step with a known next observation", key="observations")
     return Transitions(
-        observations=_flat_all(raw.observations, spec, store),
+        observations=_flat_all(raw.observations, reader, store),
         finals=finals,
         next_rows=next_rows,
         actions=_actions(raw.actions, spec, store),
@@ -134,25 +144,29 @@ def _out_of_order(raw: RawDataset) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _flat_all(observations: np.ndarray, spec: SpaceSpec, store: ArrayStore) -> np.ndarray:
-    """All observations flat, [N, I]; the same array if they are flat already."""
-    first = _flat(observations[:1], spec)
+def _flat_all(observations: np.ndarray, reader: ObservationReader, store: ArrayStore) -> np.ndarray:
+    """All observations as rows, [N, W]; the same array if they are such rows already."""
+    first = _flat(observations[:1], reader)
     if observations.shape[1:] == first.shape[1:] and observations.dtype == first.dtype:
         return observations
     flat = store.empty("flat_observations", (len(observations), *first.shape[1:]), first.dtype)
     for block in blocks(observations):
-        flat[block] = _flat(observations[block], spec)
+        flat[block] = _flat(observations[block], reader)
     return flat
 
 
-def _flat(observations: np.ndarray, spec: SpaceSpec) -> np.ndarray:
+def _flat(observations: np.ndarray, reader: ObservationReader) -> np.ndarray:
+    if reader.layout.packed:
+        if observations.shape[1:] != reader.raw_shape:  # images as arrays
+            observations = reader.batch(observations.reshape(len(observations), *reader.space.shape))  # type: ignore[misc]
+        return reader.layout.join(*reader.split(observations))
     if observations.dtype == np.uint8:
         return observations.reshape(len(observations), -1)
-    return spec.flatten_obs(observations)
+    return reader.split(observations)[0] if reader.is_plain else observations.reshape(len(observations), -1)
 
 
 def _actions(actions: np.ndarray, spec: SpaceSpec, store: ArrayStore) -> np.ndarray:
-    shape, dtype = ((len(actions),), np.int64) if spec.discrete else ((len(actions), spec.action_size), np.float32)
+    shape, dtype = ((len(actions),), np.int64) if spec.discrete else ((len(actions), spec.action.width), np.float32)
     converted = store.empty("converted_actions", shape, dtype)
     for block in blocks(actions):
         converted[block] = spec.action_from_env(actions[block])

@@ -196,8 +196,12 @@ class ActionWriter:
             rows = rows[:, None]  # [B, 1]
         if self._tree.is_leaf:
             return self._leaves[0].to_env(rows)
-        leaves = [each(leaf.space, leaf.to_env(rows[:, leaf.columns])) for leaf in self._leaves]
+        leaves = [each(leaf.to_env(rows[:, leaf.columns])) for leaf in self._leaves]
         return [self._tree.value(iter(parts)) for parts in zip(*leaves, strict=True)]
+
+    def nested(self, rows: np.ndarray) -> Any:
+        """Actions of rows ``[B, width]``, nested as the space with a leading axis B in every leaf."""
+        return self._tree.value(iter([leaf.to_env(rows[:, leaf.columns]) for leaf in self._leaves]))
 
     def from_env(self, actions: Any) -> np.ndarray:
         """The inverse of `to_env`, for recorded data: int64 ``[B]``, or float32 ``[B, width]``.

@@ -56,7 +56,7 @@ class _Leaf(ABC):
         """Check ``batch`` values, and return them as ``[*batch, size]``; raises as `checked`."""
 
     @abstractmethod
-    def give(self, columns: np.ndarray) -> Sequence[Any]:
+    def give(self, columns: np.ndarray) -> np.ndarray | list[str]:
         """B values of the space, from what `take` made of them, ``[B, size]``."""
 
     def unpacked(self, columns: np.ndarray) -> np.ndarray:
@@ -105,8 +105,8 @@ class _Numbers(_Leaf):
             raise ValueError(f"the {self.label} has values other than 0 and 1, outside its space {self.space}")
         return array.reshape(*batch, self.size)
 
-    def give(self, columns: np.ndarray) -> Sequence[Any]:
-        return each(self.space, self.unpacked(columns).astype(self.space.dtype))
+    def give(self, columns: np.ndarray) -> np.ndarray:
+        return self.unpacked(columns).astype(self.space.dtype)
 
     def unpacked(self, columns: np.ndarray) -> np.ndarray:
         return columns.reshape(*columns.shape[:-1], *self.shape)
@@ -126,10 +126,14 @@ class _OneHot(_Leaf):
         self._starts = np.asarray(space.start, np.int64).reshape(-1)  # [K]
         self._offsets = np.cumsum(self._counts) - self._counts  # [K]
         super().__init__(tree, int(self._counts.sum()))
+        self._first, self._end = int(self._starts[0]), int(self._starts[0] + self._counts[0])
 
     def checked(self, values: Any, batch: tuple[int, ...]) -> np.ndarray:
+        # One number is the common case, and NumPy takes long for it.
+        if values.__class__ in (int, np.int64) and not self.shape and self._first <= values < self._end:
+            return np.asarray(values)
         array = super().checked(values, batch)
-        chosen = array.reshape(*batch, -1) - self._starts  # [*batch, K]
+        chosen = array.reshape(*batch, len(self._starts)) - self._starts  # [*batch, K]
         outside = ((chosen < 0) | (chosen >= self._counts)).any(-1)  # [*batch]
         if outside.any():
             value = np.array2string(array[outside][0] if batch else array, threshold=8)
@@ -137,15 +141,17 @@ class _OneHot(_Leaf):
         return array
 
     def take(self, values: Any, batch: tuple[int, ...]) -> np.ndarray:
-        chosen = self.checked(values, batch).reshape(*batch, -1).astype(np.int64) - self._starts  # [*batch, K]
+        chosen = (
+            self.checked(values, batch).reshape(*batch, len(self._starts)).astype(np.int64) - self._starts
+        )  # [*batch, K]
         hot = np.zeros((*batch, self.size), np.float32)
         np.put_along_axis(hot, chosen + self._offsets, 1.0, -1)
         return hot
 
-    def give(self, columns: np.ndarray) -> Sequence[Any]:
+    def give(self, columns: np.ndarray) -> np.ndarray:
         parts = np.split(columns, self._offsets[1:], axis=-1)
         chosen = np.stack([part.argmax(-1) for part in parts], -1) + self._starts  # [B, K]
-        return each(self.space, chosen.reshape(len(columns), *self.shape).astype(self.space.dtype))
+        return chosen.reshape(len(columns), *self.shape).astype(self.space.dtype)
 
     def names(self) -> list[str]:
         base, found = words(self.path, "observation"), []
@@ -178,8 +184,8 @@ class _Image(_Leaf):
     def take(self, values: Any, batch: tuple[int, ...]) -> np.ndarray:
         return self.checked(values, batch).reshape(*batch, self.size)
 
-    def give(self, columns: np.ndarray) -> Sequence[Any]:
-        return list(self.unpacked(columns).copy())
+    def give(self, columns: np.ndarray) -> np.ndarray:
+        return self.unpacked(columns)
 
     def unpacked(self, columns: np.ndarray) -> np.ndarray:
         return columns.reshape(*columns.shape[:-1], *self.shape)
@@ -217,7 +223,7 @@ class _Text(_Leaf):
             self.num_cut += 1
         return np.frombuffer(data[: self.size].ljust(self.size, b"\0"), np.uint8)
 
-    def give(self, columns: np.ndarray) -> Sequence[Any]:
+    def give(self, columns: np.ndarray) -> list[str]:
         return [row.tobytes().rstrip(b"\0").decode(errors="ignore") for row in columns]
 
 
@@ -232,8 +238,8 @@ class _Mask(_Leaf):
     def take(self, values: Any, batch: tuple[int, ...]) -> np.ndarray:
         return self.checked(values, batch).reshape(*batch, self.size) != 0
 
-    def give(self, columns: np.ndarray) -> Sequence[Any]:
-        return list(columns.reshape(len(columns), *self.shape).astype(self.space.dtype))
+    def give(self, columns: np.ndarray) -> np.ndarray:
+        return columns.reshape(len(columns), *self.shape).astype(self.space.dtype)
 
 
 class ObservationReader:
@@ -248,6 +254,7 @@ class ObservationReader:
     Attributes:
         layout: Of a row as the network sees it.
         raw_shape, raw_dtype: Of one raw observation.
+        size: Numbers and bytes of an observation, without the constant 0 and a mask in infos.
         is_plain: Whether raw observations are values of the space itself.
 
     Raises:
@@ -278,6 +285,7 @@ class ObservationReader:
         )
         self._texts = texts
         self._has_numbers = own > 0
+        self.size = sum(leaf.size for leaf in self._leaves)
         self.is_plain = not length and not images and isinstance(space, spaces.Box | spaces.Discrete)
         self._is_wide = any(leaf.is_wide for leaf in self._leaves)
         self._number = np.dtype(np.float64 if self._is_wide else np.float32)
@@ -467,7 +475,7 @@ class ObservationReader:
             (leaf,) = self._leaves
             if isinstance(leaf, _OneHot):
                 try:
-                    return leaf.take(raw.reshape(-1), (raw.size,)), None
+                    return leaf.take(raw.reshape(-1).astype(np.int64, copy=False), (raw.size,)), None
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"Environment {self.env_id!r}: {error}.") from error
             raw = raw.reshape(-1, self.layout.numbers)
@@ -505,16 +513,24 @@ class ObservationReader:
         return found
 
     def values(self, raw: np.ndarray) -> list[Any]:
-        """The environment's own observations from raw ones ``[B, ...]``: the inverse of `batch`."""
+        """The environment's own observations, from raw ones ``[B, ...]``."""
+        return [self._tree.value(iter(parts)) for parts in zip(*map(each, self._given(raw)), strict=True)]
+
+    def nested(self, raw: np.ndarray) -> Any:
+        """The same, nested with a leading axis B in every leaf: the inverse of `batch`."""
+        return self._tree.value(iter(self._given(raw)))
+
+    def _given(self, raw: np.ndarray) -> list[Any]:
+        """The leaves' values, B each."""
         if self.is_plain:
-            return each(self.space, raw)
+            return [raw.reshape(-1, *self.raw_shape)]
         numbers, extra = self.split(raw)
         leaves = []
         for leaf in self._leaves:
             columns = numbers if leaf.is_number else extra
             assert columns is not None
             leaves.append(leaf.give(columns[:, leaf.columns]))
-        return [self._tree.value(iter(parts)) for parts in zip(*leaves, strict=True)]
+        return leaves
 
 
 def _joined_mask(mask: Any) -> np.ndarray:

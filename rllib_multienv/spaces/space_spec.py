@@ -133,6 +133,11 @@ class SpaceSpec:
         """Logits and continuous components of an action: the number of actions of a single choice."""
         return self.action.num_logits + self.action.num_continuous
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether raw observations and actions are arrays of the spaces' own values."""
+        return self.reader.is_plain and isinstance(self.action_space, spaces.Box | spaces.Discrete)
+
     def has_spaces_of(self, other: SpaceSpec) -> bool:
         """Whether observations and actions are the same; id, description and names may differ."""
         own, theirs = (

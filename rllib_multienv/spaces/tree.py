@@ -83,6 +83,8 @@ def words(path: str, default: str) -> str:
     return path.replace("/", " ").replace("_", " ") or default
 
 
-def each(space: gym.Space, values: np.ndarray) -> list[Any]:
-    """B values of a space from an array ``[B, ...]``: numbers of a Discrete space, else arrays."""
-    return list(values) if isinstance(space, gym.spaces.Discrete) else [values[b, ...] for b in range(len(values))]
+def each(values: np.ndarray | list[Any]) -> list[Any]:
+    """The B values in an array ``[B, ...]``: integers as such, everything else as arrays."""
+    if isinstance(values, list) or values.dtype.kind in "iu":
+        return list(values)
+    return [values[b, ...] for b in range(len(values))]

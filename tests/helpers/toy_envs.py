@@ -175,3 +175,67 @@ class Breaking(gym.Env):
             else:
                 obs[1] = float(kind)
         return obs, reward, False, over, {}
+
+
+class Anything(gym.Env):
+    """A picture, a text, numbers and a choice are seen; two numbers, a choice and two switches are given.
+
+    The picture's first pixel, the length of the text, the numbers and the choice all tell the step. Episodes last
+    `length` steps. With `mask`, the info forbids the push of the step before.
+    """
+
+    def __init__(self, length: int = 5, mask: bool = False) -> None:
+        spaces = gym.spaces
+        self.observation_space = spaces.Dict(
+            camera=spaces.Box(0, 255, (16, 18, 3), np.uint8),
+            robot=spaces.Dict(where=spaces.Box(-np.inf, np.inf, (2,), np.float64), mode=spaces.Discrete(4)),
+            note=spaces.Text(6, min_length=0),
+        )
+        self.action_space = spaces.Dict(
+            move=spaces.Box(-2, 2, (2,), np.float32), push=spaces.Discrete(3), lights=spaces.MultiBinary(2)
+        )
+        self.length, self.mask, self.t, self.forbidden = length, mask, 0, 0
+
+    def _seen(self) -> tuple[dict, dict]:
+        camera = np.zeros((16, 18, 3), np.uint8)
+        camera[0, 0, 0] = self.t
+        where = np.array([self.t, 1e9 + self.t], np.float64)
+        seen = {"camera": camera, "robot": {"where": where, "mode": self.t % 4}, "note": "a" * min(self.t, 6)}
+        allowed = np.ones(5, np.int8)  # lights, then push, by their names
+        allowed[2 + self.forbidden] = 0
+        return seen, {"action_mask": allowed} if self.mask else {}
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._seen()
+
+    def step(self, action: dict) -> tuple[dict, float, bool, bool, dict]:
+        assert self.action_space.contains(action), action
+        assert not self.mask or action["push"] != self.forbidden, action
+        self.t, self.forbidden = self.t + 1, int(action["push"])
+        seen, info = self._seen()
+        return seen, float(action["move"].sum()), self.t == self.length, False, info
+
+
+class Choices(gym.Env):
+    """A tuple of an image, channels first, and bits is seen; a grid of choices is given. Episodes last five steps."""
+
+    def __init__(self) -> None:
+        spaces = gym.spaces
+        self.observation_space = spaces.Tuple([spaces.Box(0, 255, (2, 16, 16), np.uint8), spaces.MultiBinary([2, 2])])
+        self.action_space = spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[1, 0], [0, -1]])
+        self.t = 0
+
+    def _seen(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((2, 16, 16), self.t, np.uint8), np.full((2, 2), self.t % 2, np.int8)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._seen(), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
+        assert self.action_space.contains(action), action
+        self.t += 1
+        return self._seen(), 1.0, self.t == 5, False, {}

@@ -86,7 +86,6 @@ def test_missing_key(tmp_path: Path, key: str) -> None:
         ("terminals", np.zeros((12, 2), bool)),
         ("timeouts", np.zeros((12, 3), bool)),
         ("observations", np.zeros(12, np.float32)),
-        ("actions", np.zeros((12, 2, 2), np.float32)),
         ("rewards", np.float32(1)),
         ("next_observations", np.zeros((12, 4), np.float32)),
     ],

@@ -72,7 +72,7 @@ def test_spaces_of_an_hdf5_file(tmp_path: Path) -> None:
     discrete = toy_arrays() | {"actions": np.arange(12) % 5, "observations": np.zeros((12, 2, 4), np.uint8)}
     spec = peek_spaces("Toy-v0", write_hdf5(tmp_path / "bytes.hdf5", discrete))
     assert spec.action_space == gym.spaces.Discrete(5)
-    assert spec.observation_space == gym.spaces.Box(0, 255, (8,), np.uint8)
+    assert spec.observation_space == gym.spaces.Box(0, 255, (2, 4), np.uint8)
 
 
 def test_relative_path_in_the_data_folder(tmp_path: Path) -> None:

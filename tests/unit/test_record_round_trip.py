@@ -21,6 +21,8 @@ ENVS = {
     "continuous": EnvSpec("InvertedPendulum-v4", max_episode_steps=6),
     "no limit of Gymnasium's": EnvSpec("counter", make="toy_envs:Counter"),
     "discrete observations": EnvSpec("grid", make="toy_envs:Grid", max_episode_steps=7),
+    "any spaces": EnvSpec("anything", make="toy_envs:Anything"),
+    "choices and an image": EnvSpec("choices", make="toy_envs:Choices"),
 }
 
 
@@ -43,8 +45,7 @@ def assert_same_transitions(raw: RawDataset, read: RawDataset, spaces: SpaceSpec
 @pytest.mark.parametrize("name", ENVS)
 def test_d4rl_layout(name: str, tmp_path: Path) -> None:
     raw, spaces = recorded(ENVS[name])
-    assert raw.timeouts is not None and raw.timeouts[:-1].any()
-    assert raw.terminals.any() or name == "discrete observations"
+    assert raw.timeouts is not None and (raw.terminals | raw.timeouts)[:-1].any()
     d4rl.write(tmp_path / "deep" / "er" / "data.hdf5", raw)
     read = d4rl.read(tmp_path / "deep" / "er" / "data.hdf5")
     assert_same_transitions(raw, read, spaces)
@@ -66,6 +67,30 @@ def test_minari(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert dataset.storage.metadata["ref_max_score"] == 9.0
     if name == "discrete":
         assert isinstance(dataset.recover_environment(), gym.Env)
+
+
+def test_actions_keep_to_a_mask_in_infos_and_the_mask_is_recorded(tmp_path: Path) -> None:
+    raw, spaces = recorded(EnvSpec("masked", make="toy_envs:Anything", kwargs={"mask": True}))
+    masks = spaces.unpack(raw.observations)["action_mask"]
+    assert masks[:, :2].all() and (masks[:, 2:].sum(1) == 2).all()
+    pushed = raw.actions[:, 2].astype(int)
+    assert masks[np.arange(len(raw)), 2 + pushed].all()
+    d4rl.write(tmp_path / "masked.hdf5", raw)
+    assert_same_transitions(raw, d4rl.read(tmp_path / "masked.hdf5"), spaces)
+
+
+def test_policies_see_the_parts_of_an_observation_and_give_actions_of_the_environment() -> None:
+    spaces = probe_spaces(ENVS["any spaces"])
+
+    def act(observations: dict[str, np.ndarray]) -> list[dict]:
+        steps = observations["robot/where"][:, 0]
+        assert observations["camera"].shape == (len(steps), 16, 18, 3)
+        return [{"move": np.full(2, t / 5, np.float32), "push": 2, "lights": np.array([1, 0], np.int8)} for t in steps]
+
+    raw = record_steps(ENVS["any spaces"], [Behaviour(policy=act)], num_steps=25, seed=0)
+    np.testing.assert_allclose(raw.actions, [[1, 0, 2, t / 10, t / 10] for t in [0, 1, 2, 3, 4] * 5], atol=1e-6)
+    np.testing.assert_allclose(raw.rewards, [t / 2.5 for t in [0, 1, 2, 3, 4] * 5], atol=1e-6)
+    assert [v["note"] for v in spaces.reader.values(raw.observations[:3])] == ["", "a", "aa"]
 
 
 def test_the_last_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:

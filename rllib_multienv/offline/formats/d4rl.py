@@ -54,7 +54,7 @@ def peek(env_id: str, path: str | Path) -> SpaceSpec:
             rows = {key: array[:1] if array.shape else array[()] for key, array in arrays.items()}
             if np.issubdtype(arrays["actions"].dtype, np.integer) and rows["actions"].size:
                 rows["actions"] = arrays["actions"][:].max(0, keepdims=True)
-            specs.append(inferred_spaces(env_id, from_arrays(str(file), rows)))
+            specs.append(inferred_spaces(env_id, from_arrays(str(file), {**rows, **_described(content)})))
     return max(specs, key=lambda spec: spec.action_size)
 
 
@@ -101,7 +101,17 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _read_file(path: Path, store: ArrayStore) -> RawDataset:
     with _opened(path) as file:
         arrays = {key: file[key] for key in COLUMNS if key in file}
-        return from_arrays(str(path), {**arrays, "metadata": _metadata(file)}, store=store)
+        return from_arrays(str(path), {**arrays, **_described(file)}, store=store)
+
+
+def _described(file: h5py.File) -> dict[str, Any]:
+    """Metadata and, where a recording has them, spaces."""
+    metadata = _metadata(file)
+    if not metadata.get("spaces"):
+        return {"metadata": metadata}
+    spaces = SpaceSpec.from_dict(json.loads(metadata["spaces"]))
+    named = {"observation_space": spaces.observation_space, "action_space": spaces.action_space}
+    return {"metadata": metadata, **named}
 
 
 def _metadata(file: h5py.File) -> dict[str, Any]:

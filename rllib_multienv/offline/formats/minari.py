@@ -36,49 +36,25 @@ def check(name: str) -> Path:
 def peek(env_id: str, name: str) -> SpaceSpec:
     """The spaces in a data set's metadata."""
     dataset = _open(name)
-    return SpaceSpec.from_spaces(env_id, flat_space(dataset.observation_space), dataset.action_space)
+    return SpaceSpec.from_spaces(env_id, dataset.observation_space, dataset.action_space)
 
 
 def read(name: str, *, store: ArrayStore = IN_MEMORY) -> RawDataset:
     """Read a data set on this machine, such as ``D4RL/door/human-v2``.
 
-    Observations are flattened in Gymnasium's order, except those of a Discrete space, which stay numbers. An episode
-    whose last step is neither terminated nor truncated counts as cut there.
+    An episode whose last step is neither terminated nor truncated counts as cut there.
     """
     dataset, source = _open(name), f"minari:{name}"
-    spaces = SpaceSpec.from_spaces(source, flat_space(dataset.observation_space), dataset.action_space)
+    spaces = SpaceSpec.from_spaces(source, dataset.observation_space, dataset.action_space)
     return concatenate(
         source,
-        _episodes(dataset, source),
+        _episodes(dataset, spaces),
         num_steps=int(dataset.total_steps),
         store=store,
         metadata=_metadata(dataset),
         observation_space=spaces.observation_space,
         action_space=spaces.action_space,
     )
-
-
-def flat_space(space: gym.Space) -> gym.Space:
-    """The space of `flatten`'s rows: a Box of rank 1, or the same Discrete space."""
-    return space if isinstance(space, gym.spaces.Discrete) else gym.spaces.utils.flatten_space(space)
-
-
-def flatten(space: gym.Space, values: Any) -> np.ndarray:
-    """Flatten T values of a space together, as Gymnasium flattens one: ``[T, I]``, or ``[T]`` for a Discrete space.
-
-    ``values`` are arrays ``[T, ...]``, in dicts and tuples as in the space.
-    """
-    return np.asarray(values) if isinstance(space, gym.spaces.Discrete) else _flat_rows(space, values)
-
-
-def _flat_rows(space: gym.Space, values: Any) -> np.ndarray:
-    if isinstance(space, gym.spaces.Dict):
-        return np.concatenate([_flat_rows(part, values[key]) for key, part in space.spaces.items()], axis=1)
-    if isinstance(space, gym.spaces.Tuple):
-        return np.concatenate([_flat_rows(part, value) for part, value in zip(space.spaces, values, strict=True)], 1)
-    if isinstance(space, gym.spaces.Box):
-        return np.asarray(values, space.dtype).reshape(len(values), -1)
-    return np.stack([np.asarray(gym.spaces.utils.flatten(space, value)) for value in values])
 
 
 def _folder(name: str) -> Path:
@@ -98,8 +74,9 @@ def _open(name: str) -> MinariDataset:
         raise DatasetError(f"minari:{name}", f"its metadata in {str(folder)!r} cannot be read ({error})") from error
 
 
-def _episodes(dataset: MinariDataset, source: str) -> Iterator[RawDataset]:
+def _episodes(dataset: MinariDataset, spaces: SpaceSpec) -> Iterator[RawDataset]:
     """The episodes in order, without those that have no steps."""
+    source = spaces.env_id
     for number in dataset.episode_indices:
         try:
             (found,) = dataset.iterate_episodes([number])
@@ -108,7 +85,10 @@ def _episodes(dataset: MinariDataset, source: str) -> Iterator[RawDataset]:
         if not len(found.rewards):
             continue
         name = f"{source}, episode {number}"
-        observations = flatten(dataset.observation_space, found.observations)  # [T + 1, I]
+        try:
+            observations = spaces.reader.batch(found.observations)  # [T + 1, ...]
+        except (ValueError, TypeError) as error:
+            raise DatasetError(name, f"does not fit the data set's space: {error}", key="observations") from error
         if len(observations) != len(found.rewards) + 1:
             problem = f"has {len(observations)} rows; one more than the {len(found.rewards)} rewards are expected"
             raise DatasetError(name, problem, key="observations")
@@ -118,12 +98,19 @@ def _episodes(dataset: MinariDataset, source: str) -> Iterator[RawDataset]:
             source=name,
             observations=observations[:-1],
             next_observations=observations[1:],
-            actions=np.reshape(found.actions, (-1, *(dataset.action_space.shape or ()))),
+            actions=_stored_actions(spaces, found.actions),
             rewards=np.asarray(found.rewards),
             terminals=terminals,
             timeouts=timeouts,
-            observation_space=flat_space(dataset.observation_space),
+            observation_space=dataset.observation_space,
         )
+
+
+def _stored_actions(spaces: SpaceSpec, actions: Any) -> np.ndarray:
+    """Actions as a `RawDataset` has them."""
+    if isinstance(spaces.action_space, gym.spaces.Dict | gym.spaces.Tuple):
+        return spaces.action_from_env(actions)
+    return np.reshape(actions, (-1, *(spaces.action_space.shape or ())))
 
 
 def _metadata(dataset: MinariDataset) -> dict[str, Any]:
@@ -223,11 +210,12 @@ def _buffers(raw: RawDataset, spaces: SpaceSpec) -> Iterator[Any]:
     for last in np.flatnonzero(terminals | timeouts).tolist():
         rows = slice(first, last + 1)
         observations = np.concatenate([raw.observations[rows], raw.next_observations[last : last + 1]])
-        if isinstance(spaces.observation_space, gym.spaces.Discrete):
-            observations = observations.reshape(-1)
+        actions: Any = raw.actions[rows]
+        if isinstance(spaces.action_space, gym.spaces.Dict | gym.spaces.Tuple):
+            actions = spaces.writer.nested(actions)
         yield EpisodeBuffer(
-            observations=observations,
-            actions=raw.actions[rows],
+            observations=spaces.reader.nested(observations),
+            actions=actions,
             rewards=raw.rewards[rows],
             terminations=terminals[rows],
             truncations=timeouts[rows],

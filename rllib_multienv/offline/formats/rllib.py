@@ -17,7 +17,6 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.compression import unpack_if_needed
 
 from rllib_multienv.offline.formats.arrays import numbers
-from rllib_multienv.offline.formats.minari import flat_space, flatten
 from rllib_multienv.offline.raw import (
     IN_MEMORY,
     ArrayStore,
@@ -28,6 +27,9 @@ from rllib_multienv.offline.raw import (
     inferred_spaces,
     memory_dtype,
 )
+from rllib_multienv.spaces.actions import ActionWriter
+from rllib_multienv.spaces.observations import ObservationReader
+from rllib_multienv.spaces.rows import ActionRow
 from rllib_multienv.spaces.space_spec import SpaceSpec
 
 SUFFIXES = (".parquet",)
@@ -88,8 +90,13 @@ def read(
     )
     if not normalized_actions or isinstance(action_space, gym.spaces.Discrete):
         return raw
-    if action_space is None:
-        raise DatasetError(source, "are normalized, and there is no action_space to tell the bounds", key="actions")
+    if not isinstance(action_space, gym.spaces.Box):
+        problem = (
+            "are normalized, and there is no action_space to tell the bounds"
+            if action_space is None
+            else (f"have the space {action_space}; normalized_actions is for a Box")
+        )
+        raise DatasetError(source, problem, key="actions")
     unbounded = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
     return replace(raw, actions=SpaceSpec.from_spaces(source, unbounded, action_space).action_to_env(raw.actions))
 
@@ -159,8 +166,17 @@ def _parts_of_episodes(table: pa.Table, source: str) -> Iterator[RawDataset]:
         if not len(found):
             continue
         space, observations = found._observation_space, found.get_observations()  # [T + 1, ...]
-        if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-            space, observations = flat_space(space), flatten(space, observations)
+        actions = found.get_actions()
+        writer = None if found._action_space is None else ActionWriter(source, found._action_space)
+        if isinstance(found._action_space, gym.spaces.Dict | gym.spaces.Tuple):
+            assert writer is not None
+            actions = writer.from_env(actions)
+        if space is not None and not isinstance(space, gym.spaces.Box | gym.spaces.Discrete):
+            reader = ObservationReader(source, space, writer.layout if writer else ActionRow(()))
+            try:
+                observations = reader.batch(observations)
+            except (ValueError, TypeError) as error:
+                raise DatasetError(source, f"do not fit their space: {error}", key=Columns.OBS, index=row) from error
         flags = np.zeros((2, len(found)), bool)
         flags[:, -1] = found.is_terminated, found.is_truncated and not found.is_terminated
         observations = _array(source, Columns.OBS, observations)
@@ -168,7 +184,7 @@ def _parts_of_episodes(table: pa.Table, source: str) -> Iterator[RawDataset]:
             source=f"{source}, episode {found.id_!r}",
             observations=observations[:-1],
             next_observations=observations[1:],
-            actions=_array(source, Columns.ACTIONS, found.get_actions()),
+            actions=_array(source, Columns.ACTIONS, actions),
             rewards=_array(source, Columns.REWARDS, found.get_rewards()),
             terminals=flags[0],
             timeouts=flags[1],
