@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 FLOATS, INTEGERS = (np.float32, np.float64), (np.int8, np.uint8, np.int32, np.int64)
@@ -91,3 +92,16 @@ class RandomSpaces(gym.Env):
         assert self.action_space.contains(action), f"{action!r} is outside {self.action_space}"
         self.steps += 1
         return self.observation_space.sample(), 1.0, self.steps == 5, False, {}
+
+
+def random_pairs(count: int) -> list[tuple[gym.Space, gym.Space]]:
+    """Pairs of an observation and an action space, always the same."""
+    pairs: list[tuple[gym.Space, gym.Space]] = []
+
+    @settings(max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    @given(observation_spaces, action_spaces)
+    def collect(observation: gym.Space, action: gym.Space) -> None:
+        pairs.append((observation, action))
+
+    collect()
+    return pairs
