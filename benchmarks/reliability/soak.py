@@ -5,7 +5,7 @@
 Trains tune_configs/quickstart.yaml with two env runners and two learners through Tune, which restarts from the last
 checkpoint when a learner dies. Every minute a runner or a learner is killed in turn. Every 5 seconds the memory of all
 processes is noted: of the driver, the trial (the algorithm's process), the runners and the learners. Writes
-docs/results/soak.csv and docs/results/soak.png, and prints a Markdown table of the kills and one of the slopes.
+results/bench/soak.csv and results/bench/soak.png, and prints a Markdown table of the kills and one of the slopes.
 
 Memory is the resident set without pages that are shared with other processes: those of the object store count for each
 process that has ever read them.
@@ -29,7 +29,7 @@ from ray import tune
 from rllib_multienv.config_files import build_config, load_config_file
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "docs" / "results"
+RESULTS = ROOT / "results" / "bench"
 EVERY_S = 5.0
 #: A process takes memory until it has seen all of its work once; slopes are of the time after.
 WARM_UP_S = 30.0

@@ -42,7 +42,6 @@ from rllib_multienv.checkpoints import (
     read_checkpoint,
 )
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
-from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.metrics import (
     EPISODE_RETURN_AVERAGE,
     EPISODE_RETURN_MEDIAN,
@@ -130,7 +129,7 @@ class MultiEnvAlgorithm(Algorithm):
         """
         known = [spec.id for spec in self.config.env_specs]
         if env_id not in known:
-            raise ValueError(f"remove_env: there is no environment {env_id!r}.{did_you_mean(env_id, known)}")
+            raise ValueError(f"remove_env: there is no environment {env_id!r}; there are {', '.join(known)}.")
         if len(known) == 1:
             raise ValueError(f"remove_env: {env_id!r} is the only environment.")
         self._change_environments(
@@ -381,6 +380,15 @@ class MultiEnvAlgorithm(Algorithm):
         (config,), kwargs = super().get_ctor_args_and_kwargs()
         return ({**config, "initial_checkpoint": None},), kwargs
 
+    def get_state(self, *args: Any, **kwargs: Any) -> Any:
+        """RLlib's, and the environments that were removed."""
+        return {**super().get_state(*args, **kwargs), "departed": sorted(self._departed)}
+
+    def set_state(self, state: Any) -> None:
+        """Take over a saved state."""
+        super().set_state(state)
+        self._departed = {*state.get("departed", ())} - {spec.id for spec in self.config.env_specs}
+
     # Evaluation
 
     def evaluate(self, parallel_train_future: Any = None) -> Any:
@@ -403,7 +411,7 @@ class MultiEnvAlgorithm(Algorithm):
             {env_id: float(np.mean(values)) for env_id, values in sampled.get(EPISODE_RETURNS, {}).items()}
         )
         add_aggregates(sampled)
-        drop_empty_windows(results, self._departed)
+        drop_keys(results, self._departed)
         return results
 
     def _before_evaluate(self) -> None:
@@ -427,7 +435,8 @@ class MultiEnvAlgorithm(Algorithm):
         results = super()._compile_iteration_results(train_results=train_results, eval_results=eval_results)
         add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
         add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))
-        drop_empty_windows(results, {*self._departed, GRADIENT_COSINE})
+        drop_keys(results, self._departed)
+        drop_unmeasured(results)
         return results
 
 
@@ -468,18 +477,23 @@ def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:
     return str(path), filesystem
 
 
-def drop_empty_windows(results: Any, keys: Container[str], below: bool = False) -> None:
-    """Remove, in place, windows without values, which RLlib reports as NaN, under any of ``keys``.
+def drop_keys(results: Any, keys: Container[str]) -> None:
+    """Remove keys, in place, at any depth: RLlib reports for ever what was reported once."""
+    for key, value in list(results.items()):
+        if key in keys:
+            del results[key]
+        elif isinstance(value, dict):
+            drop_keys(value, keys)
 
-    RLlib keeps reporting every key that was reported once, also those of environments that were removed, and those that
-    are not measured in every iteration.
-    """
+
+def drop_unmeasured(results: Any, below: bool = False) -> None:
+    """Remove, in place, gradient cosines that were not measured in this iteration, which RLlib reports as NaN."""
     for key, value in list(results.items()):
         if isinstance(value, dict):
-            drop_empty_windows(value, keys, below or key in keys)
-            if key in keys and not value:
+            drop_unmeasured(value, below or key == GRADIENT_COSINE)
+            if key == GRADIENT_COSINE and not value:
                 del results[key]
-        elif (below or key in keys) and isinstance(value, float | np.floating) and np.isnan(value):
+        elif (below or key == GRADIENT_COSINE) and isinstance(value, float | np.floating) and np.isnan(value):
             del results[key]
 
 

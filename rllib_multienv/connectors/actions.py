@@ -31,11 +31,17 @@ class SampleActions(ConnectorV2):
             self.generator.manual_seed(seed)
 
     def __call__(self, *, batch: dict[str, Any], explore: bool | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Sample where a (user's) piece before this one has not set actions already."""
+        """Sample where a (user's) piece before this one has not set actions already.
+
+        Raises:
+            ValueError: Such actions are no tensor, or have another shape than those of the module.
+        """
         for env_id, columns in batch.items():
             inputs = columns[Columns.ACTION_DIST_INPUTS]
             distribution = self.distributions[env_id].from_logits(inputs)
-            if Columns.ACTIONS not in columns:
+            if Columns.ACTIONS in columns:
+                _check_actions(env_id, columns[Columns.ACTIONS], distribution.to_deterministic().sample())
+            else:
                 chosen = distribution if explore else distribution.to_deterministic()
                 columns[Columns.ACTIONS] = chosen.sample(generator=self.generator) if explore else chosen.sample()
             if explore:
@@ -56,6 +62,15 @@ class SampleActions(ConnectorV2):
     def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         """Runners draw independently: there is nothing to merge or to send."""
         return {}
+
+
+def _check_actions(env_id: str, actions: Any, expected: torch.Tensor) -> None:
+    if not isinstance(actions, torch.Tensor) or actions.shape != expected.shape:
+        given = f"a tensor {list(actions.shape)}" if isinstance(actions, torch.Tensor) else type(actions).__name__
+        raise ValueError(
+            f"A connector set batch[{env_id!r}]['actions'] to {given}; it must be a tensor {list(expected.shape)}: the "
+            "network's actions, one row per copy."
+        )
 
 
 class ActionsToEnv(ConnectorV2):

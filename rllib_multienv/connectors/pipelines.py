@@ -9,8 +9,36 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import EnvToModulePipeline
 from ray.rllib.connectors.learner import LearnerConnectorPipeline
 from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline
+from ray.rllib.utils.metrics import CONNECTOR_PIPELINE_TIMER, CONNECTOR_TIMERS, TIMERS
+from ray.rllib.utils.metrics.utils import to_snake_case
 
 from rllib_multienv.rollout import EpisodeView
+
+
+def is_users(piece: ConnectorV2) -> bool:
+    """Whether a piece is not of this package."""
+    return not type(piece).__module__.startswith("rllib_multienv.")
+
+
+def check_returned(piece: ConnectorV2, batch: Any) -> None:
+    """Raise a TypeError if what a piece returned is no batch."""
+    if not isinstance(batch, dict):
+        raise TypeError(
+            f"Connector {type(piece).__name__} returned {type(batch).__name__}: its __call__ must end with "
+            "`return batch`."
+        )
+
+
+def _check_batch(piece: ConnectorV2, batch: Any, shapes: dict[tuple[str, str], Any]) -> None:
+    """Check that a piece returned all environments, each with columns of the same shapes as before."""
+    check_returned(piece, batch)
+    for (env_id, name), shape in shapes.items():
+        place = f"Connector {type(piece).__name__} returned a batch in which batch[{env_id!r}]"
+        if env_id not in batch or name not in batch[env_id]:
+            raise ValueError(f"{place}[{name!r}] is missing; it may be replaced, but not removed.")
+        now = getattr(batch[env_id][name], "shape", None)
+        if now != shape:
+            raise ValueError(f"{place}[{name!r}] has shape {now}; it must be {tuple(shape)}, as before.")
 
 
 class _MultiEnvPipeline(ConnectorPipelineV2):
@@ -20,11 +48,27 @@ class _MultiEnvPipeline(ConnectorPipelineV2):
     """
 
     def __call__(self, *, batch: dict[str, Any], metrics: Any = None, **kwargs: Any) -> Any:
-        """Call the pieces; RLlib's timers of every piece are kept only where there are metrics to log them to."""
-        if metrics is not None:
-            return ConnectorPipelineV2.__call__(self, batch=batch, metrics=metrics, **kwargs)
-        for piece in self.connectors:
-            batch = piece(batch=batch, data=batch, metrics=None, **kwargs)
+        """Call the pieces; only where there are metrics, which is where users have pieces, time and check them.
+
+        Raises:
+            TypeError: A user's piece returns something else than the batch.
+            ValueError: A user's piece has removed environments, or changed the shape of what it was given.
+        """
+        if metrics is None:
+            for piece in self.connectors:
+                batch = piece(batch=batch, data=batch, metrics=None, **kwargs)
+            return batch
+        with metrics.log_time((CONNECTOR_PIPELINE_TIMER,)):
+            for piece in self.connectors:
+                shapes = {
+                    (env_id, name): getattr(column, "shape", None)
+                    for env_id, columns in batch.items()
+                    for name, column in columns.items()
+                }
+                with metrics.log_time((TIMERS, CONNECTOR_TIMERS, to_snake_case(type(piece).__name__))):
+                    batch = piece(batch=batch, data=batch, metrics=metrics, **kwargs)
+                if is_users(piece):
+                    _check_batch(piece, batch, shapes)
         return batch
 
     def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
@@ -73,4 +117,5 @@ class MultiEnvLearnerPipeline(_MultiEnvPipeline, LearnerConnectorPipeline):
             else:
                 view = view or EpisodeView(current)
                 batch = piece(batch=batch, data=batch, episodes=view.episodes, **kwargs)
+            check_returned(piece, batch)
         return batch

@@ -96,8 +96,14 @@ class MultiEnvLearnerGroup(LearnerGroup):
                     index, error = pending[reference], death
                 except RayTaskError:
                     pass
-        what = "died" if isinstance(error, RayActorError) else "failed"
+        place = f"Learner {index} of {len(self)}"
+        if isinstance(error, RayActorError):
+            raise LearnerFailure(
+                f"{place} died during an update, so the update was not finished. Resume from the last checkpoint "
+                f"(tune.FailureConfig does it by itself). {type(error).__name__}: {error}"
+            ) from error
         raise LearnerFailure(
-            f"Learner {index} of {len(self)} {what} during an update, so the update was not finished. Resume from the "
-            f"last checkpoint (tune.FailureConfig does it by itself). {type(error).__name__}: {error}"
+            f"{place} failed during an update, so the update was not finished. An error in a loss, a connector or a "
+            "callback will come again: correct it, then resume from the last checkpoint. "
+            f"{type(error).__name__}: {error}"
         ) from error

@@ -42,9 +42,9 @@ def test_environments_come_and_go(runners: int, learners: int) -> None:
         algo.remove_env("Pendulum-v1")
         assert algo.config.env_loss_weights == {}
         result = algo.train()
-        assert sampled(result) == {"CartPole-v1": 96, "Pendulum-v1": 64, "Reacher-v4": 96}
-        assert set(result["learners"]["Pendulum-v1"]) == {"num_module_steps_trained_lifetime"}
+        assert sampled(result) == {"CartPole-v1": 96, "Reacher-v4": 96}
         assert set(result["env_runners"]["module_episode_return_mean"]) <= {"CartPole-v1", "Reacher-v4"}
+        assert "'Pendulum-v1'" not in str({**result, "config": None})
         assert counts(algo) == {"CartPole-v1": 96, "Reacher-v4": 96}
         first, *others = [r.get() for r in algo.learner_group.foreach_learner(parameters)]
         for other in others:
@@ -104,7 +104,7 @@ def test_a_checkpoint_has_the_environments_of_its_time(tmp_path: Any) -> None:
     with running(MultiEnvPPO.from_checkpoint(path)) as algo:
         assert [spec.id for spec in algo.config.env_specs] == ["Pendulum-v1", "Reacher-v4"]
         assert_same(weights(algo), saved)
-        assert set(sampled(algo.train())) >= {"Pendulum-v1", "Reacher-v4"}
+        assert set(sampled(algo.train())) == {"Pendulum-v1", "Reacher-v4"}
     # Tune builds what the trial was begun with, and then restores.
     with running(config.copy(copy_frozen=False)) as algo:
         algo.restore_from_path(path)
@@ -145,7 +145,7 @@ def test_a_restarted_runner_has_the_environments_of_its_time() -> None:
         (lambda a: a.add_env("CartPole-v1"), "CartPole-v1"),
         (lambda a: a.add_env("CartPole-v9"), "CartPole-v1"),
         (lambda a: a.add_env(EnvSpec("Blank", make=lambda: 1)), "Blank"),
-        (lambda a: a.remove_env("Pendulum"), "no environment 'Pendulum'.*Pendulum-v1"),
+        (lambda a: a.remove_env("Pendulum"), "no environment 'Pendulum'; there are CartPole-v1, Pendulum-v1"),
     ],
 )
 def test_a_change_that_cannot_be_made_changes_nothing(change: Any, match: str) -> None:

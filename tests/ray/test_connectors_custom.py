@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 from tiny_runs import learner_batch, make_runner, running, tiny_config
@@ -101,6 +103,71 @@ def test_iterating_over_episodes_says_what_to_do_instead(place: str) -> None:
     runner = make_runner(config(**{place: lambda *args, **kwargs: Iterating()}))
     with pytest.raises(RuntimeError, match=r"batch\[env_id\]\['obs'\]"):
         runner.sample()
+
+
+class Wrong(ConnectorV2):
+    """Calls a function on the batch."""
+
+    def __init__(self, function: Callable[[dict[str, Any]], Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+
+    def __call__(self, *, batch: dict[str, Any], **kwargs: Any) -> Any:
+        self.function(batch)
+        return None if self.function is nothing else batch
+
+
+def nothing(batch: dict[str, Any]) -> None:
+    pass
+
+
+def cut(batch: dict[str, Any]) -> None:
+    batch["counter"]["obs"] = batch["counter"]["obs"][:, :1]
+
+
+def fewer(batch: dict[str, Any]) -> None:
+    batch["counter"]["obs"] = batch["counter"]["obs"][:1]
+
+
+def without_grid(batch: dict[str, Any]) -> None:
+    del batch["grid"]
+
+
+def one_action(batch: dict[str, Any]) -> None:
+    batch["counter"]["actions"] = torch.zeros(1, dtype=torch.int64)
+
+
+def array_of_actions(batch: dict[str, Any]) -> None:
+    batch["counter"]["actions"] = np.zeros(2, np.int64)
+
+
+TO_MODULE, TO_ENV = "env_to_module_connector", "module_to_env_connector"
+
+
+@pytest.mark.parametrize(
+    ("place", "function", "problem"),
+    [
+        (TO_MODULE, nothing, "Connector Wrong returned NoneType: its __call__ must end with `return batch`"),
+        (TO_ENV, nothing, "Connector Wrong returned NoneType: its __call__ must end with `return batch`"),
+        (TO_MODULE, cut, r"Connector Wrong .*batch\['counter'\]\['obs'\] has shape \(2, 1\); it must be \(2, 2\)"),
+        (TO_MODULE, fewer, r"batch\['counter'\]\['obs'\] has shape \(1, 2\); it must be \(2, 2\)"),
+        (TO_MODULE, without_grid, r"batch\['grid'\]\['obs'\] is missing"),
+        (TO_ENV, without_grid, r"batch\['grid'\]\['action_dist_inputs'\] is missing"),
+        (TO_ENV, one_action, r"batch\['counter'\]\['actions'\] to a tensor \[1\]; it must be a tensor \[2\]"),
+        (TO_ENV, array_of_actions, r"batch\['counter'\]\['actions'\] to ndarray; it must be a tensor \[2\]"),
+    ],
+)
+def test_a_wrong_piece_is_named_and_not_the_environment(place: str, function: Any, problem: str) -> None:
+    runner = make_runner(config(**{place: lambda *args, **kwargs: Wrong(function)}))
+    with pytest.raises((TypeError, ValueError), match=problem):
+        runner.sample()
+
+
+def test_a_learner_piece_that_returns_nothing_is_named() -> None:
+    made = tiny_config(ENVS).learners(learner_connector=lambda obs_space, action_space: Wrong(nothing))
+    rollouts = make_runner(made).sample_rollouts()
+    with pytest.raises(TypeError, match="Connector Wrong returned NoneType"):
+        learner_batch(made, made.get_multi_rl_module_spec().build(), rollouts)
 
 
 class Bonus(ConnectorV2):
