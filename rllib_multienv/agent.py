@@ -13,11 +13,12 @@ from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, endless
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import EnvCopies, probe_spaces
+from rllib_multienv.envs.vector import EnvCopies, probe_roles
 from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.nets import distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
+from rllib_multienv.opponents import RANDOM, AgentOpponent, Match, Opponent, RandomOpponent
 from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 from rllib_multienv.transfer import random_moments
@@ -42,7 +43,10 @@ class MultiEnvAgent:
         self.env_specs: dict[str, EnvSpec] = dict(checkpoint.env_specs)
         self.space_specs: dict[str, SpaceSpec] = dict(checkpoint.space_specs)
         self._network = checkpoint.network.build(self.space_specs)
-        self._network.load_state_dict(dict(checkpoint.weights or {}))
+        weights = dict(checkpoint.weights or {})
+        if not any(name.startswith(f"{child}.") for child in self._network.critic_only for name in weights):
+            self._network.drop_critic()  # a runner's weights
+        self._network.load_state_dict(weights)
         self._network.to(self.device).eval()
         self._normalizers = {
             env_id: ObservationNormalizer.of(moments) for env_id, moments in checkpoint.obs_moments.items()
@@ -79,7 +83,12 @@ class MultiEnvAgent:
         if self.env_specs.get(spec.id) == spec:
             return spec.id
         (spec,) = resolve_env_specs([spec])
-        spaces = probe_spaces(spec)
+        (spec, spaces), *roles = probe_roles(spec)
+        for role, of_role in roles:
+            self._add(role, of_role)
+        return self._add(spec, spaces)
+
+    def _add(self, spec: EnvSpec, spaces: SpaceSpec) -> str:
         known = self.space_specs.get(spec.id)
         if known is None:
             self._check_for_any(spec.id)
@@ -138,25 +147,20 @@ class MultiEnvAgent:
         actions = self.act_on_raw(env_id, raw, explore, generator)
         return actions[0] if single else actions
 
+    @torch.no_grad()
     def act_on_raw(
         self, env_id: str, raw: np.ndarray, explore: bool = False, generator: torch.Generator | None = None
     ) -> Any:
-        """`act` on raw observations ``[B, ...]`` (see `spaces.observations`) of a known environment."""
-        return self.space_specs[env_id].action_to_env(self._actions(env_id, raw, explore, generator))
-
-    @torch.no_grad()
-    def _actions(self, env_id: str, obs: np.ndarray, explore: bool, generator: torch.Generator | None) -> np.ndarray:
-        """The network's actions for a batch of raw observations [B, ...]."""
+        """Actions for a batch of raw observations ``[B, ...]`` (`spaces.observations`), as `act` returns them."""
         spaces = self.space_specs[env_id]
-        numbers, extra = spaces.reader.split(obs)
+        numbers, extra = spaces.reader.split(raw)
         if env_id in self._normalizers:
             numbers = self._normalizers[env_id](numbers)
         rows = torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
         inputs = self._network.policy({env_id: rows})[env_id]
         distribution = distribution_for(spaces).from_logits(inputs)
-        if explore:
-            return distribution.sample(generator=generator).cpu().numpy()
-        return distribution.to_deterministic().sample().cpu().numpy()
+        actions = distribution.sample(generator=generator) if explore else distribution.to_deterministic().sample()
+        return spaces.action_to_env(actions.cpu().numpy())
 
     def evaluate(
         self,
@@ -165,6 +169,7 @@ class MultiEnvAgent:
         *,
         seed: int | None = 0,
         explore: bool = False,
+        opponent: str | Path | None = None,
         max_steps: int = MAX_EPISODE_STEPS,
         video_dir: str | Path | None = None,
         video_format: str = "mp4",
@@ -173,9 +178,12 @@ class MultiEnvAgent:
 
         Args:
             env: An env id or specification; a new one is added.
-            episodes: Number of episodes; a data set shows each row of its test split once instead.
+            episodes: Number of episodes, of each agent where there are several; a data set shows each row of its test
+                split once instead.
             seed: Seed of the environment and of the draws; None for fresh entropy.
             explore: Draw actions instead of taking the mode.
+            opponent: Who plays the other agents of a game: ``"random"``, or the folder of a checkpoint. Default: this
+                agent plays all.
             max_steps: Limit of an episode's length: in an environment without a time limit a deterministic policy may
                 never end an episode.
             video_dir: Also record an episode as a video in this folder.
@@ -183,7 +191,7 @@ class MultiEnvAgent:
 
         Returns:
             Return (undiscounted sum of raw rewards) and length of each episode; a list with their ``mean``, ``std`` and
-            so on.
+            so on. In a multi-agent environment an entry is an agent's part, and ``agents`` names the agents.
 
         Raises:
             ValueError: The environment cannot be made from the checkpoint alone, or ``episodes`` is not positive.
@@ -195,6 +203,8 @@ class MultiEnvAgent:
         if video_dir is not None:
             check_video(video_format)
         env_id = self.add_env(env)
+        if video_dir is not None and self.space_specs[env_id].agents:
+            raise ValueError(f"Environment {env_id!r} has several agents: no video can be made of it yet.")
         if env_id not in self.env_specs:
             raise ValueError(
                 f"Environment {env_id!r} was made by a function that the checkpoint does not hold: pass an EnvSpec "
@@ -205,32 +215,41 @@ class MultiEnvAgent:
             generator.seed()
         else:
             generator.manual_seed(seed)
-        num_envs = min(episodes, 10)
-        spaces = self.space_specs[env_id]
-        copies = EnvCopies(
-            self.env_specs[env_id], num_envs, seed=seed, mask_in_info=spaces.mask_in_info, evaluation=True
-        )
-        episodes = copies.evaluation_episodes or episodes
         # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
-        left = [(episodes + num_envs - 1 - b) // num_envs for b in range(num_envs)]
+        members = self._copies(env_id, min(episodes, 10), seed)
+        copies = members[env_id]
         result = EvaluationResult(env_id)
         try:
-            obs = copies.reset()
-            returns, lengths = np.zeros(num_envs), np.zeros(num_envs, dtype=int)
-            while any(left):
-                step = copies.step(self.act_on_raw(env_id, obs, explore, generator))
+            agents = copies.space_spec.agents
+            match = _match(copies, opponent, seed)
+            left = np.array(copies.shares(episodes))  # [B]
+            obs = {member: own.reset() for member, own in members.items()}
+            returns, lengths = np.zeros(copies.num_envs), np.zeros(copies.num_envs, dtype=int)
+            while left.any():
+                actions = {member: self.act_on_raw(member, seen, explore, generator) for member, seen in obs.items()}
+                if match is not None and copies.acting is not None:
+                    actions[env_id] = match.override(obs[env_id], copies.acting, actions[env_id])
+                for member, own in members.items():
+                    own.send(actions[member])
+                steps = {member: own.step(actions[member]) for member, own in members.items()}
+                step, mine = steps[env_id], ~steps[env_id].is_reset
                 returns += step.rewards
-                lengths += ~step.is_reset
+                lengths += mine
                 if lengths.max() > max_steps:
                     raise endless(env_id, max_steps, ", or pass a larger max_steps")
-                for b in np.flatnonzero(step.terminated | step.truncated):
-                    if left[b]:
-                        result.append((float(returns[b]), int(lengths[b])))
-                        left[b] -= 1
-                    returns[b], lengths[b] = 0.0, 0
-                obs = step.obs
+                counted = np.ones(copies.num_envs, dtype=bool) if match is None else match.learning()
+                for row in np.flatnonzero(step.terminated | step.truncated):
+                    if left[row] and counted[row]:
+                        result.append((float(returns[row]), int(lengths[row])))
+                        result.agents += [agents[row % len(agents)]] if agents else []
+                        left[row] -= 1
+                    returns[row], lengths[row] = 0.0, 0
+                if match is not None:
+                    match.begin(copies.restarted)
+                obs = {member: own.obs for member, own in steps.items()}
         finally:
-            copies.close()
+            for own in members.values():
+                own.close()
         if video_dir is not None:
             rendered = make_env(self.env_specs[env_id], render_mode="rgb_array")
             path = Path(video_dir) / f"{env_id.replace('/', '-')}.{video_format}"
@@ -241,6 +260,21 @@ class MultiEnvAgent:
             record_episode(rendered, act, path, seed=seed, max_steps=max_steps)
         return result
 
+    def _copies(self, env_id: str, num_copies: int, seed: int | None) -> dict[str, EnvCopies]:
+        """New copies of an environment, by env id; of all roles where it is one role of a multi-agent environment."""
+        spec, members = self.env_specs[env_id], dict[str, EnvCopies]()
+        for role_id, role in self.env_specs.items():
+            if role_id == env_id or (spec.role and role.group == spec.group):
+                members[role_id] = EnvCopies(
+                    role,
+                    num_copies,
+                    seed=seed,
+                    mask_in_info=self.space_specs[role_id].mask_in_info,
+                    evaluation=True,
+                    partner=next(iter(members.values()), None),
+                )
+        return members
+
     @property
     def num_parameters(self) -> int:
         """Size of the network, critic included."""
@@ -250,3 +284,28 @@ class MultiEnvAgent:
         """Network, parameters and environments."""
         network = f"{self.checkpoint.network.type} network with {self.num_parameters:,} parameters"
         return f"MultiEnvAgent({network}; environments: {', '.join(self.space_specs)})"
+
+
+def _match(copies: EnvCopies, opponent: str | Path | None, seed: int | None) -> Match | None:
+    """The seats of a game against an opponent; None without one.
+
+    Raises:
+        ValueError: The environment is no game whose agents have equal spaces.
+    """
+    if opponent is None:
+        return None
+    if len(copies.space_spec.agents) < 2 or copies.spec.role:
+        raise ValueError(
+            f"opponent={str(opponent)!r}: environment {copies.spec.id!r} must have several agents with equal spaces."
+        )
+    return Match(copies.space_spec, copies.num_copies, [make_opponent(str(opponent))], self_play=0.0, seed=seed)
+
+
+def make_opponent(name: str) -> Opponent:
+    """``"random"``, or the agent of a checkpoint folder.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is not a checkpoint.
+    """
+    return RandomOpponent() if name == RANDOM else AgentOpponent(MultiEnvAgent.from_checkpoint(name))

@@ -12,12 +12,13 @@ import importlib
 import importlib.util
 import itertools
 import pickle
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle
 import gymnasium as gym
@@ -114,6 +115,16 @@ FAMILIES = (
 )
 
 
+#: Packages of PettingZoo's environments, and our extras that install what they need.
+PETTINGZOO_EXTRAS = {
+    "pettingzoo.classic": "classic",
+    "pettingzoo.butterfly": "butterfly",
+    "pettingzoo.sisl": "butterfly",
+    "pettingzoo.atari": "atari_multi_agent",
+    "mpe2": "mpe",
+}
+
+
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
     """The candidates that look most like `name`, best first; letter case does not matter."""
     by_lower: dict[str, str] = {}
@@ -166,7 +177,8 @@ def find_env(make: str) -> str | Callable[..., Any]:
     """Resolve an environment string.
 
     Args:
-        make: ``"CartPole-v1"``, ``"module:EnvId-v0"`` or ``"package.module:ClassName"``.
+        make: ``"CartPole-v1"``, ``"module:EnvId-v0"``, ``"package.module:ClassName"``, or a module that makes a
+            PettingZoo environment, such as ``"pettingzoo.classic.connect_four_v3"``.
 
     Returns:
         A Gymnasium id that `gym.make` knows now, or the class or function that the string names.
@@ -179,7 +191,7 @@ def find_env(make: str) -> str | Callable[..., Any]:
     if not module_name:
         if _is_registered(make):
             return make
-        raise ValueError(_unknown_id_message(make))
+        return _pettingzoo_maker(make) or _unknown(make)
 
     try:
         module = importlib.import_module(module_name)
@@ -199,6 +211,45 @@ def find_env(make: str) -> str | Callable[..., Any]:
         f"Environment {make!r}: module {module_name!r} neither registers a Gymnasium id {name!r} nor holds a "
         f"class or function of that name.{hint}"
     )
+
+
+def _pettingzoo_maker(module_name: str) -> Callable[..., Any] | None:
+    """The function of a PettingZoo module that makes its environment; None if this is no such name.
+
+    Raises:
+        ValueError: The module, or a package that it needs, does not exist.
+    """
+    if not re.fullmatch(r"\w+(\.\w+)+", module_name):
+        return None
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if not module_name.startswith(tuple(f"{package}." for package in PETTINGZOO_EXTRAS)):
+            return None
+        family = next(name for name in PETTINGZOO_EXTRAS if module_name.startswith(f"{name}."))
+        known = [f"{family}.{name}" for name in _modules_of(family)]
+        if known and module_name not in known:
+            raise ValueError(f"There is no environment {module_name!r}.{did_you_mean(module_name, known)}") from error
+        raise ValueError(
+            f"Environment {module_name!r} needs a package that is not installed ({error}): "
+            f"pip install 'rllib-multienv[{PETTINGZOO_EXTRAS[family]}]'."
+        ) from error
+    # Agents that can act at once do: each time step is then an experience of all.
+    return getattr(module, "parallel_env", None) or getattr(module, "env", None)
+
+
+def _modules_of(package: str) -> list[str]:
+    """Names of the environments of a PettingZoo package; empty if it is not installed."""
+    try:
+        found = importlib.util.find_spec(package)
+    except ImportError:
+        return []
+    paths = found.submodule_search_locations if found else None
+    return [m.name for m in pkgutil.iter_modules(paths or []) if re.search(r"_v\d+$", m.name)]
+
+
+def _unknown(make: str) -> NoReturn:
+    raise ValueError(_unknown_id_message(make))
 
 
 def registrations(env_id: str) -> bytes:

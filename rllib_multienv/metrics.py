@@ -24,6 +24,9 @@ EPISODE_RETURN_AVERAGE = "episode_return_average"
 EPISODE_RETURN_MEDIAN = "episode_return_median"
 EPISODE_RETURN_WORST = "episode_return_worst"
 NORMALIZED_SCORE = "normalized_score"
+AGENT_RETURN_MEAN = "agent_return_mean"
+WIN_RATE = "win_rate"
+DRAW_RATE = "draw_rate"
 
 # Failures
 NUM_FRAGMENTS_LOST_LIFETIME = "num_fragments_lost_lifetime"
@@ -59,6 +62,10 @@ GLOSSARY: dict[str, dict[str, str]] = {
     "Returns and steps of each environment": {
         f"env_runners/{MODULE_EPISODE_RETURN_MEAN}/ENV": "Mean return (undiscounted, raw rewards) of the last "
         "`metrics_num_episodes_for_smoothing` episodes; in evaluation of all episodes.",
+        f"env_runners/{AGENT_RETURN_MEAN}/ENV/AGENT": "The same for each agent of a multi-agent environment.",
+        f"env_runners/{WIN_RATE}/ENV/OPPONENT/AGENT": "In evaluation with `opponents`: share of the games against an "
+        "opponent that the learner won as this agent, that is with a positive return.",
+        f"env_runners/{DRAW_RATE}/ENV/OPPONENT/AGENT": "The same for returns of 0.",
         f"env_runners/{MODULE_EPISODE_RETURN_MIN}/ENV": "Smallest return of the same episodes.",
         f"env_runners/{MODULE_EPISODE_RETURN_MAX}/ENV": "Largest return of the same episodes.",
         f"env_runners/{MODULE_EPISODE_LEN_MEAN}/ENV": "Mean number of steps of the same episodes.",

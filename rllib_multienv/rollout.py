@@ -37,7 +37,8 @@ class Rollout:
         reward_clip: What learners clip rewards to before, as ``[-1, 1] * reward_clip``; None where they do not.
         terminated: bool [T, B], the step reached a terminal state.
         truncated: bool [T, B], the step ended the episode otherwise, as by a time limit. Never both.
-        valid: bool [T, B]; False where no experience happened, because the copy was only being reset (NEXT_STEP).
+        valid: bool [T, B]; False where no experience happened: the copy was only being reset (NEXT_STEP), or the row's
+            agent acted less often than others. The steps of a row that acts less often stand at its beginning.
         final_obs: [F, ...], as the module would see them: the observation after the last step of each finished
             episode, and after each copy's last step in an unfinished one.
         final_rows: int [F], the steps that these follow, as rows ``t * B + b`` in ascending order.
@@ -105,6 +106,8 @@ class Rollout:
             for end in [*np.flatnonzero(ends).tolist(), length - 1]:
                 while first <= end and not valid[b][first]:
                     first += 1
+                while first <= end and not valid[b][end]:
+                    end -= 1
                 if first <= end:
                     yield b, first, end + 1
                 first = end + 1
@@ -141,31 +144,46 @@ class RolloutBuilder:
             self._infos = np.empty((length, num_envs, 2), dtype=object)
             self._infos[0, :, 0] = infos
         self._columns: dict[str, np.ndarray] = {}
-        self._final: list[tuple[int, int, np.ndarray]] = []  # t, b, raw observation
+        self._final: dict[int, np.ndarray] = {}  # raw observation after the step t * B + b
+        self._counts: np.ndarray | None = None  # [B], steps of each row; None where all have one at each time step
         self.rewards = np.empty((length, num_envs))
         self.terminated, self.truncated, self.is_reset = (np.empty((length, num_envs), dtype=bool) for _ in range(3))
 
     def append(self, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
         """Add a time step: what the module saw and did ([B, ...] each), and what the environment answered."""
-        t = self._t
         if step.lost_life is not None:
             columns = {**columns, LOST_LIFE: step.lost_life}
         if step.targets is not None:
             columns = {**columns, TARGETS: step.targets}
-        for key, value in columns.items():
-            if t == 0:
+        if self._t == 0:
+            for key, value in columns.items():
                 self._columns[key] = np.empty((self._length, *value.shape), value.dtype)
-            self._columns[key][t] = value
-        self.rewards[t] = step.rewards
-        self.terminated[t] = step.terminated
-        self.truncated[t] = step.truncated
-        self.is_reset[t] = step.is_reset
+            if step.acting is not None:
+                self._counts = np.zeros(self._num_envs, dtype=np.int64)
+                for array in (self.rewards, self.terminated, self.truncated):
+                    array[:] = 0
+                self.is_reset[:] = True
+        if self._counts is None:
+            rows, times = range(self._num_envs), [self._t] * self._num_envs
+            at: Any = self._t
+            chosen: Any = slice(None)
+        else:
+            chosen = np.flatnonzero(~step.is_reset)
+            rows, times, at = chosen.tolist(), self._counts.tolist(), (self._counts[chosen], chosen)
+            self._counts[chosen] += 1
+        for key, value in columns.items():
+            self._columns[key][at] = value[chosen]
+        self.rewards[at] = step.rewards[chosen]
+        self.terminated[at] = step.terminated[chosen]
+        self.truncated[at] = step.truncated[chosen]
+        self.is_reset[at] = step.is_reset[chosen]
         if self._infos is not None:
-            for b in range(self._num_envs):
-                self._infos[t, b, 1] = info = step.infos[b]
-                if t + 1 < self._length:
-                    self._infos[t + 1, b, 0] = step.reset_infos.get(b, info)
-        self._final += [(t, b, observation) for b, observation in step.final_obs.items()]
+            for b in rows:
+                self._infos[times[b], b, 1] = info = step.infos[b]
+                if times[b] + 1 < self._length:
+                    self._infos[times[b] + 1, b, 0] = step.reset_infos.get(b, info)
+        for b, observation in step.final_obs.items():
+            self._final[times[b] * self._num_envs + b] = observation
         self._t += 1
 
     def final_observations(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,10 +192,11 @@ class RolloutBuilder:
         Args:
             obs: [B, ...], raw observations that the policy would act on next.
         """
-        last = self._length - 1
-        found = {t * self._num_envs + b: observation for t, b, observation in self._final}
-        ended = self.terminated[last] | self.truncated[last] | self.is_reset[last]
-        found |= {last * self._num_envs + b: obs[b] for b in np.flatnonzero(~ended).tolist()}
+        counts = np.full(self._num_envs, self._length) if self._counts is None else self._counts
+        found = dict(self._final)
+        for b, last in enumerate((counts - 1).tolist()):
+            if last >= 0 and not (self.terminated[last, b] or self.truncated[last, b] or self.is_reset[last, b]):
+                found[last * self._num_envs + b] = obs[b]
         rows = sorted(found)
         values = np.stack([found[row] for row in rows]) if rows else obs[:0]
         return np.array(rows, dtype=np.int64), values
@@ -193,6 +212,13 @@ class RolloutBuilder:
             begins: bool [B], whether each copy was at the beginning of an episode before the first step.
         """
         columns = self._columns
+        if self._counts is not None:  # no row has more steps than this
+            longest = max(1, int(self._counts.max()))
+            columns = {key: column[:longest] for key, column in columns.items()}
+            for name in ("rewards", "terminated", "truncated", "is_reset"):
+                setattr(self, name, getattr(self, name)[:longest])
+            if self._infos is not None:
+                self._infos = self._infos[:longest]
         raw = columns.pop(RAW_OBS, None)
         ended = self.terminated | self.truncated | self.is_reset
         first = np.concatenate([begins[None], ended[:-1]]) & ~self.is_reset  # [T, B]

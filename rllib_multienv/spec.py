@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
@@ -44,8 +44,9 @@ class EnvSpec:
     Attributes:
         id: The key of every metric, override and checkpoint; a label only. Without `make` it is also the Gymnasium
             id; a Gymnasium id that cannot be a key (``ALE/Pong-v5``) becomes one with ``-`` (``ALE-Pong-v5``).
-        make: A Gymnasium id, ``"module:EnvId-v0"``, ``"package.module:ClassName"``, or a callable that
-            returns a `gymnasium.Env`. Defaults to `id`.
+        make: A Gymnasium id, ``"module:EnvId-v0"``, ``"package.module:ClassName"``, a module of PettingZoo such as
+            ``"pettingzoo.classic.connect_four_v3"``, or a callable that returns a `gymnasium.Env`, a PettingZoo
+            environment or RLlib's `MultiAgentEnv`. Defaults to `id`.
         kwargs: Keyword arguments for the environment's constructor. Not to be changed afterwards.
         num_envs: Number of copies to step together; None for the run's `num_envs_per_env_runner`.
         backend: Way of stepping the copies: ``"sync"`` one after another in this process, ``"async"`` in one
@@ -60,6 +61,9 @@ class EnvSpec:
         descriptors: A few words for each component, under ``"observation"`` and ``"action"``, for networks with
             ``descriptions="auto"``, such as ``{"observation": ["position cart", ...]}``. Default: those of the MuJoCo
             model, or of Gymnasium's classic and Box2D environments; none for others.
+        role: The agents of a multi-agent environment that this is, where not all have equal spaces. Not to be given: an
+            environment with several roles becomes one EnvSpec for each, with the ids ``id@role``.
+        agent_index: Whether each agent of a multi-agent environment sees which one it is (one-hot).
     """
 
     id: str
@@ -72,6 +76,13 @@ class EnvSpec:
     tags: tuple[str, ...] = ()
     description: str = ""
     descriptors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    role: str = ""
+    agent_index: bool = False
+
+    @property
+    def group(self) -> str:
+        """The id of the environment that this is a role of; environments of one group are stepped together."""
+        return self.id.removesuffix(f"@{self.role}") if self.role else self.id
 
     def __post_init__(self) -> None:
         """Check every field, and fill in `make`."""
@@ -170,6 +181,12 @@ class EnvSpec:
         # Through `id`, so that a `make` that cannot be a key is turned into one.
         return cls(make, **arguments)
 
+    def of_role(self, role: str) -> EnvSpec:
+        """The same environment for the agents of one role, ``id@role``."""
+        is_default = self.description == self._default_description()
+        description = "" if is_default else f"{self.description}@{role}"
+        return replace(self, id=f"{self.group}@{role}", make=self.make, role=role, description=description)
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping of the fields that differ from their defaults, which `from_dict` reads.
 
@@ -198,6 +215,10 @@ class EnvSpec:
             data["tags"] = list(self.tags)
         if self.description != self._default_description():
             data["description"] = self.description
+        if self.role:
+            data["role"] = self.role
+        if self.agent_index:
+            data["agent_index"] = True
         if self.descriptors:
             data["descriptors"] = {key: list(names) for key, names in self.descriptors.items()}
         return data
@@ -218,6 +239,8 @@ class EnvSpec:
 
     def _default_description(self) -> str:
         make = self._make_by_name()
+        if make is not None and self.role:
+            make = f"{make}@{self.role}"
         if make is None or not self.kwargs:
             return make or self.id
         try:

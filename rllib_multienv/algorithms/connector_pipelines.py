@@ -28,7 +28,7 @@ INPUT_ENV_SINGLE_SPACES = "__env_single__"
 class ConnectorPipelinesMixin(AlgorithmConfig):
     """Builds the pipelines of runners and evaluation: the user's pieces first, then this package's own.
 
-    The configuration that it is mixed into has ``env_specs`` and ``num_copies(spec)`` too.
+    The configuration that it is mixed into has ``env_specs`` and ``num_rows(spec)`` too.
 
     Attributes:
         space_specs: spaces of the environments, by env id.
@@ -66,7 +66,7 @@ class ConnectorPipelinesMixin(AlgorithmConfig):
         if self.normalize_rewards:
             pipeline.append(
                 RewardScale(
-                    num_envs={spec.id: self.num_copies(spec) for spec in self.env_specs},
+                    num_envs={spec.id: self.num_rows(spec) for spec in self.env_specs},
                     gammas={spec.id: self.get_config_for_module(spec.id).gamma for spec in self.env_specs},
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -27,11 +28,12 @@ from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import probe_spaces
+from rllib_multienv.envs.vector import probe_roles
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.learners.combine import make_combiner
 from rllib_multienv.modules import SharedModule, multi_env_module_spec
 from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_dict
+from rllib_multienv.opponents import RANDOM
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 from rllib_multienv.transfer import check_transfer
 
@@ -72,6 +74,18 @@ def _checkpoint(value: Any) -> str | None:
     return str(path)
 
 
+def _opponents(value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str | Path) else tuple(value)
+    return tuple(name if name == RANDOM else str(find_checkpoint(name).absolute()) for name in names)
+
+
+def _training_opponents(value: Any) -> Any:
+    for kind in value.values() if isinstance(value, Mapping) else (value,):
+        if kind not in OPPONENT_KINDS:
+            raise ValueError(f"opponents={kind!r}: must be one of {', '.join(OPPONENT_KINDS)}, or these by env id.")
+    return value
+
+
 def _parts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -81,6 +95,8 @@ def _gradient_combiner(value: Any) -> Any:
     return value
 
 
+#: Who may play the other seats of games while training.
+OPPONENT_KINDS = ("self", "pool", "random")
 _FRAGMENTS = "Set env_runners(rollout_fragment_length=..., num_envs_per_env_runner=...)."
 _OLD = "It belongs to RLlib's old API stack."
 _OURS = "This package's connectors are always added; RLlib's expect episodes of one environment."
@@ -131,8 +147,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             "*aggregator_actor*": "There are no aggregator actors.",
         },
         "multi_agent": {
-            "*": "Every environment is a module already, with its env id: environment(envs=[...]). Settings of one "
-            "environment: rl_module(algorithm_config_overrides_per_module={env_id: {...}}).",
+            "*": "Every environment (or role of its agents) is a module already, with its env id: "
+            "environment(envs=[...]). Settings of one environment: "
+            "rl_module(algorithm_config_overrides_per_module={env_id: {...}}).",
         },
         "offline_data": {"*": "This algorithm samples from environments; MultiEnvIQL trains on data sets."},
         "reporting": {
@@ -303,13 +320,38 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         evaluation_num_env_runners: CountOrZero = 0,
         evaluation_parallel_to_training: bool = False,
         evaluation_sample_timeout_s: Positive = 120.0,
+        opponents: Annotated[Any, Converted(_opponents), Attribute("opponents_in_evaluation")] = (),
         **rllib: Any,
     ) -> None:
         """Set how to evaluate during training.
 
         Args:
+            opponents: Opponents of games, each an evaluation of its own beside that in which the agent plays all
+                seats: ``"random"``, or checkpoint folders. The agent plays each seat in turn; a game is won with a
+                positive return.
             evaluation_duration: Episodes (or time steps) of each environment.
             evaluation_num_env_runners: Number of remote runners for evaluation; 0: this process evaluates.
+        """
+
+    @settings
+    def multi_agent(
+        self,
+        *,
+        opponents: Annotated[Any, Converted(_training_opponents), Attribute("training_opponents")] = "self",
+        pool_size: Annotated[Count, Attribute("opponent_pool_size")] = 5,
+        pool_interval: Annotated[Count, Attribute("opponent_pool_interval")] = 20,
+        self_play_share: Fraction = 0.5,
+        **rllib: Any,
+    ) -> None:
+        """Set who plays in multi-agent environments whose agents all have equal spaces.
+
+        Args:
+            opponents: ``"self"``: the agent that learns plays all seats. ``"pool"`` or ``"random"``: in each episode it
+                learns from one seat, and the others are played by an earlier policy of the run, or by random actions.
+                A mapping by env id sets it for some environments.
+            pool_size: Number of earlier policies that each runner keeps, the newest ones.
+            pool_interval: Iterations from one of them to the next.
+            self_play_share: With ``"pool"``, the share of episodes in which the agent still plays all seats.
         """
 
     @settings
@@ -433,6 +475,15 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         """Copies of an environment on each runner that owns it."""
         return spec.num_envs or self.num_envs_per_env_runner
 
+    def num_rows(self, spec: EnvSpec) -> int:
+        """Rows of an environment on each runner that owns it: its copies, times the agents of a multi-agent one."""
+        return self.num_copies(spec) * max(1, len(self.space_specs[spec.id].agents))
+
+    def opponents_of(self, env_id: str) -> str:
+        """Who plays the other seats of an environment while training."""
+        kinds: Any = self.training_opponents
+        return str(kinds.get(env_id, "self") if isinstance(kinds, Mapping) else kinds)
+
     def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
         """Time steps of one fragment; RLlib's "auto" means 128."""
         length: Any = self.rollout_fragment_length
@@ -509,8 +560,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         specs = self.env_specs
         if self._read_from != self._space_sources():
             self._read_space_specs(specs)
-            self._read_from, self._probed = self._space_sources(), specs
-        self.envs = specs
+            self._read_from, self._probed = self._space_sources(), self.env_specs
         self.policies = {env_id: PolicySpec() for env_id in self.space_specs}
         super().validate()
         refuse_step_callbacks(self)
@@ -521,6 +571,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
                 "training(grad_clip=0.5)."
             )
         self.validate_env_ids("env_loss_weights", self.env_loss_weights, self.space_specs)
+        if isinstance(self.training_opponents, Mapping):
+            self.validate_env_ids("opponents", self.training_opponents, self.space_specs)
         self._validate_network()
 
     def _space_sources(self) -> Any:
@@ -530,9 +582,11 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
     def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
         """Fill `space_specs`; environments that were looked at before are not made again."""
         known = {spec: self.space_specs[spec.id] for spec in self._probed}
-        self.space_specs = {spec.id: known[spec] if spec in known else probe_spaces(spec) for spec in specs}
+        found = [pair for spec in specs for pair in ([(spec, known[spec])] if spec in known else probe_roles(spec))]
+        self.envs = tuple(spec for spec, _ in found)
+        self.space_specs = {spec.id: spaces for spec, spaces in found}
         if self.network_config.needs_measurements:
-            self.space_specs = {spec.id: with_measurements(spec, self.space_specs[spec.id]) for spec in specs}
+            self.space_specs = {spec.id: with_measurements(spec, spaces) for spec, spaces in found}
 
     def _validate_network(self) -> None:
         for_any = self.network_config.for_any

@@ -43,7 +43,8 @@ def generalized_advantages(
     next_values.reshape(-1)[rollout.final_rows] = final_values
     next_values[rollout.value_ends] = 0.0
     deltas = rewards + gamma * next_values - values
-    decay = np.where(rollout.done | rollout.value_ends, 0.0, gamma * lambda_)
+    deltas[~rollout.valid] = 0.0
+    decay = np.where(rollout.done | rollout.value_ends | ~rollout.valid, 0.0, gamma * lambda_)
     advantages = np.empty(values.shape)
     running = np.zeros(values.shape[1])  # [B]
     for t in reversed(range(len(values))):
@@ -94,16 +95,17 @@ class GeneralizedAdvantages(RolloutConnector):
         Args:
             env_id: The environment.
             rollouts: Its rollouts.
-            values: For each of them V of all observations [T * B], then of the final ones [F].
+            values: For each of them V of the valid steps' observations [n], then of the final ones [F].
         """
         config = self.config.get_config_for_module(env_id)
         parts, start = [], 0
         for rollout in rollouts:
-            shape, final = rollout.valid.shape, start + rollout.valid.size
+            final = start + rollout.steps
             rewards = rollout.clipped_rewards / rollout.reward_scale
             if self.config.normalize_rewards:
                 rewards = np.clip(rewards, -CLIP, CLIP)
-            step_values = values[start:final].reshape(shape)  # [T, B]
+            step_values = np.zeros(rollout.valid.shape)  # [T, B]
+            step_values[rollout.valid] = values[start:final]
             start = final + len(rollout.final_obs)
             advantages = generalized_advantages(
                 rollout,
@@ -128,8 +130,8 @@ class GeneralizedAdvantages(RolloutConnector):
 
 
 def _all_observations(rollouts: Sequence[Rollout]) -> np.ndarray:
-    """[sum of T * B + F, ...]: for each rollout the observations of its steps, then the final ones."""
-    parts = [part for r in rollouts for part in (r.obs.reshape(-1, *r.obs.shape[2:]), r.final_obs)]
+    """[sum of n + F, ...]: for each rollout the observations of its valid steps, then the final ones."""
+    parts = [part for r in rollouts for part in (r.obs[r.valid], r.final_obs)]
     return np.concatenate(parts)
 
 

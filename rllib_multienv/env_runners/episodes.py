@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_multienv.metrics import (
+    AGENT_RETURN_MEAN,
+    DRAW_RATE,
     EPISODE_RETURNS,
     MODULE_EPISODE_LEN_MEAN,
     MODULE_EPISODE_RETURN_MAX,
@@ -34,6 +37,7 @@ from rllib_multienv.metrics import (
     MODULE_EPISODE_RETURN_MIN,
     MODULE_EPISODES,
     NUM_FRAGMENTS_LOST_LIFETIME,
+    WIN_RATE,
 )
 from rllib_multienv.rollout import Rollout, RunningEpisode, episode_of
 
@@ -150,10 +154,18 @@ class EpisodeMetrics:
         self._window = window
         self._episodes: dict[str, deque[tuple[float, int]]] = {}
 
-    def episode(self, env_id: str, return_: float, length: int) -> None:
-        """An episode of ``env_id`` is over."""
+    def episode(self, env_id: str, return_: float, length: int, agent: str = "") -> None:
+        """An episode of ``env_id`` is over, for one of its agents where there are several."""
+        if agent:
+            self._logger.log_value((AGENT_RETURN_MEAN, env_id, agent), return_, reduce="mean", window=self._window)
         self._episodes.setdefault(env_id, deque(maxlen=self._window)).append((return_, length))
         self._logger.log_value((EPISODE_RETURNS, env_id), return_, reduce="item_series")
+
+    def game(self, env_id: str, opponent: str, agent: str, return_: float) -> None:
+        """A game of ``env_id`` is over, in which the learner was ``agent``."""
+        name = Path(opponent).name
+        for key, happened in ((WIN_RATE, return_ > 0), (DRAW_RATE, return_ == 0)):
+            self._logger.log_value((key, env_id, name, agent), float(happened), reduce="mean", window=None)
 
     def steps(self, env_id: str, count: int, num_episodes: int) -> None:
         """``count`` steps of experience of ``env_id`` were sampled, in which ``num_episodes`` episodes ended."""

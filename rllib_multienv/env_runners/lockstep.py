@@ -16,6 +16,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from rllib_multienv.agent import make_opponent
 from rllib_multienv.connectors import RewardScale, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
@@ -31,11 +32,6 @@ MAX_ATTEMPTS = 10
 EVALUATION_LENGTH = 64
 #: Seconds after which an environment is named that has not finished an episode in evaluation.
 SLOW_EPISODE_S = 60.0
-
-
-def shares_of(num_episodes: int, num_envs: int) -> list[int]:
-    """Episodes of each copy; the first ones have one more where they cannot be shared out evenly."""
-    return [(num_episodes + num_envs - 1 - b) // num_envs for b in range(num_envs)]
 
 
 class NoEpisodes(list[SingleAgentEpisode]):
@@ -58,6 +54,7 @@ class Lockstep:
         statistics: The pieces of the env-to-module pipeline that keep running statistics.
         seconds: Time spent in environments and in the module since the runner last reset it.
         keep_infos: Whether rollouts have the environments' infos.
+        opponent: Name of the opponent that games are played against in an evaluation.
     """
 
     def __init__(
@@ -78,6 +75,7 @@ class Lockstep:
         self.statistics = [piece for piece in env_to_module.connectors if isinstance(piece, SharedStatistics)]
         self._reward_scales = [piece for piece in self.statistics if isinstance(piece, RewardScale)]
         self.keep_infos = False
+        self.opponent: str | None = None
         self.seconds = {ENV_STEP_TIMER: 0.0, RLMODULE_INFERENCE_TIMER: 0.0}
         self._env_to_module = env_to_module
         self._module_to_env = module_to_env
@@ -109,33 +107,53 @@ class Lockstep:
         for scale in self._reward_scales:
             scale.restart(env_id)
 
+    def _group(self, env_id: str) -> list[str]:
+        """The environment and, where it is a role of a multi-agent environment, the other roles."""
+        group = self.environments[env_id].spec.group
+        return [other for other, environment in self.environments.items() if environment.spec.group == group]
+
     def _recreate(self, env_id: str) -> None:
-        self.environments[env_id].recreate()
-        self._callbacks.environment_created(env_id)
+        first: OwnedEnvironment | None = None
+        for role in self._group(env_id):
+            self.environments[role].recreate(first)
+            first = first or self.environments[role]
+            self._callbacks.environment_created(role)
 
     def sample_steps(self, length: int, explore: bool) -> dict[str, Rollout]:
         """``length`` time steps of every environment; those whose fragment was lost are missing."""
         return self._collect(list(self.environments), length, explore)
 
-    def sample_episodes(self, num_episodes: int, explore: bool) -> Iterator[dict[str, Rollout]]:
+    def sample_episodes(
+        self, num_episodes: int, explore: bool, opponent: str | None = None
+    ) -> Iterator[dict[str, Rollout]]:
         """Rollouts of ``num_episodes`` new episodes of each environment; of a data set, of all rows of its test split.
 
         Every copy has its own quota: counting whichever episodes end first would favour short ones.
+
+        Args:
+            num_episodes: Episodes of each environment; of each agent of a multi-agent one.
+            explore: Whether actions are drawn.
+            opponent: Instead, episodes of games only, against this opponent: ``"random"`` or a checkpoint folder.
 
         Raises:
             EnvFailure: An episode is longer than `MAX_EPISODE_STEPS`.
             RuntimeError: An environment failed `MAX_ATTEMPTS` times in a row, where failures are tolerated.
         """
-        self.reset_where_needed(force=True)
-        self._episode_metrics.restart()
-        quota = {
-            env_id: shares_of(environment.copies.evaluation_episodes or num_episodes, environment.num_envs)
-            for env_id, environment in self.environments.items()
-        }
-        attempts = dict.fromkeys(self.environments, MAX_ATTEMPTS)
-        last_end = dict.fromkeys(self.environments, perf_counter())
+        playing = list(self.environments)
+        if opponent is None:
+            self._episode_metrics.restart()
+        else:
+            playing = [env_id for env_id, environment in self.environments.items() if environment.is_game]
+        self.opponent = opponent
+        for env_id in playing:
+            self.environments[env_id].play(None if opponent is None else [make_opponent(opponent)])
+            self._begin(env_id)
+        quota = {env_id: self.environments[env_id].copies.shares(num_episodes) for env_id in playing}
+        attempts = dict.fromkeys(playing, MAX_ATTEMPTS)
+        last_end = dict.fromkeys(playing, perf_counter())
         while unfinished := [env_id for env_id, left in quota.items() if any(left)]:
-            rollouts = self._collect(unfinished, EVALUATION_LENGTH, explore, quota)
+            stepped = dict.fromkeys(role for env_id in unfinished for role in self._group(env_id))
+            rollouts = self._collect(stepped, EVALUATION_LENGTH, explore, quota)
             for env_id in unfinished:
                 attempts[env_id] = MAX_ATTEMPTS if env_id in rollouts else attempts[env_id] - 1
                 if not attempts[env_id]:
@@ -153,9 +171,11 @@ class Lockstep:
                 elif perf_counter() - last_end[env_id] > SLOW_EPISODE_S:
                     last_end[env_id] = math.inf  # once
                     logger.warning("Evaluation goes on: %s", endless(env_id, longest))
-        for environment in self.environments.values():
+        for env_id in playing:
             # Copies that were ahead of the others are in episodes whose beginning nobody has seen.
-            environment.obs = None
+            self.environments[env_id].play(None)
+            self.environments[env_id].obs = None
+        self.opponent = None
 
     def _collect(
         self, env_ids: Iterable[str], length: int, explore: bool, quota: dict[str, list[int]] | None = None
@@ -183,17 +203,23 @@ class Lockstep:
                 metrics=self._connector_metrics,
             )
             started = perf_counter()
+            for env_id, columns in to_env.items():
+                self.environments[env_id].send(columns.pop(Columns.ACTIONS_FOR_ENV))
             for env_id in tuple(builders):
+                if env_id not in builders:  # lost with another role of its environment
+                    continue
                 seen, columns = batch[env_id], to_env[env_id]
-                actions = columns.pop(Columns.ACTIONS_FOR_ENV)
                 columns[Columns.OBS] = seen[Columns.OBS].cpu().numpy()
                 if RAW_OBS in seen:
                     columns[RAW_OBS] = seen[RAW_OBS]
+                environment = self.environments[env_id]
+                columns = environment.hold(columns)
                 try:
-                    step = self.environments[env_id].step(actions)
+                    step = environment.step()
                 except (EnvFailure, NonFiniteError) as failure:
                     self._lose_fragment(env_id, failure)
-                    del builders[env_id]
+                    for lost in self._group(env_id):
+                        builders.pop(lost, None)
                 else:
                     builders[env_id].append(columns, step)
             self.seconds[ENV_STEP_TIMER] += perf_counter() - started
@@ -250,7 +276,11 @@ class Lockstep:
             running[b].length += stop - first
             running[b].return_ += float(sums[stop - 1, b] - (sums[first - 1, b] if first else 0.0))
             if done[stop - 1, b]:
-                self._episode_metrics.episode(env_id, running[b].return_, running[b].length)
+                agent = self.environments[env_id].agent(b)
+                if self.opponent is None:
+                    self._episode_metrics.episode(env_id, running[b].return_, running[b].length, agent)
+                else:
+                    self._episode_metrics.game(env_id, self.opponent, agent, running[b].return_)
                 running[b] = RunningEpisode()
                 finished += 1
         self._episode_metrics.steps(env_id, rollout.steps, finished)
@@ -264,7 +294,8 @@ class Lockstep:
         self._episode_metrics.lost(env_id)
         self._last_failures[env_id] = failure
         self._recreate(env_id)
-        self._begin(env_id)
+        for role in self._group(env_id):
+            self._begin(role)
 
     def _tolerates(self, failure: EnvFailure | NonFiniteError) -> bool:
         if isinstance(failure, NonFiniteError):

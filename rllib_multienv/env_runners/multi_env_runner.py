@@ -28,12 +28,15 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from rllib_multienv.connectors import SharedStatistics
+from rllib_multienv.agent import MultiEnvAgent
+from rllib_multienv.checkpoints import AgentCheckpoint
+from rllib_multienv.connectors import NormalizeObservations, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.lockstep import Lockstep
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.env_runners.sampling import SampleReport, SamplingFailure, assign_environments, environment_cost
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
+from rllib_multienv.opponents import Pool, RandomOpponent
 from rllib_multienv.process import set_threads
 from rllib_multienv.rollout import Rollout
 
@@ -69,6 +72,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self._callbacks = EpisodeCallbacks(self, self.config)
         self._episode_metrics = EpisodeMetrics(self.metrics, self._window())
         self._weights_seq_no = 0
+        self._pool = Pool(self.config.opponent_pool_size, self.config.opponent_pool_interval)
 
         self.make_module()
         is_only_sampler = self.config.num_env_runners == 0 and self.config.samples_online
@@ -84,7 +88,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
 
     def _read_specs(self) -> None:
         self._specs = {spec.id: spec for spec in self.config.env_specs}
-        self._copies = {spec.id: self.config.num_copies(spec) for spec in self._specs.values()}
+        self._rows = {spec.id: self.config.num_rows(spec) for spec in self._specs.values()}
 
     def _connect(self) -> None:
         """Build connectors and the loop that uses them."""
@@ -105,7 +109,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     def _owned(self) -> tuple[str, ...]:
         if self.worker_index == 0 or self.config.in_evaluation:
             return tuple(self._specs)
-        costs = {i: environment_cost(self.config.space_specs[i], self._copies[i]) for i in self._specs}
+        costs = {i: environment_cost(self.config.space_specs[i], self._rows[i]) for i in self._specs}
         return assign_environments(costs, self.num_workers)[self.worker_index - 1]
 
     def _window(self) -> int | None:
@@ -137,12 +141,15 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     if self._seed is None
                     else int(np.random.SeedSequence([self._seed, 2, number]).generate_state(1)[0])
                 )
+                spec = self._specs[env_id]
+                roles = [e for e in self.environments.values() if spec.role and e.spec.group == spec.group]
                 self.environments[env_id] = OwnedEnvironment(
-                    self._specs[env_id],
-                    self._copies[env_id],
+                    spec,
+                    self.config.num_copies(spec),
                     seed,
                     mask_in_info=self.config.space_specs[env_id].mask_in_info,
                     evaluation=self.config.in_evaluation,
+                    partner=roles[0] if roles else None,
                 )
                 self._callbacks.environment_created(env_id)
         ordered = {env_id: self.environments[env_id] for env_id in self.owned}
@@ -249,12 +256,40 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     ) -> Iterator[dict[str, Rollout]]:
         if num_episodes is not None:
             yield from self._lockstep.sample_episodes(num_episodes, explore)
+            for opponent in self.config.opponents_in_evaluation if self.config.in_evaluation else ():
+                yield from self._lockstep.sample_episodes(num_episodes, explore, opponent)
             return
         self._lockstep.reset_where_needed(force_reset)
         length = self.config.get_rollout_fragment_length(self.worker_index)
         if num_timesteps is not None:
-            length = math.ceil(num_timesteps / sum(self._copies[env_id] for env_id in self.environments))
+            length = math.ceil(num_timesteps / sum(self._rows[env_id] for env_id in self.environments))
+        self._prepare_matches()
         yield self._lockstep.sample_steps(length, explore)
+
+    def _prepare_matches(self) -> None:
+        """Before a fragment: set opponents, and add the present policy to the pool when it is time."""
+        games = {env_id: environment for env_id, environment in self.environments.items() if environment.is_game}
+        settings = {env_id: self.config.opponents_of(env_id) for env_id in games}
+        if "pool" in settings.values():
+            self._pool.offer(self._present_agent)
+        for env_id, environment in games.items():
+            if settings[env_id] != "self" and environment.match is None:
+                pool = settings[env_id] == "pool"
+                opponents = self._pool.members if pool else [RandomOpponent()]
+                environment.play(opponents, self_play=self.config.self_play_share if pool else 0.0)
+
+    def _present_agent(self) -> MultiEnvAgent:
+        """The agent as it acts now."""
+        moments = [piece.moments() for piece in self.statistics if isinstance(piece, NormalizeObservations)]
+        checkpoint = AgentCheckpoint(
+            space_specs=self.config.space_specs,
+            env_specs=self._specs,
+            network=self.config.network_config,
+            obs_moments={env_id: shared.total() for found in moments for env_id, shared in found.items()},
+            reward_moments={},
+            weights={name: value.clone() for name, value in self.module.shared.network.state_dict().items()},
+        )
+        return MultiEnvAgent(checkpoint)
 
     def sample_fragments(self, env_ids: Sequence[str]) -> tuple[Any, ...]:
         """Own ``env_ids`` and sample a fragment of each; called remotely, with one return value for each element.

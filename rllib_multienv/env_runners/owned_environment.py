@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
+from rllib_multienv.opponents import Match, Opponent
 from rllib_multienv.rollout import RunningEpisode
 from rllib_multienv.spec import EnvSpec
 
@@ -16,44 +18,118 @@ class OwnedEnvironment:
 
     Attributes:
         spec: What the environment is.
+        num_envs: Rows B: copies, or copies times agents.
         obs: Raw observations [B, ...] that the policy acts on next; None before the first reset.
         running: [B], the episode that each copy is in.
+        match: Who plays which agents; None where the learner plays all.
     """
 
     def __init__(
-        self, spec: EnvSpec, num_envs: int, seed: int | None, *, mask_in_info: bool = False, evaluation: bool = False
+        self,
+        spec: EnvSpec,
+        num_copies: int,
+        seed: int | None,
+        *,
+        mask_in_info: bool = False,
+        evaluation: bool = False,
+        partner: OwnedEnvironment | None = None,
     ) -> None:
-        self.spec = spec
-        self.num_envs = num_envs
-        self._seed, self._options = seed, {"mask_in_info": mask_in_info, "evaluation": evaluation}
-        self._make()
+        """Make the copies.
 
-    def _make(self) -> None:
-        self.copies = EnvCopies(self.spec, self.num_envs, seed=self._seed, **self._options)
+        Args:
+            spec: What the environment is.
+            num_copies: Copies.
+            seed: Their seed.
+            mask_in_info: See `SpaceSpec.mask_in_info`.
+            evaluation: Whether data sets show their test split.
+            partner: Another role of the same copies.
+        """
+        self.spec = spec
+        self._num_copies = num_copies
+        self._seed, self._options = seed, {"mask_in_info": mask_in_info, "evaluation": evaluation}
+        self.match: Match | None = None
+        self._make(partner)
+
+    def _make(self, partner: OwnedEnvironment | None = None) -> None:
+        of_partner = None if partner is None else partner.copies
+        self.copies: EnvCopies = EnvCopies(
+            self.spec, self._num_copies, seed=self._seed, partner=of_partner, **self._options
+        )
+        self.num_envs = self.copies.num_envs
         self.obs: np.ndarray | None = None
+        self._held: dict[str, np.ndarray] = {}
         self._last: VectorStep | None = None
         self.running: list[RunningEpisode] = []
 
     def reset(self) -> None:
         """Begin new episodes in all copies."""
-        self.obs, self._last = self.copies.reset(), None
+        self.obs, self._last, self._held = self.copies.reset(), None, {}
         self.running = [RunningEpisode() for _ in range(self.num_envs)]
 
-    def recreate(self) -> None:
+    def recreate(self, partner: OwnedEnvironment | None = None) -> None:
         """Replace all copies by new ones; they start new episodes at the next reset, from other seeds."""
         self.close()
         if self._seed is not None:
             self._seed += 1
-        self._make()
+        self._make(partner)
 
-    def step(self, actions: Any) -> VectorStep:
-        """Step all copies with B of the environment's own actions.
+    @property
+    def is_game(self) -> bool:
+        """Whether an agent can play against others: there are several, and all have equal spaces."""
+        return len(self.copies.space_spec.agents) > 1 and not self.spec.role
+
+    def play(self, opponents: Sequence[Opponent] | None, *, self_play: float = 0.0) -> None:
+        """Let opponents have all seats but one of each copy; None: the learner has all, as at first.
+
+        Args:
+            opponents: To choose from.
+            self_play: Share of the episodes without opponents.
+        """
+        self.match = None
+        if opponents is not None:
+            self.match = Match(
+                self.copies.space_spec, self._num_copies, opponents, self_play=self_play, seed=self._seed
+            )
+
+    def agent(self, row: int) -> str:
+        """Name of a row's agent; empty where there is only one."""
+        agents = self.copies.space_spec.agents
+        return agents[row % len(agents)] if agents else ""
+
+    def hold(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What each row saw and did when it acted last, from the ``columns`` [B, ...] of this time step."""
+        acting = self.copies.acting
+        if acting is None:
+            return columns
+        if not self._held:
+            self._held = {key: column.copy() for key, column in columns.items()}
+        for key, column in columns.items():
+            self._held[key][acting] = column[acting]
+        return self._held
+
+    def send(self, actions: Any) -> None:
+        """Set the ``actions`` [B, ...] of the next step, in the environment's own terms.
+
+        Roles of one environment step together: all of them are sent before one is stepped.
+        """
+        assert self.obs is not None
+        if self.match is not None and self.copies.acting is not None:
+            actions = self.match.override(self.obs, self.copies.acting, actions)
+        self._actions = actions
+        self.copies.send(actions)
+
+    def step(self) -> VectorStep:
+        """Step all copies.
 
         Raises:
             EnvFailure: The environment raised.
             NonFiniteError: It returned an observation or reward that is not finite.
         """
-        step = self.copies.step(actions)
+        step = self.copies.step(self._actions)
+        if self.match is not None:
+            step.is_reset = step.is_reset | ~self.match.learning()
+            step.final_obs = {row: last for row, last in step.final_obs.items() if not step.is_reset[row]}
+            self.match.begin(self.copies.restarted)
         self.obs, self._last = step.obs, step
         return step
 
@@ -73,7 +149,8 @@ class OwnedEnvironment:
         episodes = [
             {"id_": r.id_, "length": r.length, "return_": r.return_, "custom_data": r.custom_data} for r in self.running
         ]
-        return {"snapshot": snapshot, "episodes": episodes}
+        held = {key: column.copy() for key, column in self._held.items()}
+        return {"snapshot": snapshot, "episodes": episodes, "held": held}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`get_state`.
@@ -85,6 +162,7 @@ class OwnedEnvironment:
         if len(state["episodes"]) != self.num_envs or not self.copies.restorable:
             return
         self.obs, self._last = self.copies.restore(state["snapshot"]), None
+        self._held = {key: np.array(held) for key, held in state.get("held", {}).items()}
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]
 
     def close(self) -> None:

@@ -42,7 +42,8 @@ def assign_environments(costs: Mapping[str, float], num_workers: int) -> list[tu
 
     Each environment goes to the least loaded worker, dearest first (longest processing time rule). With more workers
     than environments, each remaining worker shares the environment whose copies' load per worker is the largest. No
-    environment is ever left out, and no worker is left without one.
+    environment is ever left out, and no worker is left without one. The roles of a multi-agent environment,
+    ``id@role``, stay together.
 
     Args:
         costs: Cost of each environment.
@@ -58,32 +59,36 @@ def assign_environments(costs: Mapping[str, float], num_workers: int) -> list[tu
         raise ValueError("There are no environments to assign; pass at least one to `environment(envs=[...])`.")
     if num_workers < 1:
         raise ValueError(f"Environments need at least one worker to own them, not {num_workers}.")
-    order = {env_id: i for i, env_id in enumerate(costs)}
-    dearest_first = sorted(costs, key=lambda env_id: (-costs[env_id], order[env_id]))
+    groups: dict[str, list[str]] = {}
+    for env_id in costs:
+        groups.setdefault(env_id.rpartition("@")[0] or env_id, []).append(env_id)
+    of_group = {group: sum(costs[env_id] for env_id in env_ids) for group, env_ids in groups.items()}
+    dearest_first = sorted(of_group, key=lambda group: -of_group[group])  # of equal ones, in their order
     owned: list[list[str]] = [[] for _ in range(num_workers)]
-    if num_workers >= len(costs):
-        owners = dict.fromkeys(costs, 0)
+    if num_workers >= len(groups):
+        owners = dict.fromkeys(groups, 0)
         for worker in range(num_workers):
-            if worker < len(costs):
-                env_id = dearest_first[worker]
+            if worker < len(groups):
+                group = dearest_first[worker]
             else:
-                env_id = max(dearest_first, key=lambda e: costs[e] / owners[e])
-            owned[worker].append(env_id)
-            owners[env_id] += 1
+                group = max(dearest_first, key=lambda g: of_group[g] / owners[g])
+            owned[worker].append(group)
+            owners[group] += 1
     else:
         loads = [0.0] * num_workers
-        for env_id in dearest_first:
+        for group in dearest_first:
             worker = min(range(num_workers), key=lambda w: loads[w])
-            owned[worker].append(env_id)
-            loads[worker] += costs[env_id]
-    return [tuple(sorted(ids, key=order.__getitem__)) for ids in owned]
+            owned[worker].append(group)
+            loads[worker] += of_group[group]
+    order = {env_id: i for i, env_id in enumerate(costs)}
+    return [
+        tuple(sorted((env_id for group in own for env_id in groups[group]), key=order.__getitem__)) for own in owned
+    ]
 
 
 def environment_costs(config: Any) -> dict[str, float]:
     """Estimated cost of one time step of all copies of each environment."""
-    return {
-        spec.id: environment_cost(config.space_specs[spec.id], config.num_copies(spec)) for spec in config.env_specs
-    }
+    return {spec.id: environment_cost(config.space_specs[spec.id], config.num_rows(spec)) for spec in config.env_specs}
 
 
 class Ownership:

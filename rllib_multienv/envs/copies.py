@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rllib_multienv.envs import snapshot
+from rllib_multienv.envs.agents import AgentsEnv
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe, take_flag, take_reward
 from rllib_multienv.envs.make import close_env, make_env, opened
 from rllib_multienv.spaces.actions import ActionWriter
@@ -53,6 +54,8 @@ class VectorStep:
             no option of the environment.
         targets: ``[B, ...]``, the actions that would have been right, as the network gives them; None unless learners
             train on them (supervised data sets).
+        acting: bool ``[B]``, the rows that act next; None for all. Rows of several agents do not all act at each time
+            step: the step of a row then belongs to its last action, and `is_reset` says that none is complete.
     """
 
     obs: np.ndarray
@@ -65,6 +68,7 @@ class VectorStep:
     reset_infos: Mapping[int, Any] = field(default_factory=dict)
     lost_life: np.ndarray | None = None
     targets: np.ndarray | None = None
+    acting: np.ndarray | None = None
 
 
 class InfoArrays:
@@ -87,19 +91,23 @@ class SyncCopies(SyncVectorEnv):
         spec: The environment.
         num_envs: Number of copies B.
         mask_in_info: Whether infos have an action mask (`SpaceSpec.mask_in_info`).
+        first: The first copy, where it is there already.
 
     Raises:
         EnvFailure: A copy cannot be made, or has other spaces than the first.
         UnsupportedSpaceError: Its spaces are of an unsupported kind.
     """
 
-    def __init__(self, spec: EnvSpec, num_envs: int, mask_in_info: bool = False) -> None:
+    def __init__(self, spec: EnvSpec, num_envs: int, mask_in_info: bool = False, first: gym.Env | None = None) -> None:
         self.env_id, self._spec = spec.id, spec
         self._constants: frozenset[snapshot.Key] | None = None
         self.envs: list[gym.Env] = []
         try:
             for copy in range(num_envs):
-                self.envs.append(make_env(spec))
+                self.envs.append(make_env(spec) if copy or first is None else first)
+                if isinstance(self.envs[copy], AgentsEnv):
+                    reason = "it has several agents, which only backend='sync' supports; leave the backend out"
+                    raise EnvFailure(spec.id, "make", reason)
                 check_alike(spec.id, copy, self.envs[copy], self.envs[0])
             first = self.envs[0]
             actions = ActionWriter(spec.id, first.action_space).layout

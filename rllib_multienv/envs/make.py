@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rllib_multienv.envs import atari
+from rllib_multienv.envs.agents import agents_env
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe
 from rllib_multienv.gym_ids import find_env
 from rllib_multienv.spec import EnvSpec
@@ -23,8 +24,8 @@ from rllib_multienv.spec import EnvSpec
 BABYAI_MISSION = 192
 
 
-def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None = None) -> gym.Env:
-    """Make one copy of an environment.
+def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None = None) -> Any:
+    """Make one copy of an environment: a `gymnasium.Env`, or an `AgentsEnv` where there are several agents.
 
     Gymnasium's `TimeLimit` and `OrderEnforcing` are applied as in `gym.make`; its passive checker is left out (it
     checks only the first step, and only warns). `max_episode_steps` replaces a registered limit; an environment made
@@ -58,11 +59,13 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
                 env = gym.make(target, max_episode_steps=spec.max_episode_steps, disable_env_checker=True, **kwargs)
             else:
                 env = target(**kwargs)
+                if (agents := agents_env(env, spec.max_episode_steps, spec.agent_index)) is not None:
+                    return agents
                 if not isinstance(env, gym.Env):
                     is_vector = isinstance(env, gym.vector.VectorEnv)
                     raise TypeError(
-                        f"{target!r} returned {type(env).__name__}, but it must return a gymnasium.Env"
-                        + (" (vector environments are made by this package)" if is_vector else "")
+                        f"{target!r} returned {type(env).__name__}, but it must return a gymnasium.Env or a PettingZoo "
+                        "environment" + (" (vector environments are made by this package)" if is_vector else "")
                     )
                 if spec.max_episode_steps is not None:
                     env = gym.wrappers.TimeLimit(env, spec.max_episode_steps)

@@ -61,11 +61,11 @@ class SnapshotError(RuntimeError):
     """A captured state does not fit the environment that it is to be restored into."""
 
 
-def capture_env(env: gym.Env, is_constant: Callable[[Key], bool] = lambda key: False) -> bytes | None:
+def capture_env(env: Any, is_constant: Callable[[Key], bool] = lambda key: False) -> bytes | None:
     """Everything that decides what the environment does next.
 
     Args:
-        env: An environment that was reset at least once, with its wrappers.
+        env: An environment that was reset at least once, with its wrappers; a `gymnasium.Env` or an `AgentsEnv`.
         is_constant: Whether `large_arrays` of a new copy has this key; such objects are left out.
 
     Returns:
@@ -84,7 +84,7 @@ def capture_env(env: gym.Env, is_constant: Callable[[Key], bool] = lambda key: F
     return pickle.dumps({"layers": [_name(layer) for layer in chain], "state": buffer.getvalue()})
 
 
-def restore_env(env: gym.Env, state: bytes, fresh: Callable[[], dict[Key, np.ndarray]] = dict) -> None:
+def restore_env(env: Any, state: bytes, fresh: Callable[[], dict[Key, np.ndarray]] = dict) -> None:
     """Put a captured state into an environment of the same making.
 
     Args:
@@ -128,9 +128,10 @@ def large_arrays(env: gym.Env) -> dict[Key, np.ndarray]:
 # The environment and its wrappers
 
 
-def _chain(env: gym.Env) -> list[gym.Env]:
+def _chain(env: Any) -> list[Any]:
     chain = [env]
-    while isinstance(chain[-1], gym.Wrapper):
+    # Wrappers of PettingZoo, and AgentsEnv, keep what they wrap in the same attribute as Gymnasium's.
+    while isinstance(chain[-1], gym.Wrapper) or (not isinstance(chain[-1], gym.Env) and "env" in vars(chain[-1])):
         chain.append(chain[-1].env)
     return chain
 

@@ -9,6 +9,7 @@ policy acts on next, the real last observation, and which steps were none.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,14 @@ import gymnasium as gym
 import numpy as np
 
 from rllib_multienv.envs import atari, envpool_backend, snapshot
+from rllib_multienv.envs.agents import AgentsEnv, first_turns, role_agents, roles_of
 from rllib_multienv.envs.atari_vector import AtariCopies
 from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
 from rllib_multienv.envs.dataset import TARGET, deal_rows
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, check_values, describe
-from rllib_multienv.envs.make import close_env, copy_seeds, opened
+from rllib_multienv.envs.make import close_env, copy_seeds, make_env, opened
+from rllib_multienv.envs.multi_agent import MultiAgentCopies, RoleCopies
 from rllib_multienv.gym_ids import envpool_is_installed
 from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -45,11 +48,13 @@ class EnvCopies:
         seed: The first `reset` seeds every copy with a number derived from it; None for fresh entropy.
         mask_in_info: Whether infos have an action mask, as `probe_spaces` finds out (`SpaceSpec.mask_in_info`).
         evaluation: Whether data sets show their test split.
+        partner: Another role of the same copies of a multi-agent environment.
 
     Attributes:
         spec: The environment.
         space_spec: Its spaces.
-        num_envs: Number of copies B.
+        num_copies: Number of copies.
+        num_envs: Rows B: the copies, or copies times agents (`envs.multi_agent`).
         backend: ``"sync"``, ``"async"``, ``"envpool"`` or ``"atari_vector"``.
         env: The vector environment underneath.
         reward_clip: What learners clip rewards to, as ``[-1, 1] * reward_clip``; None where they do not.
@@ -71,10 +76,11 @@ class EnvCopies:
         seed: int | None = None,
         mask_in_info: bool = False,
         evaluation: bool = False,
+        partner: EnvCopies | None = None,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"Environment {spec.id!r}: num_envs must be at least 1, not {num_envs}.")
-        self.spec, self.num_envs, self.steps = spec, num_envs, 0
+        self.spec, self.num_copies, self.num_envs, self.steps = spec, num_envs, num_envs, 0
         self.backend = resolve_backend(spec)
         self.reward_clip = atari.reward_clip(spec)
         seeds = copy_seeds(seed, num_envs)
@@ -86,13 +92,24 @@ class EnvCopies:
             self.env = envpool_backend.EnvPoolCopies(spec, num_envs, seeds)
         elif self.backend == "atari_vector":
             self.env = AtariCopies(spec, num_envs)
+        elif self.backend == "async":
+            self.env = AsyncCopies(spec, num_envs, mask_in_info)
         else:
-            self.env = (AsyncCopies if self.backend == "async" else SyncCopies)(spec, num_envs, mask_in_info)
+            first = partner.env.world if partner else make_env(spec)
+            if isinstance(first, AgentsEnv):
+                first = MultiAgentCopies(spec, first, num_envs)
+            if isinstance(first, MultiAgentCopies):
+                self.env = first.role(spec, mask_in_info)
+            else:
+                self.env = SyncCopies(spec, num_envs, mask_in_info, first)
         self._deal = lambda: deal_rows(getattr(self.env, "envs", ()), seeds[0], evaluation)
         self._evaluation = evaluation
         dataset = self._deal()
         self.evaluation_episodes = None if dataset is None else -(-dataset.num_rows // dataset.rows_per_episode)
         self._has_targets = dataset is not None and dataset.is_supervised
+        if isinstance(self.env, RoleCopies):
+            self.num_envs, self.space_spec = self.env.num_envs, self.env.space_spec
+            return
         try:
             self.space_spec = SpaceSpec.from_spaces(
                 spec.id,
@@ -106,6 +123,32 @@ class EnvCopies:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def acting(self) -> np.ndarray | None:
+        """bool ``[B]``, the rows that act next; None for all."""
+        return self.env.acting if isinstance(self.env, RoleCopies) else None
+
+    @property
+    def restarted(self) -> np.ndarray:
+        """bool ``[copies]``, the copies of a multi-agent environment that began an episode in the last step."""
+        restarted: np.ndarray = self.env.world.restarted
+        return restarted
+
+    def shares(self, num_episodes: int) -> list[int]:
+        """``[B]``, episodes for each row to play in an evaluation.
+
+        Args:
+            num_episodes: Episodes (of each agent, where there are several); a data set shows all rows of its split.
+        """
+        total, copies = self.evaluation_episodes or num_episodes, self.num_copies
+        # The first copies have one more where they cannot be shared out evenly.
+        return [(total + copies - 1 - b) // copies for b in range(copies) for _ in range(self.num_envs // copies)]
+
+    def send(self, env_actions: Any) -> None:
+        """Set the actions of the next `step`: those of all roles of an environment, before one of them is stepped."""
+        if isinstance(self.env, RoleCopies):
+            self.env.send(env_actions)
 
     def reset(self) -> np.ndarray:
         """Begin a new episode in every copy; the first call seeds them.
@@ -213,10 +256,10 @@ class EnvCopies:
             return self.reset()
         if not self.restorable:
             raise ValueError(f"Environment {self.spec.id!r}: backend {self.backend!r} cannot restore a snapshot.")
-        if state["env_id"] != self.spec.id or len(state["copies"]) != self.num_envs:
+        if state["env_id"] != self.spec.id or len(state["copies"]) != self.num_copies:
             raise ValueError(
                 f"A snapshot of {len(state['copies'])} copies of {state['env_id']!r} cannot be restored into "
-                f"{self.num_envs} copies of {self.spec.id!r}."
+                f"{self.num_copies} copies of {self.spec.id!r}."
             )
         if self._obs is None:
             self.reset()  # what an environment creates in its first reset must be there
@@ -231,6 +274,8 @@ class EnvCopies:
             return None
         self.infos = [{}] * self.num_envs
         self._obs = np.array(state["obs"])
+        if isinstance(self.env, RoleCopies):
+            self.env.show_all(self._obs)
         return self._obs.copy()
 
     def close(self) -> None:
@@ -238,30 +283,68 @@ class EnvCopies:
         close_env(self.spec.id, self.env)
 
 
-def probe_spaces(spec: EnvSpec) -> SpaceSpec:
+def probe_roles(spec: EnvSpec) -> list[tuple[EnvSpec, SpaceSpec]]:
     """Read an environment's spaces: makes one copy and closes it.
+
+    Returns:
+        The EnvSpec and its spaces; for a multi-agent environment with several roles one pair for each.
 
     Raises:
         EnvFailure: The environment cannot be made.
         UnsupportedSpaceError: Its spaces are of an unsupported kind.
+        ValueError: It has no such role.
     """
     if spec.backend != "auto" and resolve_backend(spec) == "envpool":
         copies = EnvCopies(spec, 1)
         copies.close()
-        return copies.space_spec
+        return [(spec, copies.space_spec)]
     with opened(spec) as env:
-        obs_names, action_names = component_names(env)
-        found = SpaceSpec.from_spaces(
-            spec.id,
-            env.observation_space,
-            env.action_space,
-            description=spec.description,
-            obs_names=spec.descriptors.get("observation", obs_names),
-            action_names=spec.descriptors.get("action", action_names),
-        )
-        if found.action.num_logits and not found.observation.mask and _has_mask(env):
-            found = replace(found, mask_in_info=True)
-        return found
+        if not isinstance(env, AgentsEnv):
+            found = _spaces_of(spec, env.observation_space, env.action_space, component_names(env))
+            if found.action.num_logits and not found.observation.mask and _has_mask(env):
+                found = replace(found, mask_in_info=True)
+            return [(spec, found)]
+        roles, pairs = roles_of(env), []
+        if spec.role:
+            roles = {spec.role: role_agents(spec, roles)}
+        masked = {agent for agent, (_, info) in first_turns(env).items() if ACTION_MASK in (info or {})}
+        for role, agents in roles.items():
+            own = spec if len(roles) == 1 else spec.of_role(role)
+            spaces = _spaces_of(own, env.observation_space(agents[0]), env.action_space(agents[0]), agents=agents)
+            wants_mask = bool(spaces.action.num_logits and not spaces.observation.mask)
+            pairs.append((own, replace(spaces, mask_in_info=wants_mask and bool(masked & set(agents)))))
+        return pairs
+
+
+def probe_spaces(spec: EnvSpec) -> SpaceSpec:
+    """The spaces of an environment that is a single one; see `probe_roles`.
+
+    Raises:
+        ValueError: Its agents have several roles.
+    """
+    (_, spaces), *others = probe_roles(spec)
+    if others:
+        ids = ", ".join(repr(spec.of_role(own.role).id) for own, _ in probe_roles(spec))
+        raise ValueError(f"Environment {spec.id!r} has agents with different spaces: {ids}. Take one of these.")
+    return spaces
+
+
+def _spaces_of(
+    spec: EnvSpec,
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    names: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    agents: Sequence[str] = (),
+) -> SpaceSpec:
+    return SpaceSpec.from_spaces(
+        spec.id,
+        observation_space,
+        action_space,
+        description=spec.description,
+        obs_names=spec.descriptors.get("observation", names[0]),
+        action_names=spec.descriptors.get("action", names[1]),
+        agents=agents,
+    )
 
 
 def _has_mask(env: gym.Env) -> bool:

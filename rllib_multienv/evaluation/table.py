@@ -14,11 +14,13 @@ class EvaluationResult(list[tuple[float, int]]):
 
     Attributes:
         env_id: The environment.
+        agents: The agent of each entry, in a multi-agent environment; else empty.
     """
 
     def __init__(self, env_id: str, episodes: Iterable[tuple[float, int]] = ()) -> None:
         super().__init__(episodes)
         self.env_id = env_id
+        self.agents: list[str] = []
 
     @property
     def returns(self) -> list[float]:

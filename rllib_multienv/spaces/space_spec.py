@@ -38,6 +38,7 @@ class SpaceSpec:
         obs_measured: Measured features of the observation's numbers (`envs.measure`); empty if not measured.
         action_measured: The same of the logits and continuous components of actions.
         mask_in_info: Whether infos have an action mask.
+        agents: Names of the agents, in the order of their rows, in a multi-agent environment.
     """
 
     env_id: str
@@ -51,6 +52,7 @@ class SpaceSpec:
     obs_measured: tuple[tuple[float, ...], ...] = field(default=(), hash=False)
     action_measured: tuple[tuple[float, ...], ...] = field(default=(), hash=False)
     mask_in_info: bool = False
+    agents: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in the description, and check spaces and the numbers of names."""
@@ -73,6 +75,7 @@ class SpaceSpec:
         obs_names: Sequence[str] = (),
         action_names: Sequence[str] = (),
         mask_in_info: bool = False,
+        agents: Sequence[str] = (),
     ) -> SpaceSpec:
         """Read the spaces of a single copy of an environment.
 
@@ -96,6 +99,7 @@ class SpaceSpec:
             tuple(obs_names) or reader.names(),
             tuple(action_names) or writer.names(),
             mask_in_info=mask_in_info,
+            agents=tuple(agents),
         )
 
     @cached_property
@@ -197,7 +201,7 @@ class SpaceSpec:
         """Restore the fields; those of earlier versions that are computed now are left out."""
         names = {field.name for field in fields(self)}
         known = {key: value for key, value in state.items() if key in names}
-        self.__dict__.update({"description": state["env_id"], "mask_in_info": False, **known})
+        self.__dict__.update({"description": state["env_id"], "mask_in_info": False, "agents": (), **known})
 
     def to_dict(self) -> dict[str, Any]:
         """A strictly JSON-able description (infinities as strings); `from_dict` reads it."""
@@ -212,6 +216,7 @@ class SpaceSpec:
             "action_high": list(self.action_high),
             **{name: [list(row) for row in getattr(self, name)] for name in _MEASURED if getattr(self, name)},
             "mask_in_info": self.mask_in_info,
+            "agents": list(self.agents),
         }
 
     @classmethod
@@ -228,6 +233,7 @@ class SpaceSpec:
             action_names=tuple(data.get("action_names", ())),
             **{name: tuple(tuple(map(float, row)) for row in data.get(name, ())) for name in _MEASURED},
             mask_in_info=data.get("mask_in_info", False),
+            agents=tuple(data.get("agents", ())),
         )
 
 

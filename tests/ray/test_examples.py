@@ -66,3 +66,12 @@ def test_a_search_reports_every_sample_best_first(tmp_path: Path) -> None:
     lines = run_example("tune_search.py", "2", "1", cwd=tmp_path)
     scores = [float(line.split()[1].rstrip(":")) for line in lines if line.startswith("score")]
     assert len(scores) == 2 and scores == sorted(scores, reverse=True)
+
+
+def test_a_game_and_control_tasks_train_in_one_agent(tmp_path: Path) -> None:
+    pytest.importorskip("mpe2")
+    lines = run_example("games_and_control.py", "2", cwd=tmp_path)
+    returns = ast.literal_eval(next(line for line in lines if line.startswith("2 ")).partition(" ")[2])
+    assert returns.keys() >= {"connect_four", "spread", "CartPole-v1"} and -1 <= returns["connect_four"] <= 1
+    assert any(line.startswith("won against a random player: ") for line in lines)
+    assert float(lines[-1].rsplit(" ", 1)[1]) in (-1, 0, 1)
