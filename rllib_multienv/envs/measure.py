@@ -141,14 +141,14 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
                     stacklevel=2,
                 )
                 break
-            taken, action = _random_actions(spaces.action, generator)
+            taken = spaces.writer.random_rows(_COPIES, generator, spaces.reader.actions_allowed(obs))
             result = copies.step(spaces.action_to_env(taken))
             following = result.obs.copy()
             for copy, last in result.final_obs.items():
                 following[copy] = last
             numbers, after = (spaces.reader.split(raw)[0] for raw in (obs, following))
             done = result.terminated | result.truncated
-            rows.append((numbers, action, result.rewards, after, done, ~result.is_reset))
+            rows.append((numbers, _as_numbers(spaces.action, taken), result.rewards, after, done, ~result.is_reset))
             obs = result.obs
     names = ("obs", "actions", "rewards", "next_obs", "dones", "valid")
     return RandomRollout(
@@ -156,19 +156,12 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
     )
 
 
-def _random_actions(row: ActionRow, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Uniform actions of 4 copies, as rows and as ``[B, A]`` with a one for each choice."""
-    rows: list[np.ndarray] = []
-    columns: list[np.ndarray] = []
+def _as_numbers(row: ActionRow, taken: np.ndarray) -> np.ndarray:
+    """Actions ``[B]`` or ``[B, width]`` as ``[B, A]``, with a one for each choice."""
+    columns, place, taken = [], 0, taken.reshape(len(taken), -1)
     for kind, size in row.parts:
-        if kind == "categorical":
-            index = generator.integers(size, size=_COPIES)
-            rows.append(index[:, None])
-            columns.append(np.eye(size)[index])
-        else:
-            bits = kind == "bernoulli"
-            shape = (_COPIES, size)
-            rows.append(generator.integers(2, size=shape) if bits else generator.uniform(-1.0, 1.0, shape))
-            columns.append(rows[-1])
-    taken = rows[0][:, 0] if row.discrete else np.concatenate(rows, axis=1)
-    return taken, np.concatenate(columns, axis=1)
+        width = 1 if kind == "categorical" else size
+        own = taken[:, place : place + width]
+        columns.append(np.eye(size)[own[:, 0].astype(np.int64)] if kind == "categorical" else own)
+        place += width
+    return np.concatenate(columns, axis=1)

@@ -102,3 +102,35 @@ def test_an_agent_measures_environments_that_it_does_not_know(config: Any, tmp_p
     agent = MultiEnvAgent.from_checkpoint(save_untrained(tmp_path / "agent", ["CartPole-v1"], network))
     assert agent.act("Pendulum-v1", np.zeros(3)).shape == (1,)
     assert agent.space_specs["Pendulum-v1"] == measured(EnvSpec("Pendulum-v1"))
+
+
+class Mixed(gym.Env):
+    """Any kind of space at once; only the first bit of the action is rewarded, and the second choice is forbidden."""
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.Dict(
+            image=gym.spaces.Box(0, 255, (16, 16, 3), np.uint8),
+            place=gym.spaces.Discrete(3),
+            action_mask=gym.spaces.Box(0, 1, (5,), np.int8),
+        )
+        self.action_space = gym.spaces.Tuple([gym.spaces.Discrete(3), gym.spaces.MultiBinary(2)])
+
+    def _obs(self) -> dict[str, Any]:
+        mask = np.array([1, 0, 1, 1, 1], np.int8)
+        return {"image": np.zeros((16, 16, 3), np.uint8), "place": int(self.np_random.integers(3)), "action_mask": mask}
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        choice, bits = action
+        assert choice != 1
+        return self._obs(), float(bits[0]), False, False, {}
+
+
+def test_every_kind_of_space_is_measured() -> None:
+    spaces = measured(EnvSpec("mixed", make=Mixed))
+    assert (len(spaces.obs_measured), len(spaces.action_measured)) == (3, 5)
+    with_reward = np.array(spaces.action_measured)[:, 3] / (1.5 * 5)  # correlations of two choices, a bit and another
+    np.testing.assert_allclose(with_reward, [0, 0, 0, 1, 0], atol=0.05)
