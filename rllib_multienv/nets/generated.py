@@ -112,16 +112,17 @@ class Generator(nn.Module):
         hidden: size of the hidden layer.
         outputs: H.
         scale: factor of the weights.
+        start: size of the generator's own parameters at the start.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, scale: float) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, scale: float, start: float = 1.0) -> None:
         super().__init__()
         self.hidden = nn.Linear(inputs, hidden)
         self.out = nn.Linear(hidden, outputs, bias=False)
         self.skip = nn.Linear(inputs, outputs, bias=False)
         self.scale = scale
-        nn.init.normal_(self.out.weight, std=1 / math.sqrt(hidden))
-        nn.init.normal_(self.skip.weight, std=1 / math.sqrt(inputs))
+        nn.init.normal_(self.out.weight, std=start / math.sqrt(hidden))
+        nn.init.normal_(self.skip.weight, std=start / math.sqrt(inputs))
 
     def forward(self, descriptions: Tensor) -> Tensor:
         """``[N, D]`` to ``[N, H]``."""
@@ -163,12 +164,13 @@ class _Decoder(CachedModule):
     Args:
         config: the sizes.
         inputs: length of an output's description.
-        gain: size of the outputs at the start.
+        scale, start: as in `Generator`; outputs start at about the size of their product.
     """
 
-    def __init__(self, config: GeneratedNetConfig, inputs: int, gain: float) -> None:
+    def __init__(self, config: GeneratedNetConfig, inputs: int, scale: float, start: float) -> None:
         super().__init__()
-        self.weights = Generator(inputs, config.generator_width, config.width, gain / math.sqrt(config.width))
+        scale /= math.sqrt(config.width)
+        self.weights = Generator(inputs, config.generator_width, config.width, scale, start)
         self.bias = nn.Linear(inputs, 1)
         nn.init.zeros_(self.bias.weight)
         nn.init.zeros_(self.bias.bias)
@@ -202,7 +204,7 @@ class _Block(nn.Module):
 class _Tower(nn.Module):
     """Actor or critic: generated first layer, shared residual MLP, generated outputs."""
 
-    def __init__(self, config: GeneratedNetConfig, decoders: Mapping[str, tuple[int, float]]) -> None:
+    def __init__(self, config: GeneratedNetConfig, decoders: Mapping[str, tuple[int, float, float]]) -> None:
         super().__init__()
         self.encoder = _Encoder(config)
         self.blocks = nn.ModuleList(_Block(config.width, config.dropout) for _ in range(config.depth))
@@ -233,9 +235,10 @@ class GeneratedActorCritic(ActorCritic):
     def __init__(self, config: GeneratedNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config
-        action = (config.code_size, 0.05)
+        action = (config.code_size, 0.05, 1.0)
         self.actor = _Tower(config, {"logits": action, "mean": action, "log_std": action})
-        self.critic = _Tower(config, {"value": (CONTEXT_SIZE, 1.0)})
+        # Values start small: with noise of size one, the first advantages are mostly that (docs/results/generated.md).
+        self.critic = _Tower(config, {"value": (CONTEXT_SIZE, 1.0, 0.1 if config.value_head == "scalar" else 1.0)})
         if config.value_head != "scalar":
             self.value_bins = ValueBins(config.value_head, config.num_value_bins, config.value_limit)
             head = self.critic.head = nn.Linear(config.width, config.num_value_bins)
