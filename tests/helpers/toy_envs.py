@@ -239,3 +239,59 @@ class Choices(gym.Env):
         assert self.action_space.contains(action), action
         self.t += 1
         return self._seen(), 1.0, self.t == 5, False, {}
+
+
+class Corners(gym.Env):
+    """Go to one of the corners of a square; a Dict with a nested one, and continuous actions.
+
+    An episode lasts 20 steps. The reward is minus the distance to the corner, which only the Discrete leaf tells.
+    """
+
+    CORNERS = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32)
+
+    def __init__(self) -> None:
+        position = gym.spaces.Dict({"x": gym.spaces.Box(-1, 1, (1,)), "y": gym.spaces.Box(-1, 1, (1,))})
+        self.observation_space = gym.spaces.Dict({"position": position, "corner": gym.spaces.Discrete(4)})
+        self.action_space = gym.spaces.Box(-1, 1, (2,))
+        self.position, self.corner, self.t = np.zeros(2, np.float32), 0, 0
+
+    def _obs(self) -> dict[str, Any]:
+        x, y = self.position[:1].copy(), self.position[1:].copy()
+        return {"position": {"x": x, "y": y}, "corner": self.corner}
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, Any], dict]:
+        super().reset(seed=seed)
+        self.position = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.corner, self.t = int(self.np_random.integers(4)), 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict]:
+        self.t += 1
+        self.position = np.clip(self.position + 0.3 * np.asarray(action, np.float32), -1, 1)
+        distance = float(np.linalg.norm(self.position - self.CORNERS[self.corner]))
+        return self._obs(), -distance, False, self.t == 20, {}
+
+
+class Copying(gym.Env):
+    """Repeat three symbols; MultiDiscrete observations and actions.
+
+    An episode lasts 10 steps. The reward is the share of the symbols that the action repeats.
+    """
+
+    SYMBOLS = (3, 4, 5)
+
+    def __init__(self) -> None:
+        self.observation_space = gym.spaces.MultiDiscrete(self.SYMBOLS)
+        self.action_space = gym.spaces.MultiDiscrete(self.SYMBOLS)
+        self.symbols, self.t = np.zeros(3, np.int64), 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.symbols, self.t = self.np_random.integers(self.SYMBOLS), 0
+        return self.symbols, {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        reward = float((np.asarray(action) == self.symbols).mean())
+        self.symbols = self.np_random.integers(self.SYMBOLS)
+        return self.symbols, reward, False, self.t == 10, {}

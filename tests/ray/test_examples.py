@@ -56,6 +56,12 @@ def test_environments_of_ones_own_train_beside_others(tmp_path: Path) -> None:
     assert -200 <= returns["long-corridor"] <= -15 and -200 <= returns["short-corridor"] <= -5
 
 
+def test_images_train_beside_vectors(tmp_path: Path) -> None:
+    lines = run_example("images_and_vectors.py", "1", cwd=tmp_path)
+    returns = ast.literal_eval(lines[-1].partition(" ")[2])
+    assert returns.keys() == {"catch", "CartPole-v1"} and -1 <= returns["catch"] <= 1
+
+
 def test_a_network_of_ones_own_trains(tmp_path: Path) -> None:
     lines = run_example("custom_network.py", "2", cwd=tmp_path)
     returns = ast.literal_eval(lines[-1].partition(" ")[2])
