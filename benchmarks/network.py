@@ -1,7 +1,7 @@
 """Training step and inference of the agnostic network, as a share of what the processor can compute.
 
     python benchmarks/network.py [--threads N] [--repeats 7] [--precision float32|bf16] [--d-model 64 256] [--paper]
-                                 [--sizes 17/6] [--compare] [--profile] [--short] [--output FILE]
+                                 [--sizes 17/6] [--compare] [--images] [--profile] [--short] [--output FILE]
 
 A training step is the forward of policy and value for 256 observations and the backward of both, without an optimiser;
 inference is the policy alone, without gradients, with constant weights. The network is `AgnosticNetConfig` with the
@@ -25,8 +25,9 @@ disturb less (with several threads it includes their waiting for each other). bf
 kept, as by learners (`rllib_multienv/process.py`).
 
 `--compare` prints instead the times of all networks for the first d_model, in turn: a training step of `--batch` rows,
-and inference of 8, with the ratio to the specific network within each round. `--profile` prints instead the operators
-of a training step and the nodes of its graph by their wall time, median over the repetitions.
+and inference of 8, with the ratio to the specific network within each round. `--images` prints the same of encoders of
+images of 84 x 84 x 4 alone, with the ratio to the convolutions of Mnih et al. (2015). `--profile` prints instead the
+operators of a training step and the nodes of its graph by their wall time, median over the repetitions.
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ import torch
 from gymnasium import spaces
 from publish import publish
 from timing import Spread, Timing, ratio, time_in_turn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig, SpecificNetConfig
 from rllib_multienv.experiments.invocation import describe_machine
-from rllib_multienv.nets import ActorCritic, NetConfig
+from rllib_multienv.nets import ActorCritic, ImageEncoderConfig, NetConfig
+from rllib_multienv.nets.encoders import ImageEncoder
 from rllib_multienv.nets.packed import Segments
 from rllib_multienv.process import keep_freed_memory
 from rllib_multienv.spaces.space_spec import SpaceSpec
@@ -230,6 +232,55 @@ def compare(options: argparse.Namespace) -> list[str]:
     return lines
 
 
+def nature(width: int) -> nn.Module:
+    """The encoder of Mnih et al. (2015), whose sizes are those of the image, with ``width`` outputs."""
+    return nn.Sequential(
+        *(nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(64 * 7 * 7, width), nn.ReLU()),
+    )
+
+
+def compare_images(options: argparse.Namespace) -> list[str]:
+    """The table of encoders of images."""
+    config = ImageEncoderConfig()
+    encoders: dict[str, nn.Module] = {
+        "Nature CNN": nature(config.width),
+        "default": ImageEncoder(config),
+        "paper()": ImageEncoder(ImageEncoderConfig.paper()),
+    }
+
+    def train(encoder: nn.Module, images: Tensor) -> None:
+        encoder.zero_grad(set_to_none=True)
+        encode(encoder, images).square().sum().backward()
+
+    def encode(encoder: nn.Module, images: Tensor) -> Tensor:
+        encoded: Tensor = encoder(images if isinstance(encoder, ImageEncoder) else images.float() / 255)
+        return encoded
+
+    lines = [
+        f"{describe_machine()}, PyTorch {torch.__version__}; {torch.get_num_threads()} threads, images of 84 x 84 x 4 "
+        f"to {config.width} features, {options.repeats} repetitions; load before the start {os.getloadavg()[0]:.1f}.",
+        "",
+        "| encoder | parameters | what | ms | ratio by CPU time |",
+        "|---|---:|---|---:|---:|",
+    ]
+    for what, rows, work in (
+        (f"training step, {options.batch} rows", options.batch, train),
+        ("inference, 8 rows", 8, torch.no_grad()(encode)),
+    ):
+        images = torch.randint(256, (rows, 4, 84, 84), dtype=torch.uint8)
+        tasks: dict[str, Callable[[], object]] = {
+            name: lambda encoder=encoder, work=work, images=images: work(encoder, images)
+            for name, encoder in encoders.items()
+        }
+        found = time_in_turn(tasks, repeats=options.repeats, min_seconds=options.min_seconds)
+        for name, timing in found.items():
+            size = sum(parameter.numel() for parameter in encoders[name].parameters())
+            relative = ratio(timing, found["Nature CNN"], cpu=True).text()
+            lines.append(f"| {name} | {size:,} | {what} | {timing.wall.text(1e3)} | {relative} |")
+    return lines
+
+
 def operators(config: AgnosticNetConfig, sizes: str, options: argparse.Namespace, top: int = 15) -> list[str]:
     """The operators of a training step by the time in themselves, the graph's nodes by that of all they call."""
     environment = ENVIRONMENTS[sizes]
@@ -306,6 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--min-seconds", type=float, default=0.2, help="of each task in each repetition, at least")
     parser.add_argument("--compare", action="store_true", help="all networks instead")
+    parser.add_argument("--images", action="store_true", help="encoders of images instead")
     parser.add_argument("--profile", action="store_true", help="the operators of a training step instead")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself: smaller sizes, few repetitions")
     parser.add_argument("--output", type=Path, help="also write what is printed to this file")
@@ -323,6 +375,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         configs = [AgnosticNetConfig.paper()]
     if options.compare:
         lines = compare(options)
+    elif options.images:
+        lines = compare_images(options)
     elif options.profile:
         blocks = [operators(config, sizes, options) for config in configs for sizes in options.sizes]
         lines = [line for block in blocks for line in [*block, ""]][:-1]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rllib_multienv.spaces.rows import ImageShape, ObservationRow
 
+from .cache import CachedModule
 from .context import position_codes, position_features
 from .interface import Inputs, Interface
 
@@ -127,21 +128,43 @@ class _Readout(nn.Module):
         return encoded
 
 
-class ImageEncoder(nn.Module):
-    """Images of any height, width and number of channels to vectors.
+class _FirstConvolution(CachedModule):
+    """A convolution whose filters are generated, for each channel, from a code of its place and the channels' number.
 
-    The filters of the first convolution are generated from a code of each channel, which is hashed from its place and
-    the number of channels. Small images are sampled more densely: no parameter depends on the strides.
+    Small images are sampled more densely: no parameter depends on the stride.
     """
+
+    def __init__(self, features: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.kernel = stride, 2 * stride
+        self.filters = nn.Linear(_CODE_SIZE, features * self.kernel**2, bias=False)
+        self.bias = nn.Parameter(torch.zeros(features))
+        nn.init.normal_(self.filters.weight, std=math.sqrt(2 / _CODE_SIZE) / self.kernel)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bytes ``[B, channels, height, width]`` to ``[B, C, h, w]``."""
+        channels, *sides = images.shape[1:]
+        filters = self.cached(channels, lambda: self._generate(channels))
+        stride = max(1, min(self.stride, min(sides) // (2 * _SMALLEST)))
+        # Channels last is what convolutions on a CPU are fastest in.
+        pixels = images.contiguous(memory_format=torch.channels_last).to(self.bias.dtype)
+        return F.conv2d(pixels, filters, self.bias, stride, padding=(self.kernel - stride + 1) // 2)
+
+    def _generate(self, channels: int) -> Tensor:
+        """``[C, channels, k, k]``, for bytes."""
+        codes = position_codes(f"channels of an image: {channels}", channels, _CODE_SIZE).to(self.bias)
+        filters = self.filters(codes) / (255.0 * math.sqrt(channels))  # [channels, C k k]
+        return filters.view(channels, -1, self.kernel, self.kernel).transpose(0, 1)
+
+
+class ImageEncoder(nn.Module):
+    """Images of any height, width and number of channels to vectors."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.kernel = 2 * config.stride
         channels = config.channels
-        self.filters = nn.Linear(_CODE_SIZE, channels[0] * self.kernel**2, bias=False)
-        self.bias = nn.Parameter(torch.zeros(channels[0]))
-        nn.init.normal_(self.filters.weight, std=math.sqrt(2 / _CODE_SIZE) / self.kernel)
+        self.first = _FirstConvolution(channels[0], config.stride)
         self.convolutions = nn.ModuleList(nn.Conv2d(*sizes, 3, padding=1) for sizes in pairwise(channels))
         self.blocks = nn.ModuleList(
             nn.Sequential(*(_ResidualBlock(size) for _ in range(count)))
@@ -151,7 +174,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Bytes ``[B, channels, height, width]`` to ``[B, F]``."""
-        cells = self.blocks[0](self._first(images))  # [B, C, h, w]
+        cells = self.blocks[0](self.first(images))  # [B, C, h, w]
         for convolution, blocks in zip(self.convolutions, self.blocks[1:], strict=True):
             weight, bias = cast(nn.Conv2d, convolution).weight, cast(nn.Conv2d, convolution).bias
             stride = 2 if min(cells.shape[2:]) >= 2 * _SMALLEST else 1
@@ -161,18 +184,6 @@ class ImageEncoder(nn.Module):
         moments = cells.flatten(2) @ positions  # [B, C, P]
         encoded: Tensor = self.readout(moments.flatten(1))
         return encoded
-
-    def _first(self, images: Tensor) -> Tensor:
-        """The first convolution: ``[B, C, h, w]``."""
-        count, (height, width) = images.shape[1], images.shape[2:]
-        weight = self.filters.weight
-        codes = position_codes("channels of an image: " + str(count), count, _CODE_SIZE).to(weight)  # [channels, D]
-        filters = self.filters(codes).view(count, -1, self.kernel, self.kernel).transpose(0, 1)
-        filters = filters / (255.0 * math.sqrt(count))  # [C, channels, k, k]
-        stride = max(1, min(self.config.stride, min(height, width) // (2 * _SMALLEST)))
-        # Channels last is what convolutions on a CPU are fastest in.
-        pixels = images.to(weight.dtype).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(pixels, filters, self.bias, stride, padding=(self.kernel - stride + 1) // 2)
 
 
 @lru_cache(maxsize=64)

@@ -112,6 +112,13 @@ def test_the_profile_names_operators_and_the_graphs_nodes(
     assert "| _CausalConvolutionBackward |" in text
 
 
+def test_encoders_of_images_are_compared(network: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    network.main(["--short", "--images", "--batch", "2"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    assert [line[0] for line in lines] == 2 * ["| Nature CNN", "| default", "| paper()"]
+    assert lines[0][-1] == "1 (1 to 1) |"
+
+
 def test_tasks_run_in_turn_after_the_warm_up(timing: ModuleType) -> None:
     order: list[str] = []
     tasks = {name: lambda name=name: order.append(name) for name in "ab"}

@@ -260,7 +260,7 @@ def test_actor_and_critic_share_the_encoders_and_a_runner_drops_what_values_need
     actor, critic = ([id(p) for p in found] for found in (net.actor_parameters(), net.critic_parameters()))
     assert not set(actor) & set(critic) and len(set(actor)) == len(actor)
     assert {*actor, *critic} == {id(p) for p in net.parameters()}
-    assert id(net.get_parameter("encoders.image.bias")) in actor
+    assert id(net.get_parameter("encoders.image.first.bias")) in actor
     expected = net.policy(obs)["all"]
     net.drop_critic()
     assert not [name for name, _ in net.named_parameters() if "critic" in name]
