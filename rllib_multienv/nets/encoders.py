@@ -313,7 +313,7 @@ def _encode_groups(encoder: nn.Module, groups: Iterable[Sequence[_Piece]], count
     """``[R, F]`` from groups of equal shape."""
     of_environments: dict[str, Tensor] = {}
     for group in groups:
-        encoded = encoder(torch.cat([piece.content for piece in group]))
+        encoded = encoder(torch.cat([piece.content for piece in group]) if len(group) > 1 else group[0].content)
         for piece, rows in zip(group, encoded.split([len(piece.content) for piece in group]), strict=True):
             if piece.place:
                 rows = rows * position_codes("place", piece.place + 1, rows.shape[1])[piece.place].to(rows)
