@@ -5,12 +5,13 @@ Run it with::
     python examples/custom_network.py [ITERATIONS]
 
 A network is two classes: a config (a frozen dataclass whose ``type`` names it in YAML files and checkpoints) and an
-``ActorCritic`` with two methods, for the parts ``"actor"`` and ``"critic"``: ``encode`` turns observations
-``{env_id: [B, I]}`` into one vector per row, and ``decode`` turns these into policies and values. Here every component
-of an observation passes, together with its position, a small MLP; the mean over components is the row's vector (Zaheer
-et al. 2017, "Deep sets"); an action's logit, or mean and deviation, is read from that vector and the action's position.
-No parameter belongs to an environment, so the agent can be transferred to others. The network also works with
-``MultiEnvIQL``: its action values are made of the same two methods.
+``ActorCritic`` with two methods, for the parts ``"actor"`` and ``"critic"``: ``encode`` turns the numbers of
+observations ``{env_id: [B, I]}`` into one vector per row, and ``decode`` turns these into policies and values. Here
+every number of an observation passes, together with its position, a small MLP; the mean over numbers is the row's
+vector (Zaheer et al. 2017, "Deep sets"); each logit, or mean and deviation, of an action is read from that vector and
+its position. Images and text are encoded by the package's encoders and added to the vector. No parameter belongs to an
+environment, so the agent can be transferred to others. The network also works with ``MultiEnvIQL``: its action values
+are made of the same two methods.
 
 Each iteration prints the mean returns (20 iterations by default, about a second each on two CPU cores). CartPole-v1
 rises from about 20 to 100 and more; Pendulum-v1 stays near -1200 for longer than that.
@@ -73,27 +74,29 @@ class SetActorCritic(ActorCritic):
     def __init__(self, config: SetNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config
-        self.actor = Tower(config.width, {"discrete": 1, "continuous": 2})
+        self.actor = Tower(config.width, {"logits": 1, "gaussian": 2})
         self.critic = Tower(config.width, {"value": 1})
+        self.encoders = config.encoders(interfaces, config.width)  # of images and text
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
     def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """Means over encoded components ``[R, H]``, the rows of all environments one after the other."""
         encoder = self.actor.encoder if part == "actor" else self.critic.encoder
-        return torch.cat([encoder(with_positions(value[..., None])).mean(1) for value in obs.values()])
+        rows = torch.cat([encoder(with_positions(value[..., None])).mean(1) for value in obs.values()])
+        return rows if media is None else rows + media
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
-        """Logits ``[B, n]``, or means and log standard deviations ``[B, 2 A]``; values ``[B]``."""
+        """Logits, then means, then log standard deviations ``[B, n + 2 A]``; values ``[B]``."""
         outputs = {}
         for env_id, own in zip(counts, rows.split(list(counts.values())), strict=True):
-            interface = self.interfaces[env_id]
             if part == "critic":
                 outputs[env_id] = self.critic.decode("value", own, 1)[:, 0, 0]
-            else:
-                kind = "discrete" if interface.discrete else "continuous"
-                read = self.actor.decode(kind, own, interface.action_size)  # [B, A, 1 or 2]
-                outputs[env_id] = read.transpose(1, 2).flatten(1)
+                continue
+            action = self.interfaces[env_id].action
+            logits = self.actor.decode("logits", own, action.num_logits)  # [B, n, 1]
+            gaussian = self.actor.decode("gaussian", own, action.num_continuous)  # [B, A, 2]
+            outputs[env_id] = torch.cat([logits[..., 0], gaussian.transpose(1, 2).flatten(1)], 1)
         return outputs
 
 
