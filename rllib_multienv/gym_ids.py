@@ -238,6 +238,13 @@ def _pettingzoo_maker(module_name: str) -> Callable[..., Any] | None:
     return getattr(module, "parallel_env", None) or getattr(module, "env", None)
 
 
+def pettingzoo_modules() -> dict[str, str]:
+    """Modules that make PettingZoo's environments, of the packages that are installed, and the extra of each."""
+    return {
+        f"{package}.{name}": extra for package, extra in PETTINGZOO_EXTRAS.items() for name in _modules_of(package)
+    }
+
+
 def _modules_of(package: str) -> list[str]:
     """Names of the environments of a PettingZoo package; empty if it is not installed."""
     try:

@@ -273,6 +273,11 @@ def envs(
             for family in FAMILIES:
                 needs = "installed" if family.installed else f"the extra '{family.extra}'"
                 families.add_row(f"{family.package} ({len(family.ids)})", needs, family.example)
+            families.add_row(
+                "pettingzoo, mpe2 (several agents)",
+                "some the extras 'classic', 'butterfly', 'mpe'",
+                "{id: ttt, make: pettingzoo.classic.tictactoe_v3}",
+            )
             families.add_row("envpool (faster copies)", "the extra 'envpool'", "{id: CartPole-v1, backend: envpool}")
             console.print(families)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import gymnasium as gym
 
 from rllib_multienv.envs.errors import ENV_ERRORS
-from rllib_multienv.envs.vector import probe_spaces
-from rllib_multienv.gym_ids import FAMILIES, nearest_env_ids
+from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.gym_ids import FAMILIES, nearest_env_ids, pettingzoo_modules
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 __all__ = ["TrainableEnv", "list_trainable", "nearest_env_ids"]
@@ -75,6 +75,13 @@ def list_trainable(pattern: str = "", *, all_versions: bool = False, time_limit_
                 limit = gym_spec.max_episode_steps
                 usable.append(TrainableEnv(gym_spec.id, spaces.obs_size, spaces.discrete, spaces.action_size, limit))
         found += usable
+    for module, extra in pettingzoo_modules().items() if pattern else ():
+        if _matches(module, pattern):
+            spaces = _spaces_of(module) if time.monotonic() < deadline else None
+            if spaces is None:
+                found.append(TrainableEnv(module, needs=f"the extra '{extra}'"))
+            else:
+                found.append(TrainableEnv(module, spaces.obs_size, spaces.discrete, spaces.action_size))
     known = {line.id for line in found}
     for family in families:
         needs = f"kwargs: {family.kwargs}" if family.installed else f"the extra '{family.extra}'"
@@ -101,10 +108,10 @@ def _families(pattern: str) -> Iterator[list[gym.envs.registration.EnvSpec]]:
 
 
 def _spaces_of(env_id: str) -> SpaceSpec | None:
-    """The environment's spaces; None where it cannot be made here, or has unsupported ones."""
+    """Spaces of an environment (of its first role); None where it cannot be made here, or has unsupported ones."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return probe_spaces(EnvSpec(env_id))
+            return probe_roles(EnvSpec(env_id))[0][1]
     except ENV_ERRORS:
         return None

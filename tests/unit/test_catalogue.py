@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 import gymnasium as gym
@@ -52,3 +53,11 @@ def test_nearest_ids_offer_the_newest_first(asked: str, first: str) -> None:
 
 def test_nothing_is_near_nonsense() -> None:
     assert nearest_env_ids("qqqqqqqqqqqq") == []
+
+
+def test_environments_of_several_agents_are_listed_with_what_they_need() -> None:
+    found = {line.id: line for line in list_trainable("classic.*_v*")}
+    game = found["pettingzoo.classic.tictactoe_v3"]
+    assert (game.obs_size, game.action_size, game.needs) == (18, 9, None)
+    if importlib.util.find_spec("chess") is None:
+        assert found["pettingzoo.classic.chess_v6"].needs == "the extra 'classic'"
