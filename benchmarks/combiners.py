@@ -1,11 +1,13 @@
-"""Optimiser steps of PPO by gradient combiner: PCGrad against the weighted sum, on the same data, in turn.
+"""Optimiser steps of PPO by how gradients are clipped and combined, on the same data, in turn.
 
     python benchmarks/combiners.py [--threads 1] [--repeats 5] [--rows 128] [--short] [--output FILE]
 
 One learner; four environments (the quickstart's) and the paper's sixteen, with --rows rows of each. A step is forward,
-losses, backward, the combined gradient, clipping and Adam. PCGrad needs the gradient of each environment, so it makes a
-forward and a backward for each in the place of packed ones. "Ratio" is the median (and range) over the rounds of the
-ratio within a round, of CPU time, which other programs on the machine disturb least.
+losses, backward, the combined gradient, clipping and Adam. The weighted sum, clipped by its global norm, has one packed
+forward and backward. PCGrad, and clipping by environment, need the gradient of each environment, so they make a forward
+and a backward for each. Running norms clip by environment with one backward in all steps but the first of an update;
+what is timed are the others. A cell has the CPU time of a step, which other programs on the machine disturb least, and
+the median (and range) over the rounds of its ratio to the weighted sum's within a round.
 """
 
 from __future__ import annotations
@@ -28,7 +30,12 @@ from rllib_multienv.learners import Step
 from rllib_multienv.learners.minibatches import Minibatch
 from rllib_multienv.nets import NetConfig
 
-COMBINERS = ("weighted_sum", "pcgrad")
+WAYS = {
+    "weighted sum": {},
+    "PCGrad": {"gradient_combiner": "pcgrad"},
+    "clipped by environment": {"grad_clip_by": "environment"},
+    "by running norms": {"grad_clip_by": "environment_running"},
+}
 FOUR = ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4", "Reacher-v4")
 NETWORKS: dict[str, NetConfig] = {
     "specific, width 64": SpecificNetConfig(width=64),
@@ -38,16 +45,16 @@ NETWORKS: dict[str, NetConfig] = {
 
 
 def steps(envs: Sequence[str], network: NetConfig, rows: int) -> dict[str, Callable[[], object]]:
-    """An optimiser step with each combiner, on one rollout of each environment."""
+    """An optimiser step in each way, on one rollout of each environment."""
     rollouts = None
     tasks = {}
-    for combiner in COMBINERS:
+    for name, way in WAYS.items():
         config = (
             MultiEnvPPOConfig()
             .environment(envs=list(envs))
             .env_runners(num_envs_per_env_runner=8, rollout_fragment_length=rows // 8)
             .rl_module(model_config=network)
-            .training(lr=1e-6, gradient_combiner=combiner, num_minibatches=1)
+            .training(lr=1e-6, **way, num_minibatches=1)
             .debugging(seed=0)
         )
         config.validate()
@@ -56,8 +63,9 @@ def steps(envs: Sequence[str], network: NetConfig, rows: int) -> dict[str, Calla
             rollouts = {env_id: [rollout] for env_id, rollout in runner.sample_rollouts().items()}
             runner.stop()
         learner = config.build_learner_group()._learner
-        step = Step(minibatch=Minibatch(columns=learner.batch_of(rollouts), weights={}, is_reported=False))
-        tasks[combiner] = partial(learner.take, step)
+        minibatch = Minibatch(columns=learner.batch_of(rollouts), weights={}, is_reported=False)
+        learner.take(Step(minibatch=minibatch))  # running norms are measured in the first step
+        tasks[name] = partial(learner.take, Step(minibatch=minibatch, number=1))
     return tasks
 
 
@@ -78,15 +86,15 @@ def main() -> None:
         f"{describe_machine()}; {options.threads} thread(s), {options.rows} rows of each environment, "
         f"{options.repeats} repetitions; load before the start {os.getloadavg()[0]:.1f}. CPU time of a step.",
         "",
-        "| environments | network | weighted sum, ms | PCGrad, ms | ratio |",
-        "|---|---|---:|---:|---:|",
+        f"| environments | network | {', ms | '.join(WAYS)}, ms |",
+        f"|---|---|{'---:|' * len(WAYS)}",
     ]
     for size, envs in sets.items():
         for name, network in NETWORKS.items():
             found = time_in_turn(steps(envs, network, options.rows), repeats=options.repeats, min_seconds=0.3)
-            plain, pcgrad = (found[combiner] for combiner in COMBINERS)
-            times = ratio(pcgrad, plain, cpu=True).text()
-            lines.append(f"| {size} | {name} | {plain.cpu * 1e3:.3g} | {pcgrad.cpu * 1e3:.3g} | {times} |")
+            plain, *others = (found[way] for way in WAYS)
+            cells = [f"{other.cpu * 1e3:.3g}, {ratio(other, plain, cpu=True).text()}" for other in others]
+            lines.append(f"| {size} | {name} | {plain.cpu * 1e3:.3g} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     publish("\n".join(lines), options.output)
 

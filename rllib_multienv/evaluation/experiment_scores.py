@@ -106,6 +106,14 @@ def _mean_over_steps(curve: pd.DataFrame) -> float:
     return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float(returns[0])
 
 
+def first_half(curve: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float]:
+    """Mean returns of two curves over the first half of the steps, from the first step that both have."""
+    half = min(curve["steps"].max(), other["steps"].max()) / 2
+    grid = np.linspace(max(curve["steps"].min(), other["steps"].min()), half, 101)
+    found = [np.interp(grid, points["steps"], points["return_mean"]).mean() for points in (curve, other)]
+    return float(found[0]), float(found[1])
+
+
 def curve_at(curves: pd.DataFrame, steps: float) -> float:
     """Mean over seeds of the return after so many steps; NaN where no curve reaches there.
 

@@ -112,18 +112,17 @@ class Execution:
 def evaluate_start(run: Run, start: Run, episodes: int) -> None:
     """Evaluates the agent that a run starts with in its environments, before any step of training (zero-shot).
 
-    Writes a table beside the run's folder; nothing where the agent's network has parameters for each environment.
+    Writes a table beside the run's folder; nothing where the agent cannot act in them, as its network has parameters
+    for each environment.
     """
     from rllib_multienv.agent import MultiEnvAgent
     from rllib_multienv.evaluation.table import write_evaluation
     from rllib_multienv.spec import resolve_env_specs
 
+    specs = resolve_env_specs(run.file.tree["environment"]["envs"])
     try:
         agent = MultiEnvAgent.from_checkpoint(start.folder.path)
+        results = [agent.evaluate(spec, episodes=episodes, seed=run.seed) for spec in specs]
     except (OSError, ValueError):
-        return  # the run itself will say what is wrong with the checkpoint
-    if not agent.checkpoint.network.for_any:
-        return
-    specs = resolve_env_specs(run.file.tree["environment"]["envs"])
-    results = [agent.evaluate(spec, episodes=episodes, seed=run.seed) for spec in specs]
+        return  # whatever else is wrong, the run itself will say
     write_evaluation(results, run.beside(".start.csv"))

@@ -10,13 +10,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from experiment_files import TINY, loaded
+from untrained_agent import save_untrained
 
+from rllib_multienv import SpecificNetConfig
 from rllib_multienv.evaluation.progress import ProgressWriter
 from rllib_multienv.evaluation.raw_metrics import read_raw_metrics
 from rllib_multienv.experiments.collect import collect
 from rllib_multienv.experiments.invocation import record_invocation
 from rllib_multienv.experiments.plan import Run, State, plan, selected
-from rllib_multienv.experiments.run import Execution
+from rllib_multienv.experiments.run import Execution, evaluate_start
 
 # Stands for Python: `-m rllib_multienv train FILE --results DIR --name NAME` or `--resume DIR`. Leaves a checkpoint and
 # an evaluation; the latter not where a file `broken` is beside it. With a file `slow` it waits for SIGINT.
@@ -114,6 +116,24 @@ def test_an_interrupted_run_is_unfinished_and_resumed(root: Path) -> None:
     (root / "slow").unlink()
     assert execution(root, TINY, "transfer").run()
     assert calls(root) == ["train agnostic", "resume agnostic", "train agnostic"]
+
+
+def test_the_agent_that_a_run_starts_with_is_evaluated_before_any_step(root: Path) -> None:
+    pretrain, transfer = (run for run in plan(loaded(root), root) if run.variant.name == "agnostic" and run.seed == 0)
+    pretrain.write_file()
+    save_untrained(pretrain.folder.path / "trial_0" / "checkpoint_0", ["CartPole-v1"])
+    pretrain.folder.config.touch()
+    pretrain.folder.evaluation.touch()
+    Execution([pretrain, transfer], parallel=1, episodes=2).run()
+    found = pd.read_csv(transfer.beside(".start.csv"))
+    assert found[["env_id", "episodes"]].values.tolist() == [["Acrobot-v1", 2]]
+
+
+def test_an_agent_that_cannot_act_in_new_environments_is_not_evaluated(root: Path) -> None:
+    pretrain, transfer = (run for run in plan(loaded(root), root) if run.variant.name == "agnostic" and run.seed == 0)
+    save_untrained(pretrain.folder.path / "trial_0" / "checkpoint_0", ["CartPole-v1"], SpecificNetConfig(width=8))
+    evaluate_start(transfer, pretrain, episodes=2)
+    assert not transfer.beside(".start.csv").exists()
 
 
 def test_runs_of_other_settings_are_not_mixed(root: Path) -> None:

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from rllib_multienv.normalization import ObservationNormalizer, RewardNormalizer
+from rllib_multienv import EnvSpec
+from rllib_multienv.envs import probe_spaces
+from rllib_multienv.normalization import Moments, ObservationNormalizer, RewardNormalizer
 from rllib_multienv.spec import SpaceSpec
+from rllib_multienv.transfer import random_moments
 
 
 def test_normalised_observations_have_mean_zero_and_deviation_one() -> None:
@@ -64,3 +67,20 @@ def test_small_rewards_are_scaled_like_large_ones() -> None:
         normalizer.observe(unit * rewards, never, ~never)
         scales.append(normalizer.scale / unit)
     np.testing.assert_allclose(scales, scales[1], rtol=0.02)
+
+
+def test_moments_may_weigh_less_than_their_count() -> None:
+    moments = Moments.of(np.random.default_rng(0).normal(3.0, 2.0, (500, 2)))
+    lighter = moments.weighing(100)
+    assert lighter.count == 100
+    np.testing.assert_allclose(lighter.mean, moments.mean)
+    np.testing.assert_allclose(lighter.variance, moments.variance)
+    assert moments.weighing(1e6).count == 500
+
+
+def test_a_random_rollout_gives_the_first_statistics() -> None:
+    spec = EnvSpec("Pendulum-v1")
+    obs, returns = random_moments(spec, probe_spaces(spec), gamma=0.0)
+    assert obs.count == returns.count == 1000
+    assert np.abs(obs.mean).max() < 0.6 and np.sqrt(obs.variance)[2] > 1  # cos, sin, and a velocity of up to 8
+    assert -16.3 < returns.mean[0] < 0  # with gamma 0 these are the rewards

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from experiment_metrics import INFO, SEEDS, STEPS, made_up, rows_of, with_copy, with_status
@@ -99,6 +100,23 @@ def test_transfer_is_compared_with_scratch() -> None:
     assert (s4["ahead_at_quarter"], s4["ahead_of_end"]) == ("1 of 1", "1 of 1")
     assert (mlp["ahead_at_quarter"], mlp["ahead_of_end"]) == ("0 of 1", "0 of 1")
     assert s4["while_learning_average"] == pytest.approx((60 + 91) / 2 - 51 / 2)
+
+
+def test_returns_of_transfer_are_paired_with_scratch_by_seed() -> None:
+    metrics = made_up()
+    zero_shot = metrics.evaluations[
+        (metrics.evaluations["phase"] == "transfer") & (metrics.evaluations["variant"] == "s4")
+    ]
+    scores = ExperimentScores(replace(metrics, zero_shot=zero_shot.assign(mean=33.0)))
+    table = report_tables(scores)["transfer_returns"].set_index("variant")
+    row = table.loc["s4"]
+    assert (row["phase"], row["env_id"], row["seeds"], row["zero_shot"]) == ("transfer", "Acrobot-v1", 3, 33)
+    # From 60 to 91 against from 0 to 51: straight lines, so the mean over the first half is that at a quarter.
+    assert list(row[["first_half", "quarter"]]) == pytest.approx([67.75] * 2)
+    assert list(row[["scratch_first_half", "scratch_quarter"]]) == pytest.approx([12.75] * 2)
+    assert list(row[["difference", "difference_low", "difference_high"]]) == pytest.approx([55] * 3)
+    assert (row["final"], row["scratch_final"]) == (91, 51)
+    assert np.isnan(table.loc["mlp", "zero_shot"])
 
 
 def test_several_transfer_phases_are_compared_with_the_same_scratch() -> None:

@@ -27,7 +27,7 @@ _SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "multienv report", "font.sa
 _LAYOUT: tuple[tuple[str, str, list[str], list[str]], ...] = (
     ("Results", "scores", ["scores"], ["environments"]),
     ("Learning curves", "curves", [], []),
-    ("Transfer", "transfer", ["transfer"], []),
+    ("Transfer", "transfer", ["transfer", "transfer_returns"], []),
     ("Ablations", "ablations", ["ablations"], []),
     ("Gradients", "gradients", ["gradient_cosines"], []),
     ("References", "references", ["references"], []),

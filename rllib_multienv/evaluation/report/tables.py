@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_at
+from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_at, first_half
 from rllib_multienv.evaluation.scores import Interval, interquartile_mean, iqm_difference, mean_interval
 
 _TITLES = {"env_id": "environment", "env_a": "environment", "env_b": "and", "iqm": "IQM", "steps_per_second": "steps/s"}
@@ -40,6 +40,7 @@ def report_tables(scores: ExperimentScores) -> dict[str, pd.DataFrame]:
         "scores": _scores(scores),
         "environments": _environments(scores),
         "transfer": pd.DataFrame(transfer),
+        "transfer_returns": _transfer_returns(scores),
         "ablations": pd.DataFrame(ablations),
         "gradient_cosines": cosines.agg(**columns).reset_index(),
         "references": scores.references.drop(columns="usable").astype({"seeds": "Int64"}).reset_index(),
@@ -86,6 +87,46 @@ def _environments(scores: ExperimentScores) -> pd.DataFrame:
         columns = _columns("return", mean_interval(list(found["final"]))) | _columns("score", score)
         rows.append({**dict(zip(key, group, strict=True)), **columns, "seeds": len(found)})
     return scores.experiment.in_order(pd.DataFrame(rows)) if rows else pd.DataFrame()
+
+
+def _transfer_returns(scores: ExperimentScores) -> pd.DataFrame:
+    """Returns of each transfer phase beside training from scratch, of the seeds that have both, paired by seed."""
+    rows = []
+    zero_shot = scores.metrics.zero_shot
+    for phase, scratch in scores.pairs():
+        for variant in scores.variants(phase):
+            for env_id in (env_id for env_id in phase.envs if env_id in scratch.envs):
+                curves = [
+                    dict(list(scores.curve(where.name, variant.name, env_id).groupby("seed")))
+                    for where in (phase, scratch)
+                ]
+                seeds = [seed for seed in curves[0] if seed in curves[1]]
+                if not seeds:
+                    continue
+                mine, base = (pd.concat([side[seed] for seed in seeds]) for side in curves)
+                areas = np.array([first_half(curves[0][seed], curves[1][seed]) for seed in seeds])  # [seeds, 2]
+                start = (zero_shot["phase"] == phase.name) & (zero_shot["variant"] == variant.name)
+                quarter = min(mine["steps"].max(), base["steps"].max()) / 4
+                finals = [
+                    scores.by_environment(w.name, variant.name, "final").get(env_id, []) for w in (phase, scratch)
+                ]
+                rows.append(
+                    {
+                        "phase": phase.name,
+                        "variant": variant.name,
+                        "env_id": env_id,
+                        "zero_shot": zero_shot[start & (zero_shot["env_id"] == env_id)]["mean"].mean(),
+                        "first_half": areas[:, 0].mean(),
+                        "scratch_first_half": areas[:, 1].mean(),
+                        **_columns("difference", mean_interval(list(areas[:, 0] - areas[:, 1]))),
+                        "quarter": curve_at(mine, quarter),
+                        "scratch_quarter": curve_at(base, quarter),
+                        "final": np.mean(finals[0]) if finals[0] else np.nan,
+                        "scratch_final": np.mean(finals[1]) if finals[1] else np.nan,
+                        "seeds": len(seeds),
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def _difference(scores: ExperimentScores, mine: tuple[str, str], base: tuple[str, Any]) -> dict[str, Any]:
