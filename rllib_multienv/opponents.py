@@ -13,18 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from rllib_multienv.nets import distribution_for
 from rllib_multienv.spec import SpaceSpec
 
 RANDOM = "random"
-#: A masked logit.
-_NEVER = -1e9
 
 
 class Opponent(Protocol):
     """A policy for seats of one environment."""
 
-    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: torch.Generator) -> Sequence[Any]:
+    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator) -> Sequence[Any]:
         """Actions of n agents, in the environment's own terms.
 
         Args:
@@ -44,16 +41,13 @@ class Agent(Protocol):
 
 
 class RandomOpponent:
-    """Draws actions uniformly (continuous ones from a standard normal), among those that the mask allows."""
+    """Draws actions uniformly, among those that the mask allows."""
 
-    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: torch.Generator) -> Sequence[Any]:
+    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator) -> Sequence[Any]:
         """See `Opponent.act`."""
-        inputs = torch.zeros(len(raw), spaces.action.num_inputs)
-        allowed = spaces.reader.actions_allowed(raw)
-        if allowed is not None:
-            inputs[:, : spaces.action.num_logits][torch.from_numpy(~allowed)] = _NEVER
-        actions = distribution_for(spaces).from_logits(inputs).sample(generator=generator)
-        return spaces.action_to_env(actions.numpy())
+        rows = spaces.writer.random_rows(len(raw), generator, spaces.reader.actions_allowed(raw))
+        actions: Sequence[Any] = spaces.action_to_env(rows)
+        return actions
 
 
 class AgentOpponent:
@@ -62,9 +56,11 @@ class AgentOpponent:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
 
-    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: torch.Generator) -> Sequence[Any]:
+    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator) -> Sequence[Any]:
         """See `Opponent.act`."""
-        actions: Sequence[Any] = self.agent.act_on_raw(spaces.env_id, raw, True, generator)
+        actions: Sequence[Any] = self.agent.act_on_raw(
+            spaces.env_id, raw, explore=True, generator=torch.Generator().manual_seed(int(generator.integers(2**63)))
+        )
         return actions
 
 
@@ -103,7 +99,6 @@ class Match:
     ) -> None:
         self._spaces, self.opponents, self._self_play = spaces, opponents, self_play
         self._rng = np.random.default_rng(seed)
-        self._generator = torch.Generator().manual_seed(int(self._rng.integers(2**63)))
         self._seats = len(spaces.agents)
         self._seat = np.arange(num_copies) % self._seats  # [copies], the learner's
         self._playing: list[Opponent | None] = [None] * num_copies
@@ -142,6 +137,6 @@ class Match:
         for opponent in {id(of_rows[row]): of_rows[row] for row in np.flatnonzero(theirs)}.values():
             assert opponent is not None
             rows = [row for row in np.flatnonzero(theirs).tolist() if of_rows[row] is opponent]
-            for row, action in zip(rows, opponent.act(self._spaces, raw[rows], self._generator), strict=True):
+            for row, action in zip(rows, opponent.act(self._spaces, raw[rows], self._rng), strict=True):
                 chosen[row] = action
         return chosen

@@ -123,11 +123,18 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
     """1,500 random steps of 4 copies, fewer where they take too long.
 
     Raises:
+        ValueError: It is one of several roles of a multi-agent environment.
         EnvFailure: The environment failed.
         NonFiniteError: It gave an observation or a reward that is not finite.
     """
     rows: list[tuple[np.ndarray, ...]] = []
+    acted: list[np.ndarray] = []  # what each row saw and did when it acted last
     generator = np.random.default_rng(0)
+    if spec.role:
+        raise ValueError(
+            f"Environment {spec.id!r} is stepped together with other roles and cannot be measured alone. Use a network "
+            'with descriptions="auto" or "id".'
+        )
     here = replace(spec, backend="sync") if spec.backend == "async" else spec
     with contextlib.closing(EnvCopies(here, _COPIES, seed=0)) as copies:
         obs, start = copies.reset(), time.monotonic()
@@ -141,14 +148,23 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
                     stacklevel=2,
                 )
                 break
-            taken = spaces.writer.random_rows(_COPIES, generator, spaces.reader.actions_allowed(obs))
+            acting = np.ones(len(obs), dtype=bool) if copies.acting is None else copies.acting  # [B]
+            allowed = spaces.reader.actions_allowed(obs)
+            if allowed is not None:
+                allowed[~acting] = True
+            taken = spaces.writer.random_rows(len(obs), generator, allowed)
+            # The step of an agent that waits belongs to its last action.
+            acted = acted or [obs.copy(), taken.copy()]
+            for column, new in zip(acted, (obs, taken), strict=True):
+                column[acting] = new[acting]
             result = copies.step(spaces.action_to_env(taken))
             following = result.obs.copy()
             for copy, last in result.final_obs.items():
                 following[copy] = last
-            numbers, after = (spaces.reader.split(raw)[0] for raw in (obs, following))
+            numbers, after = (spaces.reader.split(raw)[0] for raw in (acted[0], following))
             done = result.terminated | result.truncated
-            rows.append((numbers, _as_numbers(spaces.action, taken), result.rewards, after, done, ~result.is_reset))
+            actions = _as_numbers(spaces.action, acted[1])
+            rows.append((numbers.copy(), actions, result.rewards, after, done, ~result.is_reset))
             obs = result.obs
     names = ("obs", "actions", "rewards", "next_obs", "dones", "valid")
     return RandomRollout(

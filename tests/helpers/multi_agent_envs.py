@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 
 class Relay(ParallelEnv):
@@ -132,28 +131,3 @@ class HideAndSeek(ParallelEnv):
             self.agents = []
         rewards = {a: -2.0 if a == "seeker" else 1.0 for a in agents}
         return self._obs(), rewards, dict.fromkeys(agents, over), dict.fromkeys(agents, False), {a: {} for a in agents}
-
-
-class TwoArms(MultiAgentEnv):
-    """RLlib's kind: "left" acts at even times only; "right" at each. Truncated for all after three steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.possible_agents = self.agents = ["left", "right"]
-        box, choice = spaces.Box(0.0, 9.0, (1,), np.float32), spaces.Discrete(2)
-        self.observation_spaces = dict.fromkeys(self.agents, box)
-        self.action_spaces = dict.fromkeys(self.agents, choice)
-
-    def _obs(self) -> dict[str, Any]:
-        seen = np.array([self.time], np.float32)
-        return {"left": seen, "right": seen} if self.time % 2 == 0 else {"right": seen}
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        self.time = 0
-        return self._obs(), {}
-
-    def step(self, action_dict: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-        assert set(action_dict) == set(self._obs())
-        self.time += 1
-        rewards = {"left": float(self.time), "right": 5.0}
-        return self._obs(), rewards, {"__all__": False}, {"__all__": self.time == 3}, {}

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import ray
 from first_gradient import RecordsFirstGradient, of_learners
-from multi_agent_envs import Countdown, HideAndSeek, Relay, TwoArms
+from gymnasium import spaces
+from multi_agent_envs import Countdown, HideAndSeek, Relay
 from pettingzoo.classic import tictactoe_v3
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_config
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent
@@ -147,6 +149,31 @@ def test_the_learner_has_one_seat_beside_opponents_and_its_wins_are_counted() ->
         for _ in range(3):
             algo.train()
         assert len(algo.env_runner._pool.members) == 2
+
+
+class TwoArms(MultiAgentEnv):
+    """RLlib's kind: "left" acts at even times only; "right" at each. Truncated for all after three steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.possible_agents = self.agents = ["left", "right"]
+        box, choice = spaces.Box(0.0, 9.0, (1,), np.float32), spaces.Discrete(2)
+        self.observation_spaces = dict.fromkeys(self.agents, box)
+        self.action_spaces = dict.fromkeys(self.agents, choice)
+
+    def _obs(self) -> dict[str, Any]:
+        seen = np.array([self.time], np.float32)
+        return {"left": seen, "right": seen} if self.time % 2 == 0 else {"right": seen}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        self.time = 0
+        return self._obs(), {}
+
+    def step(self, action_dict: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        assert set(action_dict) == set(self._obs())
+        self.time += 1
+        rewards = {"left": float(self.time), "right": 5.0}
+        return self._obs(), rewards, {"__all__": False}, {"__all__": self.time == 3}, {}
 
 
 def test_rllibs_multi_agent_environments_train() -> None:

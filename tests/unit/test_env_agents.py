@@ -6,7 +6,10 @@ from typing import Any
 
 from multi_agent_envs import Countdown, Relay
 
+from rllib_multienv import EnvSpec
 from rllib_multienv.envs.agents import AgentsEnv, agents_env, roles_of
+from rllib_multienv.envs.measure import random_rollout
+from rllib_multienv.envs.vector import probe_roles
 
 
 def played(env: AgentsEnv, steps: int) -> dict[str, list[tuple[Any, ...]]]:
@@ -72,3 +75,11 @@ def test_agents_with_equal_spaces_are_one_role() -> None:
     env = agents_env(Relay())
     assert env is not None
     assert roles_of(env) == {"a": ("a", "b", "c")}
+
+
+def test_components_of_several_agents_are_measured_over_their_own_steps() -> None:
+    ((spec, spaces),) = probe_roles(EnvSpec("countdown", make=Countdown))
+    rollout = random_rollout(spec, spaces)
+    assert rollout.valid.sum(0).tolist()[:3] == [642, 428, 428]  # 1,500 turns: 214 episodes of 7, and 2
+    x = rollout.valid[:, 0]
+    assert rollout.obs[x, 0, 1].tolist()[:4] == [0, 3, 6, 0] and rollout.next_obs[x, 0, 1].tolist()[:3] == [3, 6, 7]
