@@ -5,8 +5,8 @@
 
 Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
 
-With one file the network may be a plain MLP of 256, 256, as in d3rlpy_iql.py; with several it is the agnostic one,
-whose standard deviations depend on the environment only, unless --state-dependent-std is given. The means of the policy
+With one file the network may be a plain MLP of 256, 256, as in d3rlpy_iql.py; with several it is the agnostic or
+the generated one, whose standard deviations depend on the environment only, unless --state-dependent-std is given. The means of the policy
 are squashed by tanh, as in d3rlpy. The other settings are the defaults, which are those of IQL's paper.
 
 Scores are normalised by the reference scores in the files. After every tenth of the updates (or as --evaluations says)
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from environments import spec_of
 
-from rllib_multienv import AgnosticNetConfig, MLPNetConfig, MultiEnvIQLConfig
+from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig, MLPNetConfig, MultiEnvIQLConfig
 
 #: Results of a run; evaluations follow some of them.
 ITERATIONS = 100
@@ -38,6 +38,10 @@ def configure(options: argparse.Namespace) -> MultiEnvIQLConfig:
         state_dependent_std=options.state_dependent_std,
         output_init=options.output_init,
     )
+    if options.network == "generated":
+        network = GeneratedNetConfig(
+            width=options.d_model, squash_mean=True, state_dependent_std=options.state_dependent_std
+        )
     if options.network == "mlp":
         network = MLPNetConfig(hidden=(256, 256), activation="relu", squash_mean=True)
     live = [] if options.no_evaluation else [spec_of(name, file, 10) for name, file in datasets.items()]
@@ -105,8 +109,8 @@ def point_of(result: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--network", choices=("mlp", "agnostic"), default="agnostic")
-    parser.add_argument("--d-model", type=int, default=32)
+    parser.add_argument("--network", choices=("mlp", "agnostic", "generated"), default="agnostic")
+    parser.add_argument("--d-model", type=int, default=32, help="width, of the generated network too")
     parser.add_argument("--transformer-layers", type=int, default=1, help="of the agnostic network")
     parser.add_argument("--state-dependent-std", action="store_true", help="of the agnostic network")
     parser.add_argument(
