@@ -5,9 +5,10 @@
 
 Environments of gymnasium-robotics (Adroit, mazes) need the extra [robotics].
 
-With one file the network may be a plain MLP of 256, 256, as in d3rlpy_iql.py; with several it is the agnostic or
-the generated one, whose standard deviations depend on the environment only, unless --state-dependent-std is given. The means of the policy
-are squashed by tanh, as in d3rlpy. The other settings are the defaults, which are those of IQL's paper.
+With one file the network may be a plain MLP of 256, 256, as in d3rlpy_iql.py; with several it is the agnostic or the
+generated one, whose standard deviations depend on the environment only, unless --state-dependent-std is given. The
+means of the policy are squashed by tanh, as in d3rlpy. The other settings are the defaults, which are those of IQL's
+paper.
 
 Scores are normalised by the reference scores in the files. After every tenth of the updates (or as --evaluations says)
 there is an evaluation and, with --checkpoint, a checkpoint; the same command resumes from it.
