@@ -13,7 +13,7 @@ import warm_python
 
 TESTS = Path(__file__).parent
 # Programs, workers of Ray and processes of environments find the package and what tests define.
-PATHS = [str(TESTS.parent), *(str(TESTS / folder) for folder in ("helpers", "unit", "ray", "long"))]
+PATHS = [str(TESTS.parent), *(str(TESTS / folder) for folder in ("helpers", "unit", "ray", "long", "../examples"))]
 
 os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
