@@ -262,8 +262,7 @@ def envs(
             if env.needs is not None:
                 table.add_row(env.id, "", f"needs {env.needs}", "")
                 continue
-            actions = f"{env.action_size} {'discrete' if env.discrete else 'continuous'}"
-            table.add_row(env.id, str(env.obs_size), actions, str(env.max_episode_steps or "none"))
+            table.add_row(env.id, env.observations, env.actions, str(env.max_episode_steps or "none"))
         console.print(table)
         console.print(Text(f"{len(found)} environment{'' if len(found) == 1 else 's'}"))
         if not pattern:

@@ -24,18 +24,16 @@ class TrainableEnv:
 
     Attributes:
         id: The Gymnasium id.
-        obs_size: Length of the flat observation.
-        discrete: Whether actions are discrete.
-        action_size: Number of actions, or length of the action vector.
+        observations: Their number, or what they are: ``"4"``, ``"16 + text"``, ``"image 84x84x4"``.
+        actions: Choices and components: ``"6 discrete"``, ``"3x4 discrete + 2 continuous"``.
         max_episode_steps: The registered time limit, if there is one.
         older: Older versions of the same environment that can be made here too, newest first.
         needs: An extra or keyword arguments without which it cannot be made; sizes are unknown then.
     """
 
     id: str
-    obs_size: int | None = None
-    discrete: bool | None = None
-    action_size: int | None = None
+    observations: str = ""
+    actions: str = ""
     max_episode_steps: int | None = None
     older: tuple[str, ...] = ()
     needs: str | None = None
@@ -73,7 +71,7 @@ def list_trainable(pattern: str = "", *, all_versions: bool = False, time_limit_
                 usable[0] = replace(usable[0], older=(*usable[0].older, gym_spec.id))
             else:
                 limit = gym_spec.max_episode_steps
-                usable.append(TrainableEnv(gym_spec.id, spaces.obs_size, spaces.discrete, spaces.action_size, limit))
+                usable.append(TrainableEnv(gym_spec.id, *_words(spaces), limit))
         found += usable
     for module, extra in pettingzoo_modules().items() if pattern else ():
         if _matches(module, pattern):
@@ -81,7 +79,7 @@ def list_trainable(pattern: str = "", *, all_versions: bool = False, time_limit_
             if spaces is None:
                 found.append(TrainableEnv(module, needs=f"the extra '{extra}'"))
             else:
-                found.append(TrainableEnv(module, spaces.obs_size, spaces.discrete, spaces.action_size))
+                found.append(TrainableEnv(module, *_words(spaces)))
     known = {line.id for line in found}
     for family in families:
         needs = f"kwargs: {family.kwargs}" if family.installed else f"the extra '{family.extra}'"
@@ -89,6 +87,19 @@ def list_trainable(pattern: str = "", *, all_versions: bool = False, time_limit_
         if not family.installed or family.kwargs:
             found += [TrainableEnv(env_id, needs=needs) for env_id in others]
     return sorted(found, key=lambda line: line.id.lower())
+
+
+def _words(spaces: SpaceSpec) -> tuple[str, str]:
+    """Observations and actions in words."""
+    row = spaces.observation
+    seen = [f"image {image.height}x{image.width}x{image.channels}" for image in row.images] + ["text"] * len(row.texts)
+    if not seen or row.numbers > 1:  # next to images, a single number may be a constant that fills the place
+        seen.insert(0, str(row.numbers))
+    kinds = {"categorical": "discrete", "bernoulli": "binary", "continuous": "continuous"}
+    sizes: dict[str, list[str]] = {}
+    for part in spaces.action.parts:
+        sizes.setdefault(kinds[part.kind], []).append(str(part.size))
+    return " + ".join(seen), " + ".join(f"{'x'.join(found)} {kind}" for kind, found in sizes.items())
 
 
 def _matches(env_id: str, pattern: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "MULTIENV_CACHE"
 _DEFAULTS = {"episodes": 100, "seed": 0, "max_steps": 100_000}
 # Packages with environments or their physics: another version may give other returns.
-_PACKAGES = ("gymnasium", "mujoco", "box2d", "ale-py", "gymnasium-robotics", "metaworld")
+_PACKAGES = ("gymnasium", "mujoco", "box2d", "ale-py", "gymnasium-robotics", "metaworld", "minigrid")
 
 
 @dataclass(frozen=True, kw_only=True)

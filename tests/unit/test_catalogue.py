@@ -17,13 +17,10 @@ def test_lists_sizes_and_limits_quickly() -> None:
     began = time.monotonic()
     lines = {line.id: line for line in list_trainable()}
     assert time.monotonic() - began < 10
-    assert lines["CartPole-v1"] == TrainableEnv("CartPole-v1", 4, True, 2, 500, ("CartPole-v0",))
-    assert (lines["Reacher-v5"].obs_size, lines["Reacher-v5"].discrete, lines["Reacher-v5"].action_size) == (
-        10,
-        False,
-        2,
-    )
-    assert lines["FrozenLake-v1"].obs_size == 16
+    assert lines["CartPole-v1"] == TrainableEnv("CartPole-v1", "4", "2 discrete", 500, ("CartPole-v0",))
+    assert (lines["Reacher-v5"].observations, lines["Reacher-v5"].actions) == ("10", "2 continuous")
+    assert lines["FrozenLake-v1"].observations == "16"
+    assert lines["CarRacing-v3"].observations == "image 96x96x3"
 
 
 def test_old_versions_stand_beside_the_newest() -> None:
@@ -58,6 +55,6 @@ def test_nothing_is_near_nonsense() -> None:
 def test_environments_of_several_agents_are_listed_with_what_they_need() -> None:
     found = {line.id: line for line in list_trainable("classic.*_v*")}
     game = found["pettingzoo.classic.tictactoe_v3"]
-    assert (game.obs_size, game.action_size, game.needs) == (18, 9, None)
+    assert (game.observations, game.actions, game.needs) == ("18", "9 discrete", None)
     if importlib.util.find_spec("chess") is None:
         assert found["pettingzoo.classic.chess_v6"].needs == "the extra 'classic'"
