@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.ppo import MultiEnvPPO as MultiEnvPPO
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
     from rllib_multienv.envs.dataset import DatasetEnv as DatasetEnv
+    from rllib_multienv.experience.ae_env import AEEnv as AEEnv
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
     from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
@@ -40,6 +41,7 @@ _NAMES = {
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
     "envs.dataset": ["DatasetEnv"],
+    "experience.ae_env": ["AEEnv"],
     "nets": [
         *("AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"),
         *("ImageEncoderConfig", "TextEncoderConfig"),
@@ -82,6 +84,7 @@ def _register_with_tune() -> None:
 
 def _register_environments() -> None:
     importlib.import_module("rllib_multienv.tasks")
+    importlib.import_module("rllib_multienv.experience")
 
 
 class _RunAfterImport(MetaPathFinder):

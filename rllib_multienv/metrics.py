@@ -23,6 +23,7 @@ EPISODE_RETURNS = "episode_returns"
 EPISODE_RETURN_AVERAGE = "episode_return_average"
 EPISODE_RETURN_MEDIAN = "episode_return_median"
 EPISODE_RETURN_WORST = "episode_return_worst"
+SAMPLING_SHARE = "sampling_share"
 NORMALIZED_SCORE = "normalized_score"
 AGENT_RETURN_MEAN = "agent_return_mean"
 WIN_RATE = "win_rate"
@@ -31,7 +32,6 @@ DRAW_RATE = "draw_rate"
 # Failures
 NUM_FRAGMENTS_LOST_LIFETIME = "num_fragments_lost_lifetime"
 NUM_ENV_STEPS_LOST_LIFETIME = "num_env_steps_lost_lifetime"
-NUM_TEXTS_CUT_LIFETIME = "num_texts_cut_lifetime"
 
 # Learning
 GRADIENT_NORM = "gradient_norm"
@@ -76,6 +76,7 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"env_runners/{EPISODE_RETURNS}/ENV": "Return of each of these episodes (a list).",
         f"env_runners/{NORMALIZED_SCORE}/ENV": "Mean return, normalised so that 0 and 100 are the reference scores "
         "(offline, where these are known).",
+        f"env_runners/{SAMPLING_SHARE}/ENV": "Share of the steps of this iteration; 0 where the schedule left it out.",
         "env_runners/num_module_steps_sampled/ENV": "Steps of this iteration.",
         "env_runners/num_module_steps_sampled_lifetime/ENV": "Steps so far.",
         "env_runners/num_agent_steps_sampled/ENV": "The same as `num_module_steps_sampled`.",
@@ -142,7 +143,6 @@ GLOSSARY: dict[str, dict[str, str]] = {
         "used.",
         f"env_runners/{NUM_ENV_STEPS_LOST_LIFETIME}/ENV": "Steps that were sampled and not trained on, because the "
         "environment had been removed.",
-        f"env_runners/{NUM_TEXTS_CUT_LIFETIME}/ENV": "Texts in observations that were longer than their space says.",
         f"learners/ENV/{NUM_FRAGMENTS_LOST_LIFETIME}": "Fragments that were lost with their node on the way to the "
         "learners.",
         f"learners/ENV/{NUM_ENV_STEPS_LOST_LIFETIME}": "Steps in these fragments.",

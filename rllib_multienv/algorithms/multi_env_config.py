@@ -29,6 +29,8 @@ from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.experience.registry import registered_envs, select
+from rllib_multienv.experience.schedule import check_env_ids, make_schedule
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.learners.combine import make_combiner
 from rllib_multienv.modules import SharedModule, multi_env_module_spec
@@ -62,7 +64,18 @@ def _model_config(value: Any) -> Any:
     return value
 
 
+class _Stream(tuple[EnvSpec, ...]):
+    """The environments of an `AEEnv`, with its tags and schedule."""
+
+    settings: dict[str, Any]
+
+
 def _environments(value: Any) -> Any:
+    if hasattr(value, "training_settings"):  # an AEEnv
+        own = value.training_settings()
+        stream = _Stream(resolve_env_specs(own.pop("envs")))
+        stream.settings = own
+        return stream
     return resolve_env_specs(value) if value or not isinstance(value, list | tuple) else ()
 
 
@@ -83,6 +96,15 @@ def _training_opponents(value: Any) -> Any:
     for kind in value.values() if isinstance(value, Mapping) else (value,):
         if kind not in OPPONENT_KINDS:
             raise ValueError(f"opponents={kind!r}: must be one of {', '.join(OPPONENT_KINDS)}, or these by env id.")
+    return value
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _schedule(value: Any) -> Any:
+    make_schedule(value)
     return value
 
 
@@ -202,15 +224,32 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         envs: Annotated[Any, Converted(_environments)] = (),
         *,
         on_nonfinite: Literal["raise", "drop"] = "raise",
+        include: Annotated[Any, Converted(_patterns)] = (),
+        exclude: Annotated[Any, Converted(_patterns)] = (),
+        schedule: Annotated[Any, Converted(_schedule)] = None,
         **rllib: Any,
     ) -> None:
         """Set the environments.
 
         Args:
-            envs: A list of Gymnasium ids, :class:`~rllib_multienv.spec.EnvSpec` objects, or mappings of their fields.
+            envs: A list of Gymnasium ids, :class:`~rllib_multienv.spec.EnvSpec` objects, mappings of their fields, or
+                environments such as a :class:`~rllib_multienv.envs.dataset.DatasetEnv`; or an
+                :class:`~rllib_multienv.experience.AEEnv`, whose tags and ``next_env_fn`` are taken over. With tags and
+                without ``envs``: all registered environments that these select.
             on_nonfinite: What to do with a NaN or infinite observation or reward: ``"raise"``, or ``"drop"`` the
                 environment's fragment of that iteration, count it, and make the environment anew.
+            include: Patterns of tags such as ``"domain:image"``: environments are sampled only where one matches. The
+                others of ``envs`` are in the run, and ``algo.set_tags`` may include them later.
+            exclude: Patterns of tags of environments that are not sampled.
+            schedule: Which environments an iteration samples, and how much of each: a name (``"round_robin"``,
+                ``"random"``, ``"learning_progress"``, ...), a mapping of ``type`` and arguments, a
+                :class:`~rllib_multienv.experience.Schedule`, or a ``next_env_fn``. None: a whole fragment of each.
         """
+        own = self.__dict__
+        if isinstance(own["envs"], _Stream):
+            own.update(own["envs"].settings, envs=tuple(own["envs"]))
+        elif not own["envs"] and (own["include"] or own["exclude"]):
+            own["envs"] = registered_envs(own["include"], own["exclude"])
 
     @settings
     def rl_module(
@@ -573,6 +612,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         self.validate_env_ids("env_loss_weights", self.env_loss_weights, self.space_specs)
         if isinstance(self.training_opponents, Mapping):
             self.validate_env_ids("opponents", self.training_opponents, self.space_specs)
+        check_env_ids(make_schedule(self.schedule), self.space_specs)
+        select(specs, self.include, self.exclude)
         self._validate_network()
 
     def _space_sources(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
@@ -13,6 +14,7 @@ from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_MODULE_STEPS_SAMPLED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
     SYNCH_ENV_CONNECTOR_STATES_TIMER,
     TIMERS,
@@ -23,10 +25,20 @@ from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
 from rllib_multienv.algorithms.settings import Count, Fraction, NonNegative, PerEnvironment, settings
 from rllib_multienv.connectors import GeneralizedAdvantages
 from rllib_multienv.env_runners.sampling import OnlineSampling, SampledRound, environment_costs, near_their_learners
+from rllib_multienv.envs.dataset import dataset_length
+from rllib_multienv.experience.registry import select
+from rllib_multienv.experience.schedule import Report, check_env_ids, make_schedule
 from rllib_multienv.learners import RolloutData, SharedTrainingData, describe_shares, share_environments
-from rllib_multienv.metrics import NUM_ENV_STEPS_LOST_LIFETIME, NUM_FRAGMENTS_LOST_LIFETIME
+from rllib_multienv.metrics import (
+    MODULE_EPISODE_RETURN_MEAN,
+    NUM_ENV_STEPS_LOST_LIFETIME,
+    NUM_FRAGMENTS_LOST_LIFETIME,
+    SAMPLING_SHARE,
+)
 from rllib_multienv.normalization import Moments
 from rllib_multienv.transfer import random_moments
+
+_COMPONENT_SCHEDULE = "schedule"
 
 
 class OnPolicyConfigMixin(MultiEnvConfigMixin):
@@ -110,9 +122,100 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
 
     def setup(self, config: Any) -> None:
         """Build everything."""
+        self._schedule, self._tags = make_schedule(config.schedule), (config.include, config.exclude)
+        self._returns: dict[str, float] = {}
+        self._known_lengths: dict[str, int | None] = {}
+        self._lengths: dict[str, int] | None = None  # time steps of the next round, where they are decided already
         super().setup(config)
         self._sampling = OnlineSampling(self.env_runner_group, self.config)
         self._print_assignment()
+
+    # What is sampled
+
+    def set_schedule(self, schedule: Any) -> None:
+        """Let another schedule decide what is sampled, from the next iteration on.
+
+        Args:
+            schedule: See ``environment(schedule=...)``.
+
+        Raises:
+            ValueError: There is no such schedule, or it names an environment that is not in the run.
+        """
+        schedule = make_schedule(schedule)
+        check_env_ids(schedule, self.config.space_specs)
+        self._schedule, self._lengths = schedule, None
+
+    def set_tags(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[str, ...]:
+        """Sample only environments that these patterns of tags select, from the next iteration on.
+
+        The others stay in the run: they keep their statistics and episodes, and are evaluated.
+
+        Args:
+            include: Patterns, of which one must match; none: all.
+            exclude: Patterns, of which none may match.
+
+        Returns:
+            The env ids that are selected.
+
+        Raises:
+            ValueError: Nothing is selected. Nothing has changed then.
+        """
+        selected = select(self.config.env_specs, include, exclude)
+        self._tags, self._lengths = (tuple(include), tuple(exclude)), None
+        return tuple(spec.id for spec in selected)
+
+    def _next_lengths(self) -> dict[str, int]:
+        """Time steps of each environment that the schedule wants sampled, by env id."""
+        steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_MODULE_STEPS_SAMPLED_LIFETIME), default={})
+        report = Report(
+            iteration=self.iteration,
+            env_ids=tuple(spec.id for spec in select(self.config.env_specs, *self._tags)),
+            steps={env_id: int(number) for env_id, number in steps.items()},
+            returns={env_id: value for env_id, value in self._returns.items() if np.isfinite(value)},
+            lengths=self._dataset_lengths(),
+        )
+        shares = self._schedule.next(report)
+        length = self.config.get_rollout_fragment_length()
+        groups: dict[str, int] = {}  # roles of one environment are stepped together
+        for spec in self.config.env_specs:
+            own = round(shares.get(spec.id, 0.0) * length) if spec.id in report.env_ids else 0
+            groups[spec.group] = max(groups.get(spec.group, 0), own)
+        lengths = {spec.id: groups[spec.group] for spec in self.config.env_specs}
+        if not any(lengths.values()):
+            raise ValueError(
+                f"The schedule {type(self._schedule).__name__} samples none of {', '.join(report.env_ids)} after "
+                f"{report.total_steps} steps."
+            )
+        return {env_id: steps for env_id, steps in lengths.items() if steps}
+
+    def _dataset_lengths(self) -> dict[str, int]:
+        """Steps after which data sets have shown all their epochs, by env id; empty where nobody asks."""
+        if not self._schedule.NEEDS_LENGTHS:
+            return {}
+        for spec in self.config.env_specs:
+            if spec.id not in self._known_lengths:
+                self._known_lengths[spec.id] = dataset_length(spec)
+        return {env_id: length for env_id, length in self._known_lengths.items() if length is not None}
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's, and the schedule with its tags."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(_COMPONENT_SCHEDULE, components, not_components):
+            state[_COMPONENT_SCHEDULE] = {
+                "kind": type(self._schedule).__name__,
+                "schedule": self._schedule.get_state(),
+                "tags": self._tags,
+                "returns": dict(self._returns),
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state; that of another kind of schedule than this run has is not."""
+        super().set_state(state)
+        if (saved := state.get(_COMPONENT_SCHEDULE)) is not None:
+            self._tags, self._returns, self._lengths = saved["tags"], dict(saved["returns"]), None
+            if saved["kind"] == type(self._schedule).__name__:
+                self._schedule.set_state(saved["schedule"])
 
     def _moments_of_new(self, env_ids: Sequence[str]) -> dict[str, tuple[Moments, Moments]]:
         """Those of random actions, see `random_moments`."""
@@ -137,6 +240,7 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
     def _change_environments(self, config: Any) -> None:
         super()._change_environments(config)
         self._sampling.change_environments(config)
+        self._lengths = None
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Restore everything; see :meth:`MultiEnvAlgorithm.restore_from_path`."""
@@ -145,10 +249,14 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
 
     def sample(self) -> tuple[SampledRound, int]:
         """One fragment of every environment from every runner that owns it, and the steps sampled so far."""
+        lengths = self._next_lengths() if self._lengths is None else self._lengths
+        self._lengths = None
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            sampled = self._sampling.round()
+            sampled = self._sampling.round(lengths)
         if sampled.metrics:
             self.metrics.aggregate(sampled.metrics, key=ENV_RUNNER_RESULTS)
+            self._returns |= self.metrics.peek((ENV_RUNNER_RESULTS, MODULE_EPISODE_RETURN_MEAN), default={})
+        self._log_shares(sampled)
         env_steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
         with self.metrics.log_time((TIMERS, SYNCH_ENV_CONNECTOR_STATES_TIMER)):
             self._sampling.share_statistics(sampled, env_steps)
@@ -158,6 +266,13 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
         for env_id, steps in sampled.unwanted.items():
             log((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_LOST_LIFETIME, env_id), steps, reduce="lifetime_sum")
         return sampled, env_steps
+
+    def _log_shares(self, sampled: SampledRound) -> None:
+        """Each environment's share of the steps of this iteration."""
+        steps = {env_id: sum(n for _, n in sampled.fragments.get(env_id, ())) for env_id in self.config.space_specs}
+        total = sum(steps.values())
+        for env_id, number in steps.items() if total else ():
+            self.metrics.log_value((ENV_RUNNER_RESULTS, SAMPLING_SHARE, env_id), number / total, window=1)
 
     def update(self, training_data: SharedTrainingData, env_steps: int, **kwargs: Any) -> None:
         """Update the learners, and send the new weights to the runners.
@@ -190,10 +305,16 @@ class OnPolicyAlgorithm(OnlineAlgorithm):
         """Sample, update, send weights."""
         sampled, env_steps = self.sample()
         if self.config.sample_ahead:
-            self._sampling.begin_next()
+            self._lengths = self._next_lengths()
+            self._sampling.begin_next(self._lengths)
         if not sampled.fragments:
             return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
-        costs = near_their_learners(environment_costs(self.config), sampled.nodes, self.learner_nodes)
+        costs = {
+            env_id: cost * max(1, sum(steps for _, steps in sampled.fragments[env_id]))
+            for env_id, cost in environment_costs(self.config).items()
+            if env_id in sampled.fragments
+        }
+        costs = near_their_learners(costs, sampled.nodes, self.learner_nodes)
         self.update(
             RolloutData.of(sampled.fragments, costs),
             env_steps,

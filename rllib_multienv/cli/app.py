@@ -244,10 +244,26 @@ def envs(
         typer.Argument(help="Only names that contain this; * stands for any text and ? for any letter."),
     ] = "",
     all_versions: Annotated[bool, typer.Option("--all", help="Also the older versions.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Only environments and data sets with such a tag, as domain:image; may be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Only those without such a tag, as test:true; may be repeated.")
+    ] = None,
 ) -> None:
     """List the environments that can be trained on, with their sizes or the extra that they need."""
     console = make_console()
     with user_errors():
+        if include or exclude:
+            from rllib_multienv.experience.registry import registered_envs
+
+            specs = registered_envs(include or (), exclude or ())
+            width = max(len(spec.id) for spec in specs)
+            for spec in specs:
+                console.print(Text(f"{spec.id:<{width}}  {' '.join(spec.tags)}"), soft_wrap=True)
+            console.print(Text(f"{len(specs)} environment{'' if len(specs) == 1 else 's'}"))
+            return
         from rllib_multienv.envs.catalogue import list_trainable, nearest_env_ids
         from rllib_multienv.gym_ids import FAMILIES
 

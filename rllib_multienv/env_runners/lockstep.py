@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -119,9 +119,11 @@ class Lockstep:
             first = first or self.environments[role]
             self._callbacks.environment_created(role)
 
-    def sample_steps(self, length: int, explore: bool) -> dict[str, Rollout]:
-        """``length`` time steps of every environment; those whose fragment was lost are missing."""
-        return self._collect(list(self.environments), length, explore)
+    def sample_steps(self, length: int | Mapping[str, int], explore: bool) -> dict[str, Rollout]:
+        """Time steps of every environment, or as many as given of some; those whose fragment was lost are missing."""
+        if not isinstance(length, Mapping):
+            length = dict.fromkeys(self.environments, length)
+        return self._collect(length, explore)
 
     def sample_episodes(
         self, num_episodes: int, explore: bool, opponent: str | None = None
@@ -152,8 +154,8 @@ class Lockstep:
         attempts = dict.fromkeys(playing, MAX_ATTEMPTS)
         last_end = dict.fromkeys(playing, perf_counter())
         while unfinished := [env_id for env_id, left in quota.items() if any(left)]:
-            stepped = dict.fromkeys(role for env_id in unfinished for role in self._group(env_id))
-            rollouts = self._collect(stepped, EVALUATION_LENGTH, explore, quota)
+            stepped = [role for env_id in unfinished for role in self._group(env_id)]
+            rollouts = self._collect(dict.fromkeys(stepped, EVALUATION_LENGTH), explore, quota)
             for env_id in unfinished:
                 attempts[env_id] = MAX_ATTEMPTS if env_id in rollouts else attempts[env_id] - 1
                 if not attempts[env_id]:
@@ -178,18 +180,19 @@ class Lockstep:
         self.opponent = None
 
     def _collect(
-        self, env_ids: Iterable[str], length: int, explore: bool, quota: dict[str, list[int]] | None = None
+        self, lengths: Mapping[str, int], explore: bool, quota: dict[str, list[int]] | None = None
     ) -> dict[str, Rollout]:
-        """The lockstep loop: ``length`` time steps of all ``env_ids``, one module call for all at each."""
+        """The lockstep loop: so many time steps of each environment, one module call for all at each."""
         builders = {}
-        for env_id in env_ids:
+        for env_id, length in lengths.items():
             environment = self.environments[env_id]
             infos = environment.infos() if self.keep_infos else None
             builders[env_id] = RolloutBuilder(length, environment.num_envs, infos)
-        for _ in range(length):
-            if not builders:
+        for t in range(max(lengths.values(), default=0)):
+            running = [env_id for env_id in builders if t < lengths[env_id]]
+            if not running:
                 break
-            observations = {env_id: {Columns.OBS: self.environments[env_id].obs} for env_id in builders}
+            observations = {env_id: {Columns.OBS: self.environments[env_id].obs} for env_id in running}
             batch = self._to_module(observations, explore)
             started = perf_counter()
             outputs = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
@@ -205,7 +208,7 @@ class Lockstep:
             started = perf_counter()
             for env_id, columns in to_env.items():
                 self.environments[env_id].send(columns.pop(Columns.ACTIONS_FOR_ENV))
-            for env_id in tuple(builders):
+            for env_id in running:
                 if env_id not in builders:  # lost with another role of its environment
                     continue
                 seen, columns = batch[env_id], to_env[env_id]
@@ -284,7 +287,6 @@ class Lockstep:
                 running[b] = RunningEpisode()
                 finished += 1
         self._episode_metrics.steps(env_id, rollout.steps, finished)
-        self._episode_metrics.texts_cut(env_id, self.environments[env_id].newly_cut_texts())
         return finished
 
     def _lose_fragment(self, env_id: str, failure: EnvFailure | NonFiniteError) -> None:

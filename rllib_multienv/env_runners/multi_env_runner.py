@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -218,9 +218,13 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self._sample(episodes, num_timesteps, num_episodes, explore, force_reset)
         return episodes
 
-    def sample_rollouts(self) -> dict[str, Rollout]:
-        """Sample one fragment of every owned environment. An environment whose fragment was lost is missing."""
-        return self._sample([] if self._callbacks.want_episodes else None)
+    def sample_rollouts(self, lengths: Mapping[str, int] | None = None) -> dict[str, Rollout]:
+        """Sample one fragment of every owned environment. An environment whose fragment was lost is missing.
+
+        Args:
+            lengths: Time steps by env id, of environments that are owned; None: whole fragments of all.
+        """
+        return self._sample([] if self._callbacks.want_episodes else None, lengths=lengths)
 
     def _sample(
         self,
@@ -229,6 +233,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         num_episodes: int | None = None,
         explore: bool | None = None,
         force_reset: bool = False,
+        lengths: Mapping[str, int] | None = None,
     ) -> dict[str, Rollout]:
         """Sample, append to ``episodes`` unless that is None, and return the last rollout of each environment."""
         if not self.environments:
@@ -239,7 +244,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         rollouts: dict[str, Rollout] = {}
         finished = 0
         with self.metrics.log_time(SAMPLE_TIMER), global_random_state_kept(self.config.in_evaluation):
-            for rollouts in self._rounds(num_timesteps, num_episodes, explore, force_reset):
+            for rollouts in self._rounds(num_timesteps, num_episodes, explore, force_reset, lengths):
                 for env_id, rollout in rollouts.items():
                     finished += self._lockstep.end_of_rollout(env_id, rollout, episodes)
             self._episode_metrics.round(finished if num_episodes is None else num_episodes)
@@ -252,7 +257,12 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         return {env_id: replace(rollout, infos=None) for env_id, rollout in rollouts.items()}
 
     def _rounds(
-        self, num_timesteps: int | None, num_episodes: int | None, explore: bool, force_reset: bool
+        self,
+        num_timesteps: int | None,
+        num_episodes: int | None,
+        explore: bool,
+        force_reset: bool,
+        lengths: Mapping[str, int] | None,
     ) -> Iterator[dict[str, Rollout]]:
         if num_episodes is not None:
             yield from self._lockstep.sample_episodes(num_episodes, explore)
@@ -264,7 +274,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         if num_timesteps is not None:
             length = math.ceil(num_timesteps / sum(self._rows[env_id] for env_id in self.environments))
         self._prepare_matches()
-        yield self._lockstep.sample_steps(length, explore)
+        yield self._lockstep.sample_steps(length if lengths is None else lengths, explore)
 
     def _prepare_matches(self) -> None:
         """Before a fragment: set opponents, and add the present policy to the pool when it is time."""
@@ -291,8 +301,10 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         )
         return MultiEnvAgent(checkpoint)
 
-    def sample_fragments(self, env_ids: Sequence[str]) -> tuple[Any, ...]:
-        """Own ``env_ids`` and sample a fragment of each; called remotely, with one return value for each element.
+    def sample_fragments(self, env_ids: Sequence[str], lengths: Mapping[str, int]) -> tuple[Any, ...]:
+        """Own ``env_ids`` and sample so many time steps of each environment in ``lengths``.
+
+        Called remotely, with one return value for each element.
 
         What environments, callbacks and connectors raise is returned, so that the driver can raise it; with
         ``ignore_env_runner_failures`` it is raised here, and the driver continues without this runner's fragments.
@@ -303,18 +315,18 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         """
         try:
             self._own(env_ids)
-            sampled = self.sample_rollouts()
+            sampled = self.sample_rollouts(lengths)
         except Exception as error:
             if self.config.ignore_env_runner_failures:
                 raise
-            return (SamplingFailure.of(error), *[None] * len(env_ids))
+            return (SamplingFailure.of(error), *[None] * len(lengths))
         report = SampleReport(
             steps={env_id: rollout.steps for env_id, rollout in sampled.items()},
             metrics=self.get_metrics(),
             connectors=self.get_state([COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR]),
             node_id=ray.get_runtime_context().get_node_id(),
         )
-        return (report, *[sampled.get(env_id) for env_id in env_ids])
+        return (report, *[sampled.get(env_id) for env_id in lengths])
 
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call ``func`` with this runner.

@@ -253,21 +253,26 @@ class SampleRequests:
         self._tolerate_failures = tolerate_failures
         self._open: dict[int, _Request] = {}
 
-    def ask(self, owned: Mapping[int, tuple[str, ...]]) -> None:
+    def ask(self, owned: Mapping[int, tuple[str, ...]], lengths: Mapping[str, int]) -> None:
         """Ask all healthy runners that have nothing to answer yet, and wait for none of them.
 
         Args:
-            owned: For each runner the environments to sample.
+            owned: For each runner the environments that it owns.
+            lengths: Time steps of each environment that is to be sampled, by env id.
         """
         for worker in self._manager.healthy_actor_ids():
-            if worker not in self._open and owned.get(worker):
-                self._open[worker] = self._ask(worker, owned[worker])
+            wanted = {env_id: lengths[env_id] for env_id in owned.get(worker, ()) if env_id in lengths}
+            if worker not in self._open and wanted:
+                self._open[worker] = self._ask(worker, owned[worker], wanted)
 
-    def collect(self, owned: Mapping[int, tuple[str, ...]]) -> tuple[list[Sampled], list[str]]:
+    def collect(
+        self, owned: Mapping[int, tuple[str, ...]], lengths: Mapping[str, int]
+    ) -> tuple[list[Sampled], list[str]]:
         """Ask all healthy runners for fragments and wait for them.
 
         Args:
-            owned: For each runner the environments to sample.
+            owned: For each runner the environments that it owns.
+            lengths: Time steps of each environment that is to be sampled, by env id.
 
         Returns:
             The answers in the order of the runners, and the env ids of the fragments that were lost.
@@ -278,7 +283,7 @@ class SampleRequests:
         """
         answers: list[Sampled] = []
         lost: list[str] = []
-        self.ask(owned)
+        self.ask(owned, lengths)
         for request in self._open.values():
             request.waited_since = min(request.waited_since, time.monotonic())
         while self._open:
@@ -305,10 +310,10 @@ class SampleRequests:
         """Ignore the answers to earlier requests."""
         self._open.clear()
 
-    def _ask(self, worker: int, env_ids: tuple[str, ...]) -> _Request:
-        sample = self._manager.actors()[worker].sample_fragments.options(num_returns=1 + len(env_ids))
-        references = sample.remote(env_ids)
-        return _Request(worker=worker, env_ids=env_ids, references=references)
+    def _ask(self, worker: int, owned: tuple[str, ...], lengths: Mapping[str, int]) -> _Request:
+        sample = self._manager.actors()[worker].sample_fragments.options(num_returns=1 + len(lengths))
+        references = sample.remote(owned, lengths)
+        return _Request(worker=worker, env_ids=tuple(lengths), references=references)
 
     def _answer(self, request: _Request) -> Sampled | None:
         try:
@@ -396,10 +401,14 @@ class OnlineSampling:
         if self._ownership is not None:
             self._ownership.change(environment_costs(config))
 
-    def round(self) -> SampledRound:
-        """Sample one fragment of every environment from every runner that owns it.
+    def round(self, lengths: Mapping[str, int]) -> SampledRound:
+        """Sample one fragment of each environment from every runner that owns it.
 
-        An environment is missing if it could not be sampled this time.
+        An environment is missing if it could not be sampled this time. Runners that are late with an earlier request
+        answer that one.
+
+        Args:
+            lengths: Time steps of the fragments, by env id; environments that are missing are not sampled.
         """
         found: dict[str, list[tuple[Any, int]]] = {spec.id: [] for spec in self._config.env_specs}
         lost: list[str] = []
@@ -407,7 +416,7 @@ class OnlineSampling:
         unwanted: dict[str, int] = {}
         connectors: dict[int, Any] = {}
         if self._ownership is None:
-            for env_id, rollout in self._group.local_env_runner.sample_rollouts().items():
+            for env_id, rollout in self._group.local_env_runner.sample_rollouts(lengths).items():
                 # Several remote learners may need the same fragment: it goes to the object store once.
                 data = ray.put(rollout) if self._config.num_learners > 1 else rollout
                 found[env_id].append((data, rollout.steps))
@@ -415,8 +424,8 @@ class OnlineSampling:
         else:
             present = self._group.healthy_env_runner_ids()
             owned = self._ownership.owned(present)
-            unsampled = self._ownership.unsampled(present)
-            answers, lost = self._requests.collect(owned)
+            unsampled = [env_id for env_id in self._ownership.unsampled(present) if env_id in lengths]
+            answers, lost = self._requests.collect(owned, lengths)
             lost += unsampled
             for answer in answers:
                 for env_id, reference in answer.fragments.items():
@@ -451,10 +460,10 @@ class OnlineSampling:
                 env_runner_indices_to_update=list(sampled.connectors),
             )
 
-    def begin_next(self) -> None:
-        """Let remote runners begin the fragments of the next round, with the weights that they have."""
+    def begin_next(self, lengths: Mapping[str, int]) -> None:
+        """Let remote runners begin the fragments of the next round (see `round`), with the weights that they have."""
         if self._ownership is not None:
-            self._requests.ask(self._ownership.owned(self._group.healthy_env_runner_ids()))
+            self._requests.ask(self._ownership.owned(self._group.healthy_env_runner_ids()), lengths)
 
     def forget(self) -> None:
         """Do not use what is being sampled now: it comes from an agent that was replaced."""

@@ -20,10 +20,11 @@ import numpy as np
 from gymnasium import spaces
 
 from rllib_multienv.envs.dataset_sources import DatasetError, Features, Table, Targets, read_table
+from rllib_multienv.envs.make import opened
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.spec import EnvSpec
 
-__all__ = ["TARGET", "DatasetEnv", "DatasetError", "deal_rows"]
+__all__ = ["TARGET", "DatasetEnv", "DatasetError", "dataset_length", "deal_rows"]
 
 #: Key of the target in the info of a step.
 TARGET = "target"
@@ -302,8 +303,7 @@ class DatasetEnv(gym.Env[Any, Any]):
         targets = self._data().targets
         if targets is None:
             return None
-        values = targets.values[rows]
-        return values.reshape(-1)[()] if targets.problem == "classification" and np.ndim(rows) else values
+        return targets.values[rows]
 
     def next_batch(self, size: int) -> np.ndarray:
         """The next rows, at most ``size`` of them, without going into the next epoch; they count as shown."""
@@ -317,6 +317,16 @@ class DatasetEnv(gym.Env[Any, Any]):
         data = self._data()
         assert data.targets is not None
         return data.targets.scores(rows, actions, data.score_scales[self.split])
+
+    def rewards(self, rows: Any, actions: Any) -> np.ndarray:
+        """The rewards of actions ``[n, ...]`` in rows ``[n]``; with ``objective="supervised"`` the scores."""
+        function = self._reward_fn()
+        if function is None or self.objective == "supervised":
+            return self.scores(rows, actions)
+        pairs = zip(actions, self.targets(rows), strict=True)
+        if callable(function):
+            return np.array([float(function(action, target)) for action, target in pairs])
+        return np.array([-float(function[target, action]) for action, target in pairs])
 
     def transitions(self) -> dict[str, np.ndarray]:
         """The split as offline experience: the target is the action, its reward 1, and the episode is over."""
@@ -350,20 +360,14 @@ class DatasetEnv(gym.Env[Any, Any]):
         targets = self._data().targets
         if targets is not None:
             info[TARGET] = self._last_target = targets.values[self._row]
-            reward = self._reward(self._row, action, self._last_target)
+            reward = float(self.rewards([self._row], np.asarray(action)[None])[0])
+            if self._reward_fn() is None:
+                reward /= self.rows_per_episode  # for the return to be a mean
         self.position += 1
         self._shown += 1
         ended = self._shown >= self.rows_per_episode
         observation = self._observe(next_row=not ended)
         return observation, reward, ended, False, info
-
-    def _reward(self, row: int, action: Any, target: Any) -> float:
-        function = self._reward_fn()
-        if function is None or self.objective == "supervised":
-            return float(self.scores([row], np.asarray(action)[None])[0]) / self.rows_per_episode
-        if callable(function):
-            return float(function(action, target))
-        return -float(function[target, action])
 
     def _observe(self, next_row: bool = True) -> Any:
         data = self._data()
@@ -419,6 +423,13 @@ def _splits(table: Table, test_fraction: float, split_seed: int) -> dict[str, np
         count = max(1, count)
     order = np.random.default_rng(split_seed).permutation(len(table))
     return {"train": np.sort(order[count:]), "test": np.sort(order[:count]), "all": everything}
+
+
+def dataset_length(spec: EnvSpec) -> int | None:
+    """Steps after which a data set has shown all its epochs; None for other environments."""
+    with opened(spec) as env:
+        inner = env.unwrapped
+        return inner.epochs * inner.num_rows if isinstance(inner, DatasetEnv) else None
 
 
 def deal_rows(copies: Iterable[gym.Env], seed: int | None, evaluation: bool = False) -> DatasetEnv | None:

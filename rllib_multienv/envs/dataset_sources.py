@@ -164,15 +164,16 @@ def _named(name: str) -> Any:
 
 def _of_bunch(bunch: Any, max_rows: int) -> Table:
     data, target = np.asarray(bunch.data)[:max_rows], np.asarray(bunch.target)[:max_rows]
-    names = [str(name) for name in bunch.get("feature_names") or ()]
+    found = bunch.get("feature_names")  # may be an array
+    names = () if found is None else _names(found)
     columns = {"data": _column(data)}
     if data.ndim == 2 and len(names) == data.shape[1]:
         columns = {name: _column(data[:, i]) for i, name in enumerate(names)}
     labels = bunch.get("target_names")
     classes = tuple(map(str, labels)) if target.dtype.kind in "iu" and labels is not None and target.ndim == 1 else ()
-    found = re.search(r"\.\. _(\w+)_dataset:", bunch.get("DESCR") or "")
+    title = re.search(r"\.\. _(\w+)_dataset:", bunch.get("DESCR") or "")
     y = Column(target, classes)
-    return Table({**columns, "target": y}, tuple(columns), "target", found[1] if found else "")
+    return Table({**columns, "target": y}, tuple(columns), "target", title[1] if title else "")
 
 
 def _of_frame(frame: Any, max_rows: int) -> Table:

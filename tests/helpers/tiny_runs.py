@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ FOUR = ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4", "Reacher-v4")
 TINY_NET = AgnosticNetConfig(d_model=8, d_state=4)
 
 
-def tiny_config(envs: Sequence[Any] = ("CartPole-v1", "InvertedPendulum-v4"), **training: Any) -> MultiEnvPPOConfig:
+def tiny_config(envs: Any = ("CartPole-v1", "InvertedPendulum-v4"), **training: Any) -> MultiEnvPPOConfig:
     """Two copies of each environment, 16 time steps, 2 epochs of 2 minibatches, seed 0, all in this process."""
     return (
         MultiEnvPPOConfig()
-        .environment(envs=list(envs))
+        .environment(envs=envs if hasattr(envs, "training_settings") else list(envs))
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2, rollout_fragment_length=16)
         .rl_module(model_config=TINY_NET)
         .training(**{"num_epochs": 2, "num_minibatches": 2, **training})

@@ -33,6 +33,14 @@ def test_a_pattern_chooses(tmp_path: Path) -> None:
     assert done.stdout.rstrip().endswith("\n1 environment")
 
 
+def test_tags_choose(tmp_path: Path) -> None:
+    done = invoke_cli("envs", "--include", "domain:image", "--exclude", "test:true", cwd=tmp_path)
+    first = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    assert "digits" in first and not {"digits-test", "CartPole-v1"} & set(first)
+    none = invoke_cli("envs", "--include", "domain:imag", cwd=tmp_path)
+    assert none.exit_code == 1 and "Did you mean 'domain:image'" in none.stderr
+
+
 @pytest.mark.usefixtures("no_extras")
 def test_extras_are_listed_with_what_they_need(tmp_path: Path) -> None:
     families = invoke_cli("envs", cwd=tmp_path).stdout

@@ -34,6 +34,7 @@ def test_bunches_of_scikit_learn_know_their_names_and_classes() -> None:
     assert flowers.component_names[1] == ("setosa", "versicolor", "virginica")
     assert flowers.component_names[0][0] == "sepal length (cm)"
     assert made(datasets.load_diabetes()).problem == "regression"
+    assert made(datasets.load_breast_cancer()).component_names[1] == ("malignant", "benign")
     assert made(datasets.load_linnerud()).action_space.shape == (3,)
 
 
