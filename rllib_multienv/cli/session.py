@@ -344,19 +344,27 @@ def _local_ray(config: Any) -> Iterator[None]:
 
     Ray counts CPUs and does not bind processes to them. A trial with more processes than the machine has cores is slow
     but works; without this it would wait for ever.
+
+    Raises:
+        TimeoutError: The machine is too busy for Ray to start.
     """
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
-    else:
-        ray.init(
-            "local",  # not a cluster that happens to run on this machine, whose number of CPUs is fixed
-            num_cpus=max(os.cpu_count() or 1, math.ceil(_needed(config, "CPU"))),
-            include_dashboard=False,
-            log_to_driver=True,
-        )
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=True)
+        else:
+            ray.init(
+                "local",  # not a cluster that happens to run on this machine, whose number of CPUs is fixed
+                num_cpus=max(os.cpu_count() or 1, math.ceil(_needed(config, "CPU"))),
+                include_dashboard=False,
+                log_to_driver=True,
+            )
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        raise TimeoutError("Ray did not start within its 30 s: this machine is too busy. Try again.") from error
     try:
         yield
     finally:

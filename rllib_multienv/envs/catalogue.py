@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import io
 import time
 import warnings
 from collections.abc import Iterator
@@ -58,7 +60,8 @@ def list_trainable(pattern: str = "", *, all_versions: bool = False, time_limit_
     families = FAMILIES if pattern else ()
     for family in families:
         if family.installed:
-            family.register()
+            with contextlib.redirect_stderr(io.StringIO()):  # notices about single environments
+                family.register()
     for versions in _families(pattern):
         usable: list[TrainableEnv] = []
         for gym_spec in versions:

@@ -41,6 +41,8 @@ def test_an_interrupted_run_is_saved_resumed_and_extended(ray_cluster: None, tmp
     again = call_cli(*resume, cwd=tmp_path)
     assert again.returncode == 1
     assert "is done: num_env_steps_sampled_lifetime" in again.stderr
+    later = call_cli(*resume, "--stop-time", 10**9, cwd=tmp_path)  # the other criterion, which was not reached
+    assert "is done: num_env_steps_sampled_lifetime" in later.stderr and "give a later --stop-steps" in later.stderr
     further = call_cli(*resume, "--stop-steps", until + per_iteration, cwd=tmp_path)
     assert further.returncode == 0, further.stdout + further.stderr
     assert len(read_progress(progress)) == len(before) + 3
