@@ -73,9 +73,7 @@ def transferred_state(
 
 def _alike(left: Interface, right: Interface | None) -> bool:
     """Whether parameters for the one have the sizes, and the meaning, of those for the other."""
-    return right is not None and all(
-        getattr(left, name) == getattr(right, name) for name in ("obs_size", "action_size", "discrete")
-    )
+    return right is not None and left.obs_size == right.obs_size and left.action == right.action
 
 
 def random_moments(spec: EnvSpec, spaces: SpaceSpec, gamma: float = 0.99) -> tuple[Moments, Moments]:

@@ -46,12 +46,12 @@ class EnvView(TorchRLModule, ValueFunctionAPI):
         return shared.forward_train({self.env_id: batch})[self.env_id]
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """Values [B] of ``batch["obs"]`` [B, I]."""
+        """Values [B] of the rows ``batch["obs"]`` [B, width]."""
         (shared,) = self._shared
         return shared.compute_values({self.env_id: {Columns.OBS: batch[Columns.OBS]}})[self.env_id]
 
     def get_inference_action_dist_cls(self) -> Any:
-        """Categorical over the actions, or a diagonal Gaussian over actions in [-1, 1]."""
+        """Of the environment's actions, in the form of their row (see `ActionRow`)."""
         return self.action_dist_cls
 
 

@@ -19,7 +19,7 @@ VF_LOGITS = "vf_logits"
 class SharedModule(TorchRLModule, InferenceOnlyAPI):
     """Holds the network of all environments and runs it once for all of them.
 
-    Batches are keyed by environment, ``{env_id: {"obs": [B_e, I_e]}}``, not by column as an RLModule's usually are:
+    Batches are keyed by environment, ``{env_id: {"obs": [B_e, width]}}``, not by column as an RLModule's usually are:
     packing happens inside the network. A network with memory also reads ``"state_in"`` and gives ``"state_out"``.
     Dropout acts in ``forward_train`` only, because RLlib's torch modules switch to evaluation mode for the other
     forwards (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the network configuration as a dictionary)
@@ -55,7 +55,7 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         return outputs
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Distribution inputs of every environment: ``{env_id: {"action_dist_inputs": [B_e, n or 2A]}}``."""
+        """Distribution inputs of every environment: ``{env_id: {"action_dist_inputs": [B_e, num_inputs]}}``."""
         outputs = self._run(batch, "actor")
         result: dict[str, Any] = {e: {Columns.ACTION_DIST_INPUTS: inputs} for e, inputs in outputs.policy.items()}
         for env_id, state in outputs.state.items():

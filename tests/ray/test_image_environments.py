@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from tiny_runs import running, tiny_config, weights
+from tiny_runs import assert_goes_on_when_restored, running, tiny_config, weights
 
-from rllib_multienv import EnvSpec, GeneratedNetConfig, ImageEncoderConfig, MultiEnvAgent, TextEncoderConfig
+from rllib_multienv import (
+    EnvSpec,
+    GeneratedNetConfig,
+    ImageEncoderConfig,
+    MultiEnvAgent,
+    MultiEnvPPOConfig,
+    TextEncoderConfig,
+)
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SMALL: dict[str, Any] = {
@@ -23,9 +31,10 @@ class Noise(gym.Env):
     """Random observations of any space; an action mask, where there is one, allows the first choice alone."""
 
     def __init__(self, observations: gym.Space, actions: gym.Space) -> None:
-        self.observation_space, self.action_space = observations, actions
+        self.observation_space, self.action_space = deepcopy(observations), actions  # copies draw on their own
 
     def _observe(self) -> Any:
+        self.observation_space.seed(int(self.np_random.integers(2**31)))
         obs = self.observation_space.sample()
         if isinstance(obs, dict) and "action_mask" in obs:
             obs["action_mask"][:] = 0
@@ -34,7 +43,6 @@ class Noise(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self.observation_space.seed(seed)
         self._steps = 0
         return self._observe(), {}
 
@@ -80,10 +88,17 @@ MIXED = noise(
 )
 
 
-def test_one_agent_for_all_spaces_whose_encoders_stay_when_their_environments_go(tmp_path: Path) -> None:
+def all_spaces() -> MultiEnvPPOConfig:
     config = tiny_config([PICTURES, MASKED, MIXED, "CartPole-v1"])
-    config.rl_module(model_config=GeneratedNetConfig(width=8, generator_width=8, code_size=16, **SMALL))
-    with running(config) as algo:
+    return config.rl_module(model_config=GeneratedNetConfig(width=8, generator_width=8, code_size=16, **SMALL))
+
+
+def test_a_restored_run_has_the_next_update(tmp_path: Path) -> None:
+    assert_goes_on_when_restored(all_spaces(), tmp_path)
+
+
+def test_one_agent_for_all_spaces_whose_encoders_stay_when_their_environments_go(tmp_path: Path) -> None:
+    with running(all_spaces()) as algo:
         result = algo.train()
         for env_id in ("pictures", "masked", "mixed", "CartPole-v1"):
             found = {name: float(result["learners"][env_id][name]) for name in ("policy_loss", "entropy", "vf_loss")}
