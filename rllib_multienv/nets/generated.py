@@ -235,7 +235,7 @@ class GeneratedActorCritic(ActorCritic):
     def __init__(self, config: GeneratedNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config
-        action = (config.code_size, 0.05, 1.0)
+        action = (config.code_size, 0.25, 0.2)
         self.actor = _Tower(config, {"logits": action, "mean": action, "log_std": action})
         # Values start small: with noise of size one, the first advantages are mostly that (docs/results/generated.md).
         self.critic = _Tower(config, {"value": (CONTEXT_SIZE, 1.0, 0.1 if config.value_head == "scalar" else 1.0)})
