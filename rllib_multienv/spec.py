@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 import re
@@ -267,14 +268,18 @@ class EnvSpec:
         values["kwargs"] = cloudpickle.dumps(self.kwargs)
         size = sum(len(values[name]) for name in ("make", "kwargs") if isinstance(values[name], bytes))
         if size > LARGE_SPEC:
-            warnings.warn(
-                f"EnvSpec {self.id!r}: make and kwargs take {size / 2**20:.0f} MiB, which are sent to every worker and "
-                "saved several times in every checkpoint. Define the class in a module, and load its data in the "
-                "constructor.",
-                UserWarning,
-                stacklevel=2,
-            )
+            _warn_of_size(self.id, round(size / 2**20))
         return _unpickle, (values, registered)
+
+
+@functools.cache  # once: specs are pickled many times
+def _warn_of_size(env_id: str, mebibytes: int) -> None:
+    warnings.warn(
+        f"EnvSpec {env_id!r}: make and kwargs take {mebibytes} MiB, which are sent to every worker and saved several "
+        "times in every checkpoint. Define the class in a module, and load its data in the constructor.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _unpickle(values: dict[str, Any], registered: bytes = b"") -> EnvSpec:
