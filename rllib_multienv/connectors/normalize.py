@@ -138,7 +138,7 @@ class RewardScale(SharedStatistics):
 
     def count(self, env_id: str, rollout: Rollout, raw_obs: np.ndarray | None = None) -> None:
         """Count the discounted returns of a rollout."""
-        self.normalizers[env_id].observe(rollout.clipped_rewards, rollout.done, rollout.valid)
+        self.normalizers[env_id].observe(rollout.clipped_rewards, rollout.done | rollout.value_ends, rollout.valid)
 
     def scale(self, env_id: str) -> float:
         """What rewards of ``env_id`` are to be divided by."""

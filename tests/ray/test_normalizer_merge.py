@@ -33,6 +33,7 @@ def fragment(rewards: np.ndarray, done: np.ndarray | None = None, valid: np.ndar
         rewards=rewards,
         clipped_rewards=rewards,
         done=nothing if done is None else done,
+        value_ends=nothing,
         valid=~nothing if valid is None else valid,
     )
 
