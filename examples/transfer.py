@@ -9,9 +9,8 @@ Then InvertedDoublePendulum-v4, with other observations, is learned three times:
 its encoders with fresh decoders, and from scratch. No layer is added, because no parameter of the network belongs to an
 environment. Each iteration prints the three returns.
 
-With this seed the whole agent stays far *behind* training from scratch (119 against 875 after 20 iterations): its
-decoders explore little. With fresh decoders it is ahead (1193). One seed proves nothing; with three,
-``tune_configs/experiments/mini_mix.yaml`` finds fresh decoders equal to scratch.
+One seed proves nothing; with three, ``tune_configs/experiments/mini_mix.yaml`` finds fresh decoders equal to scratch.
+Related bodies are in ``tune_configs/experiments/transfer.yaml`` (docs/results/transfer.md).
 """
 
 import sys

@@ -145,7 +145,7 @@ def _curve_figure(
                 unfinished = unfinished or not curves["done"].all()
     if not drawn:
         return
-    figure, axes = panels(len(drawn), (2.7, 2.1))
+    figure, axes = panels(len(drawn), (2.7, 2.1) if len(drawn) > 1 else (6.0, 3.6))  # one alone has room for the legend
     for (env_id, lines), ax in zip(drawn.items(), axes, strict=True):
         for band, style in lines:
             ax.plot(band.index, band["mean"], **style)
