@@ -81,3 +81,14 @@ def test_a_game_and_control_tasks_train_in_one_agent(tmp_path: Path) -> None:
     assert returns.keys() >= {"connect_four", "spread", "CartPole-v1"} and -1 <= returns["connect_four"] <= 1
     assert any(line.startswith("won against a random player: ") for line in lines)
     assert float(lines[-1].rsplit(" ", 1)[1]) in (-1, 0, 1)
+
+
+def test_a_data_set_and_games_train_in_one_agent(tmp_path: Path) -> None:
+    lines = run_example("artificial_experience.py", "--iterations", "1", cwd=tmp_path)
+    assert any("X and Y, reward None" in line for line in lines)
+    assert 0.0 <= float(lines[-1].removeprefix("test accuracy on digits: ")) <= 1.0
+
+
+def test_a_curriculum_says_what_it_samples(tmp_path: Path) -> None:
+    lines = run_example("curriculum.py", "--iterations", "1", cwd=tmp_path)
+    assert "768 steps" in lines[0] and "2: " in lines[0] and lines[-1].endswith("was not mastered")
