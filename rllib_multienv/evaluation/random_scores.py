@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rllib_multienv.atomic_files import write_json
 
 if TYPE_CHECKING:
@@ -46,9 +48,10 @@ def random_score(
 ) -> RandomScore:
     """Measures the return per episode of uniformly random actions (`action_space.sample()`).
 
-    The environment is one copy made by Gymnasium, whatever the spec's `backend`. A measurement is cached in a JSON file
-    per environment, settings and package versions. Environments that are named by a module or given as a callable are
-    measured every time: their code may change without a new version.
+    Where there is an action mask, they are among those that it allows. The environment is one copy made by Gymnasium,
+    whatever the spec's `backend`. A measurement is cached in a JSON file per environment, settings and package
+    versions. Environments that are named by a module or given as a callable are measured every time: their code may
+    change without a new version.
 
     Args:
         env_spec: The environment.
@@ -99,8 +102,24 @@ def known_returns(env_specs: Iterable[EnvSpec]) -> dict[str, dict[str, float]]:
 def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dict[str, Any]:
     from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe, take_reward
     from rllib_multienv.envs.make import close_env, make_env
+    from rllib_multienv.spaces.observations import ACTION_MASK
+    from rllib_multienv.spec import SpaceSpec
 
     env = make_env(env_spec, seed=seed)
+    generator = np.random.default_rng(seed)
+
+    def draw(obs: Any, info: Any) -> Any:
+        """An action of the space, among those that a mask allows."""
+        mask = info.get(ACTION_MASK)
+        if mask is None and not (isinstance(obs, Mapping) and ACTION_MASK in obs):
+            return env.action_space.sample()
+        spaces = SpaceSpec.from_spaces(
+            env_spec.id, env.observation_space, env.action_space, mask_in_info=mask is not None
+        )
+        raw, _ = spaces.reader.given(obs, mask)
+        rows = spaces.writer.random_rows(1, generator, spaces.reader.actions_allowed(raw))
+        return spaces.action_to_env(rows)[0]
+
     returns: list[float] = []
     steps = 0
     what = "reset"
@@ -108,10 +127,10 @@ def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dic
         while len(returns) < episodes and steps < max_steps:
             what = "reset"
             # The seed is given once more: making the copy has used up the first.
-            env.reset(seed=seed if not returns else None)
+            obs, info = env.reset(seed=seed if not returns else None)
             what, total, ended = "step", 0.0, False
             while not ended and steps < max_steps:
-                _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+                obs, reward, terminated, truncated, info = env.step(draw(obs, info))
                 total += take_reward(reward)
                 steps += 1
                 ended = terminated or truncated

@@ -113,6 +113,7 @@ class RawDataset:
         part_ends: Last rows of joined files; episodes are cut there, whatever ``timeouts`` says.
         metadata: The data set's other information, such as ``ref_min_score`` and ``max_episode_steps``.
         observation_space, action_space: If the data set has them; None to infer them from the arrays.
+        mask_in_info: Whether rows have an action mask that is not in the observation space.
 
     Raises:
         DatasetError: Ranks or lengths are wrong, or a number is not finite; names the key and the first index.
@@ -129,6 +130,7 @@ class RawDataset:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     observation_space: gym.Space | None = None
     action_space: gym.Space | None = None
+    mask_in_info: bool = False
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -275,7 +277,7 @@ def inferred_spaces(env_id: str, raw: RawDataset) -> SpaceSpec:
             action_space = gym.spaces.Discrete(int(raw.actions.max()) + 1)
         else:
             action_space = gym.spaces.Box(-1.0, 1.0, (_width(raw.actions),), np.float32)
-    return SpaceSpec.from_spaces(env_id, observation_space, action_space)
+    return SpaceSpec.from_spaces(env_id, observation_space, action_space, mask_in_info=raw.mask_in_info)
 
 
 def dataset_reader(raw: RawDataset, spec: SpaceSpec) -> ObservationReader:
@@ -286,7 +288,7 @@ def dataset_reader(raw: RawDataset, spec: SpaceSpec) -> ObservationReader:
     """
     own = spec.reader
     if raw.observation_space is not None:
-        found = ObservationReader(raw.source, raw.observation_space, spec.action, spec.mask_in_info)
+        found = ObservationReader(raw.source, raw.observation_space, spec.action, raw.mask_in_info)
         own = own if found.is_plain else found
     shape, width = raw.observations.shape[1:], _width(raw.observations)
     if own.is_plain or (not own.layout.packed and width == spec.obs_size):

@@ -103,6 +103,7 @@ def record_steps(
         metadata={key: value for key, value in metadata.items() if value is not None},
         observation_space=spaces.observation_space,
         action_space=spaces.action_space,
+        mask_in_info=spaces.mask_in_info,
     )
 
 

@@ -238,7 +238,7 @@ class Choices(gym.Env):
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict]:
         assert self.action_space.contains(action), action
         self.t += 1
-        return self._seen(), 1.0, self.t == 5, False, {}
+        return self._seen(), float(action[1, 1]), self.t == 5, False, {}
 
 
 class Corners(gym.Env):

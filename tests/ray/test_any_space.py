@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from iql_runs import iql_config, running_iql
 from random_spaces import RandomSpaces, random_pairs
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from tiny_runs import assert_goes_on_when_restored, running, tiny_config, weights
 from toy_envs import Anything
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, ImageEncoderConfig, MultiEnvAgent, MultiEnvPPOConfig
+from rllib_multienv.offline.behaviours import Behaviour
+from rllib_multienv.offline.formats import d4rl
+from rllib_multienv.offline.recording import record_steps
 from rllib_multienv.spec import SpaceSpec
 
 SMALL = GeneratedNetConfig(
@@ -22,12 +26,8 @@ SMALL = GeneratedNetConfig(
     image_encoder=ImageEncoderConfig(channels=(4, 8), blocks=(0, 0), width=16),
 )
 MASKED = EnvSpec("masked", make="toy_envs:Anything", kwargs={"mask": True})
-ENVS = [
-    EnvSpec("anything", make="toy_envs:Anything"),
-    MASKED,
-    EnvSpec("choices", make="toy_envs:Choices"),
-    "CartPole-v1",
-]
+ANYTHING, CHOICES = EnvSpec("anything", make="toy_envs:Anything"), EnvSpec("choices", make="toy_envs:Choices")
+ENVS = [ANYTHING, MASKED, CHOICES, "CartPole-v1"]
 
 
 class Looks(RLlibCallback):
@@ -86,6 +86,22 @@ def test_an_agent_acts_in_an_environment_that_it_has_not_seen(folder: Path) -> N
 
 def test_a_run_is_resumed_exactly(ray_cluster: None, tmp_path: Path) -> None:
     assert_goes_on_when_restored(config(), tmp_path)
+
+
+def test_data_sets_of_any_space_train(ray_cluster: None, tmp_path: Path) -> None:
+    files = {}
+    for env in (ANYTHING, MASKED, CHOICES):
+        raw = record_steps(env, [Behaviour(policy="random")], num_steps=40, seed=0)
+        d4rl.write(tmp_path / f"{env.id}.hdf5", raw)
+        files[env.id] = str(tmp_path / f"{env.id}.hdf5")
+    with running_iql(iql_config(files).rl_module(model_config=SMALL)) as algo:
+        algo.train()
+        agent = MultiEnvAgent.from_checkpoint(algo.save_to_path(tmp_path / "agent"))
+    env = Anything(mask=True)
+    obs, info = env.reset()
+    action = agent.act("masked", obs, action_mask=info["action_mask"])
+    assert env.action_space.contains(action) and action["push"] != 0
+    assert env.action_space.contains(agent.act("anything", obs))
 
 
 def test_one_hundred_random_pairs_of_spaces_train(ray_cluster: None) -> None:

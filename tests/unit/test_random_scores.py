@@ -44,6 +44,11 @@ def test_actions_are_uniform() -> None:
     assert (score.env_id, score.env_name) == ("chooser", "Chooser")
 
 
+def test_actions_keep_to_a_mask() -> None:
+    masked = EnvSpec("masked", make="toy_envs:Anything", kwargs={"mask": True})  # which refuses forbidden ones
+    assert random_score(masked, episodes=5).episodes == 5
+
+
 def test_a_seed_gives_the_same_score() -> None:
     first = [random_score(EnvSpec("chooser", make=Chooser), episodes=3, seed=seed).mean for seed in (5, 5, 6, 7, 8)]
     assert first[0] == first[1]

@@ -70,6 +70,7 @@ def from_arrays(source: str, arrays: Mapping[str, Any], *, store: ArrayStore = I
         key: _array(source, key, arrays[key], store) for key in COLUMNS if arrays.get(key) is not None
     }
     columns |= {key: arrays.get(key) for key in ("observation_space", "action_space")}
+    columns["mask_in_info"] = bool(arrays.get("mask_in_info"))
     return RawDataset(source=source, **columns, metadata=dict(arrays.get("metadata") or {}))
 
 

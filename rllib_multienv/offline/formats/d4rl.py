@@ -75,7 +75,9 @@ def read(path: str | Path, *, store: ArrayStore = IN_MEMORY) -> RawDataset:
             if all(key in part.metadata and np.array_equal(part.metadata[key], value) for part in parts)
         ]
         cut = [replace(part, part_ends=(len(part) - 1,)) for part in parts]
-        return concatenate(str(path), cut, num_steps=sum(map(len, parts)), store=store, metadata=dict(shared))
+        spaces = {key: getattr(parts[0], key) for key in ("observation_space", "action_space", "mask_in_info")}
+        num_steps = sum(map(len, parts))
+        return concatenate(str(path), cut, num_steps=num_steps, store=store, metadata=dict(shared), **spaces)
     finally:
         if temporary.folder is not None:
             shutil.rmtree(temporary.folder, ignore_errors=True)
@@ -111,7 +113,7 @@ def _described(file: h5py.File) -> dict[str, Any]:
         return {"metadata": metadata}
     spaces = SpaceSpec.from_dict(json.loads(metadata["spaces"]))
     named = {"observation_space": spaces.observation_space, "action_space": spaces.action_space}
-    return {"metadata": metadata, **named}
+    return {"metadata": metadata, "mask_in_info": spaces.mask_in_info, **named}
 
 
 def _metadata(file: h5py.File) -> dict[str, Any]:
