@@ -136,7 +136,7 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
             'with descriptions="auto" or "id".'
         )
     here = replace(spec, backend="sync") if spec.backend == "async" else spec
-    with contextlib.closing(EnvCopies(here, _COPIES, seed=0)) as copies:
+    with contextlib.closing(EnvCopies(here, _COPIES, seed=0, mask_in_info=spaces.mask_in_info)) as copies:
         obs, start = copies.reset(), time.monotonic()
         for step in range(_STEPS):
             if step % 100 == 0 and step and time.monotonic() - start > _TIME_LIMIT_S:

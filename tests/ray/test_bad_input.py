@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pytest
 from tiny_runs import assert_same, running, tiny_config, weights
 
 from rllib_multienv import AgnosticNetConfig, EnvSpec, MLPNetConfig, MultiEnvPPO, MultiEnvPPOConfig
 
 
-class Pixels(gym.Env):
+class Lists(gym.Env):
     """Observations that are not supported."""
 
     def __init__(self) -> None:
-        self.observation_space = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+        self.observation_space = gym.spaces.Dict(items=gym.spaces.Sequence(gym.spaces.Discrete(3)))
         self.action_space = gym.spaces.Discrete(2)
 
 
@@ -84,8 +83,8 @@ def test_network_configurations() -> None:
 
 
 def test_unsupported_spaces_before_any_worker_starts() -> None:
-    config = tiny_config(["CartPole-v1", EnvSpec("pixels", make=Pixels)]).env_runners(num_env_runners=2)
-    with pytest.raises(ValueError, match=r"'pixels' has an unsupported observation space.*8, 8, 3") as caught:
+    config = tiny_config(["CartPole-v1", EnvSpec("lists", make=Lists)]).env_runners(num_env_runners=2)
+    with pytest.raises(ValueError, match=r"'lists' has an unsupported .* at 'items': Sequence") as caught:
         config.build_algo()
     frames = [str(entry.path) for entry in caught.traceback]
     assert not any("env_runner_group" in frame for frame in frames)

@@ -199,7 +199,8 @@ def test_evaluation_beside_training_sees_the_latest_agent_each_time() -> None:
         evaluation_duration="auto",
         evaluation_duration_unit="timesteps",
     )
-    with running(made.env_runners(rollout_fragment_length=64)) as algo:
+    # Long enough an iteration for episodes to end beside it.
+    with running(made.env_runners(rollout_fragment_length=512)) as algo:
         numbers = 0
         for iteration in range(5):
             evaluated = algo.train()["evaluation"].get("env_runners")

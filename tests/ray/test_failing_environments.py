@@ -123,7 +123,7 @@ def test_error_in_a_users_callback_reaches_the_user() -> None:
             raise LookupError("no such key")
 
     runner = make_runner(config("").callbacks(Wrong))
-    failure, nothing = runner.sample_fragments(["counter"])
+    failure, nothing = runner.sample_fragments(["counter"], {"counter": 16})
     assert nothing is None
     with pytest.raises(LookupError, match="no such key"):
         failure.reraise()
