@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from rllib_multienv.connectors.pipelines import RolloutConnector
 from rllib_multienv.normalization import CLIP
 from rllib_multienv.rollout import TARGETS, Rollout
+
+#: Bytes of an environment's images in one forward pass for values, at most.
+BLOCK_BYTES = 4 * 2**20
 
 
 def generalized_advantages(
@@ -62,7 +66,8 @@ class GeneralizedAdvantages(RolloutConnector):
 
     Data sets that are trained supervised have ``"obs"`` and ``"targets"`` only.
 
-    Values of all environments come from one packed forward. Rewards are divided by the environment's running scale.
+    Values of all environments come from one packed forward; of images from one for each `BLOCK_BYTES`. Images of a
+    single rollout without steps that only reset are not copied. Rewards are divided by the environment's running scale.
     Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
     are small (``min_advantage_std``; docs/deviations.md, 13).
     """
@@ -80,14 +85,23 @@ class GeneralizedAdvantages(RolloutConnector):
         for env_id in [env_id for env_id, rollouts_ in found.items() if TARGETS in rollouts_[0].extra]:
             columns = _joined([_columns(rollout) for rollout in found.pop(env_id)])
             batch[env_id] = {key: self._tensor(columns[key]) for key in (Columns.OBS, TARGETS)}
-        values = rl_module.shared.compute_values(
-            {env_id: {Columns.OBS: self._tensor(_all_observations(rollouts_))} for env_id, rollouts_ in found.items()}
-        )
+        values = self._values(rl_module, found)
         for env_id, rollouts_ in found.items():
             columns = _joined([_columns(rollout) for rollout in rollouts_])
-            columns |= self._advantages(env_id, rollouts_, values[env_id].double().cpu().numpy())
+            columns |= self._advantages(env_id, rollouts_, values[env_id])
             batch[env_id] = {key: self._tensor(column) for key, column in columns.items()} | batch.get(env_id, {})
         return batch
+
+    def _values(self, rl_module: Any, rollouts: Mapping[str, Sequence[Rollout]]) -> dict[str, np.ndarray]:
+        """float64 ``{env_id: [sum of n + F]}``, V of the observations in `_blocks`."""
+        left = {env_id: _blocks(rollouts_) for env_id, rollouts_ in rollouts.items()}
+        values: dict[str, list[np.ndarray]] = {env_id: [] for env_id in left}
+        while left:
+            batch = {env_id: {Columns.OBS: self._tensor(blocks.pop(0))} for env_id, blocks in left.items()}
+            for env_id, found in rl_module.shared.compute_values(batch).items():
+                values[env_id].append(found.double().cpu().numpy())
+            left = {env_id: blocks for env_id, blocks in left.items() if blocks}
+        return {env_id: np.concatenate(parts) for env_id, parts in values.items()}
 
     def _advantages(self, env_id: str, rollouts: Sequence[Rollout], values: np.ndarray) -> dict[str, np.ndarray]:
         """Advantages, value targets and values [N].
@@ -126,27 +140,43 @@ class GeneralizedAdvantages(RolloutConnector):
         }
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        with warnings.catch_warnings():
+            # Arrays in the object store are read-only, and so are images here.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def _all_observations(rollouts: Sequence[Rollout]) -> np.ndarray:
-    """[sum of n + F, ...]: for each rollout the observations of its valid steps, then the final ones."""
-    parts = [part for r in rollouts for part in (r.obs[r.valid], r.final_obs)]
-    return np.concatenate(parts)
+def _blocks(rollouts: Sequence[Rollout]) -> list[np.ndarray]:
+    """For each rollout the observations of its valid steps [n, ...], then the final ones [F, ...].
+
+    They are joined or, where they are bytes, views of at most `BLOCK_BYTES` each.
+    """
+    parts = [part for rollout in rollouts for part in (_observations(rollout), rollout.final_obs)]
+    if parts[0].dtype != np.uint8:
+        return [np.concatenate(parts)]
+    rows = max(1, BLOCK_BYTES // parts[0].shape[1])
+    return [part[first : first + rows] for part in parts for first in range(0, len(part), rows)]
+
+
+def _observations(rollout: Rollout) -> np.ndarray:
+    """Those of the valid steps [n, ...]. Images are large, and nobody writes to them: they are not copied."""
+    if rollout.obs.dtype == np.uint8 and rollout.valid.all():
+        return rollout.obs.reshape(-1, rollout.obs.shape[-1])
+    return rollout.obs[rollout.valid]
 
 
 def _columns(rollout: Rollout) -> dict[str, np.ndarray]:
     """What was seen and done in the valid steps of a rollout, [n, ...] each."""
     columns = {
-        Columns.OBS: rollout.obs,
         Columns.ACTIONS: rollout.actions,
         Columns.ACTION_LOGP: rollout.logp,
         Columns.ACTION_DIST_INPUTS: rollout.action_dist_inputs,
         **rollout.extra,
     }
-    return {key: column[rollout.valid] for key, column in columns.items() if column is not None}
+    found = {key: column[rollout.valid] for key, column in columns.items() if column is not None}
+    return {Columns.OBS: _observations(rollout), **found}
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The columns of all parts one after another, [N, ...] each."""
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return dict(parts[0]) if len(parts) == 1 else {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}

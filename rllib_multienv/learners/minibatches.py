@@ -128,19 +128,30 @@ def minibatches(
     for epoch in range(num_epochs):
         parts: list[dict[str, dict[str, Tensor]]] = [{} for _ in range(num_minibatches)]
         weights: list[dict[str, float]] = [{} for _ in range(num_minibatches)]
+        images: list[list[tuple[str, str, Tensor]]] = [[] for _ in range(num_minibatches)]  # env_id, column, rows
         for env_id, columns in batch.items():
             size = len(next(iter(columns.values())))
             order = shuffle.order(keys[env_id], epoch, size)
             bounds = [size * m // num_minibatches for m in range(num_minibatches + 1)]
             share = shares.get(env_id, Share())
             rows = [order[share.rows(*pair)] for pair in pairwise(bounds)]
-            # One gather per column and epoch; minibatches are then views.
+            # One gather per column and epoch; minibatches are then views. Images are gathered for one minibatch at a
+            # time, so that there is no second copy of all of them.
             own = torch.cat(rows)
             lengths = [len(r) for r in rows]
-            gathered = {key: column[own.to(column.device)].split(lengths) for key, column in columns.items()}
+            gathered = {
+                key: column[own.to(column.device)].split(lengths)
+                for key, column in columns.items()
+                if column.dtype != torch.uint8
+            }
             for m, length in enumerate(lengths):
                 if length:
                     parts[m][env_id] = {key: pieces[m] for key, pieces in gathered.items()}
+                    images[m] += [(env_id, key, rows[m]) for key in columns if key not in gathered]
                     weights[m][env_id] = length / (bounds[m + 1] - bounds[m])
-        for columns_of_part, weights_of_part in zip(parts, weights, strict=True):
-            yield Minibatch(columns=columns_of_part, weights=weights_of_part, is_reported=epoch == num_epochs - 1)
+        for columns_of_part, weights_of_part, images_of_part in zip(parts, weights, images, strict=True):
+            own_columns = {env_id: dict(columns) for env_id, columns in columns_of_part.items()}
+            for env_id, key, rows_of_part in images_of_part:
+                column = batch[env_id][key]
+                own_columns[env_id][key] = column[rows_of_part.to(column.device)]
+            yield Minibatch(columns=own_columns, weights=weights_of_part, is_reported=epoch == num_epochs - 1)
