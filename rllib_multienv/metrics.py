@@ -32,6 +32,7 @@ DRAW_RATE = "draw_rate"
 # Failures
 NUM_FRAGMENTS_LOST_LIFETIME = "num_fragments_lost_lifetime"
 NUM_ENV_STEPS_LOST_LIFETIME = "num_env_steps_lost_lifetime"
+NUM_TEXTS_CUT_LIFETIME = "num_texts_cut_lifetime"
 
 # Learning
 GRADIENT_NORM = "gradient_norm"
@@ -143,6 +144,7 @@ GLOSSARY: dict[str, dict[str, str]] = {
         "used.",
         f"env_runners/{NUM_ENV_STEPS_LOST_LIFETIME}/ENV": "Steps that were sampled and not trained on, because the "
         "environment had been removed.",
+        f"env_runners/{NUM_TEXTS_CUT_LIFETIME}/ENV": "Texts in observations that were longer than their space says.",
         f"learners/ENV/{NUM_FRAGMENTS_LOST_LIFETIME}": "Fragments that were lost with their node on the way to the "
         "learners.",
         f"learners/ENV/{NUM_ENV_STEPS_LOST_LIFETIME}": "Steps in these fragments.",

@@ -141,7 +141,7 @@ class GeneralizedAdvantages(RolloutConnector):
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         with warnings.catch_warnings():
-            # Arrays in the object store are read-only, and so are images here.
+            # Images in the object store are read-only, and nobody writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 

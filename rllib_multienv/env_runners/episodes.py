@@ -37,6 +37,7 @@ from rllib_multienv.metrics import (
     MODULE_EPISODE_RETURN_MIN,
     MODULE_EPISODES,
     NUM_FRAGMENTS_LOST_LIFETIME,
+    NUM_TEXTS_CUT_LIFETIME,
     WIN_RATE,
 )
 from rllib_multienv.rollout import Rollout, RunningEpisode, episode_of
@@ -182,6 +183,11 @@ class EpisodeMetrics:
     def lost(self, env_id: str) -> None:
         """A fragment of ``env_id`` could not be used."""
         self._logger.log_value((NUM_FRAGMENTS_LOST_LIFETIME, env_id), 1, reduce="lifetime_sum")
+
+    def texts_cut(self, env_id: str, count: int) -> None:
+        """``count`` texts in observations of ``env_id`` were too long."""
+        if count:
+            self._logger.log_value((NUM_TEXTS_CUT_LIFETIME, env_id), count, reduce="lifetime_sum")
 
     def round(self, num_episodes: int) -> None:
         """A round of sampling is over: log the windows."""

@@ -287,6 +287,7 @@ class Lockstep:
                 running[b] = RunningEpisode()
                 finished += 1
         self._episode_metrics.steps(env_id, rollout.steps, finished)
+        self._episode_metrics.texts_cut(env_id, self.environments[env_id].newly_cut_texts())
         return finished
 
     def _lose_fragment(self, env_id: str, failure: EnvFailure | NonFiniteError) -> None:

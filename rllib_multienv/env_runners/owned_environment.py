@@ -59,6 +59,7 @@ class OwnedEnvironment:
         self.obs: np.ndarray | None = None
         self._held: dict[str, np.ndarray] = {}
         self._last: VectorStep | None = None
+        self._texts_cut = 0
         self.running: list[RunningEpisode] = []
 
     def reset(self) -> None:
@@ -132,6 +133,11 @@ class OwnedEnvironment:
             self.match.begin(self.copies.restarted)
         self.obs, self._last = step.obs, step
         return step
+
+    def newly_cut_texts(self) -> int:
+        """Texts of observations that were cut since the last call, because they were longer than their space says."""
+        before, self._texts_cut = self._texts_cut, self.copies.texts_cut
+        return self._texts_cut - before
 
     def infos(self) -> list[Any]:
         """The infos [B] that came with :attr:`obs`; empty ones after a restore."""
