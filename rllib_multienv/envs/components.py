@@ -84,11 +84,24 @@ _SIDES = {"b": "back", "f": "front", "l": "left", "r": "right"}
 def component_names(env: gym.Env) -> Names:
     """Names of the components of an environment's observation and action; empty where nothing is known.
 
-    A wrapper that changes components has a method ``rename_components(obs_names, action_names)``.
+    A wrapper that changes components has a method ``rename_components(obs_names, action_names)``; without it the names
+    are not known.
     """
-    names = component_names(env.env) if isinstance(env, gym.Wrapper) else _of_environment(env)
+    if not isinstance(env, gym.Wrapper):
+        return _of_environment(env)
+    obs_names, action_names = component_names(env.env)
     rename = getattr(env, "rename_components", None)
-    return names if rename is None else rename(*names)
+    if rename is not None:
+        return rename(obs_names, action_names)
+    return (
+        obs_names if _has_same_components(env.observation_space, env.env.observation_space) else (),
+        action_names if _has_same_components(env.action_space, env.env.action_space) else (),
+    )
+
+
+def _has_same_components(space: gym.Space, inner: gym.Space) -> bool:
+    are_boxes = isinstance(space, gym.spaces.Box) and isinstance(inner, gym.spaces.Box)
+    return space == inner or (are_boxes and space.shape == inner.shape)
 
 
 def _of_environment(inner: Any) -> Names:

@@ -65,4 +65,6 @@ def test_wrong_names_are_refused() -> None:
 
 def test_nothing_is_known_of_other_environments() -> None:
     assert component_names(Counter()) == ((), ())
+    timed = gym.wrappers.TimeAwareObservation(gym.make("CartPole-v1"), flatten=False)
+    assert component_names(timed)[0] == () and len(component_names(timed)[1]) == 2
     assert component_names(gym.make("Blackjack-v1")) == ((), ())
