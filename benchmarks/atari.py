@@ -1,4 +1,4 @@
-"""How fast a game is sampled, beside ale-py's vector environment alone.
+"""Sampling speed of an Atari game, beside ale-py's vector environment alone.
 
     python benchmarks/atari.py [--game ALE/Pong-v5] [--threads 1] [--copies 8] [--repeats 5] [--short] [--output FILE]
 

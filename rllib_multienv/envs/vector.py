@@ -322,11 +322,11 @@ def probe_spaces(spec: EnvSpec) -> SpaceSpec:
     Raises:
         ValueError: Its agents have several roles.
     """
-    (_, spaces), *others = probe_roles(spec)
-    if others:
-        ids = ", ".join(repr(spec.of_role(own.role).id) for own, _ in probe_roles(spec))
+    found = probe_roles(spec)
+    if len(found) > 1:
+        ids = ", ".join(repr(own.id) for own, _ in found)
         raise ValueError(f"Environment {spec.id!r} has agents with different spaces: {ids}. Take one of these.")
-    return spaces
+    return found[0][1]
 
 
 def _spaces_of(

@@ -1,4 +1,4 @@
-"""What schedules sample, step for step, and what a checkpoint of them restores."""
+"""Schedules: their shares, step for step, and the state that a checkpoint restores."""
 
 from __future__ import annotations
 
