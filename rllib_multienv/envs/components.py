@@ -1,7 +1,8 @@
 """Names of observation and action components, for networks with ``descriptions="auto"``.
 
 A name is a few words, such as ``"velocity hinge thigh back"``. Components with the same words in two environments are
-alike to the network. They are read from MuJoCo models, and from a table for Gymnasium's other environments.
+alike to the network. They are read from MuJoCo models, and from a table for Gymnasium's other environments. Any other
+environment may have them in an attribute ``component_names``: those of the observation, and those of the action.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 import gymnasium as gym
 
 from rllib_multienv.envs.atari import AtariEnv
-from rllib_multienv.envs.dataset import DatasetEnv
 
 __all__ = ["component_names"]
 
@@ -107,8 +107,8 @@ def _has_same_components(space: gym.Space, inner: gym.Space) -> bool:
 def _of_environment(inner: Any) -> Names:
     if isinstance(inner, AtariEnv):
         return (), inner.action_names
-    if isinstance(inner, DatasetEnv):
-        return inner.component_names
+    if (own := getattr(inner, "component_names", None)) is not None:
+        return own
     module, name = type(inner).__module__, type(inner).__name__
     if module.startswith("gymnasium.envs.mujoco."):
         return _of_mujoco(inner, inner.observation_space.shape[0])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-__all__ = ["ORIGINALS"]
+from rllib_multienv.tasks.family import TaskFamily, VectorFamily, family_of, register_vector_family
+
+__all__ = ["ORIGINALS", "VECTOR_FAMILIES", "TaskFamily", "VectorFamily", "family_of"]
 
 #: Environments of which `variants.py` makes variants: "Hopper-v4" as "multienv/HopperVariant-v0".
 ORIGINALS = (
@@ -22,3 +24,9 @@ for _original in ORIGINALS:
         max_episode_steps=registry[_original].max_episode_steps,
         reward_threshold=registry[_original].reward_threshold,
     )
+
+#: Task families that are stepped as arrays: ids without "multienv/" and version, and their classes.
+VECTOR_FAMILIES = {"GridNavi": "grid:GridNavi"}
+
+for _name, _family in VECTOR_FAMILIES.items():
+    register_vector_family(f"multienv/{_name}-v0", f"rllib_multienv.tasks.{_family}")

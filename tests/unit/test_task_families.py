@@ -1,0 +1,202 @@
+"""Task families: tasks and splits, oracles, seeds, copies stepped as arrays and one by one, saved states."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from rllib_multienv.envs import probe_spaces
+from rllib_multienv.envs.make import make_env
+from rllib_multienv.spec import EnvSpec
+from rllib_multienv.tasks import VECTOR_FAMILIES, VectorFamily, family_of
+from rllib_multienv.tasks.family import FamilyStep
+
+VECTOR = [f"multienv/{name}-v0" for name in VECTOR_FAMILIES]
+FAMILIES = [*VECTOR]
+B = 5
+
+
+def family(env_id: str, **kwargs: Any) -> Any:
+    found = family_of(make_env(EnvSpec(env_id, kwargs=kwargs)))
+    assert found is not None, f"{env_id} is no task family"
+    return found
+
+
+def copies(env_id: str, **kwargs: Any) -> VectorFamily:
+    return cast(VectorFamily, gym.make_vec(env_id, B, vectorization_mode="vector_entry_point", **kwargs))
+
+
+def roll(env: VectorFamily, steps: int, seed: int = 3) -> list[FamilyStep]:
+    rng = np.random.default_rng(seed)
+    env.single_action_space.seed(seed)
+    found = []
+    for _ in range(steps):
+        actions = [env.single_action_space.sample() for _ in range(B)]
+        found.append(env.step_all(env.oracle_actions() if rng.random() < 0.5 else np.array(actions)))
+    return found
+
+
+def assert_same(one: FamilyStep, other: FamilyStep) -> None:
+    for a, b in zip(one, other, strict=True):
+        if isinstance(a, dict):
+            assert a.keys() == b.keys()
+            a, b = list(a.values()), list(b.values())
+        np.testing.assert_array_equal(a, b)
+
+
+def episode_return(env: Any) -> float:
+    """The oracle's return in one episode."""
+    env.reset()
+    total, done = 0.0, False
+    while not done:
+        _, reward, terminated, truncated, _ = env.step(env.oracle_action())
+        total += reward
+        done = terminated or truncated
+    return total
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+@pytest.mark.filterwarnings("ignore:.*(infinity|precision|not normalized|unbounded).*")
+def test_gymnasium_finds_no_fault(env_id: str) -> None:
+    for task_visible in (False, True):
+        check_env(gym.make(env_id, task_visible=task_visible, disable_env_checker=True).unwrapped)
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_splits_are_disjoint_and_the_same_for_everyone(env_id: str) -> None:
+    env, again = family(env_id), family(env_id, split="test")
+    train, test = (env.sample_tasks(100, split, np.random.default_rng(0)) for split in ("train", "test"))
+    assert train.shape == test.shape == (100, *env.unwrapped.task.shape)
+    assert not {tuple(task) for task in train} & {tuple(task) for task in test}
+    np.testing.assert_array_equal(test, again.sample_tasks(100, "test", np.random.default_rng(0)))
+    listed = {tuple(task) for task in test}
+    for seed in range(10):
+        again.reset(seed=seed)
+        assert tuple(again.task) in listed
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_a_seed_gives_the_task_and_a_task_that_is_set_stays(env_id: str) -> None:
+    env = family(env_id)
+    seen = []
+    for seed in (1, 1, 2, 3, 4, 5, 6):
+        obs, _ = env.reset(seed=seed)
+        seen.append((env.task.tolist(), np.asarray(obs).tolist()))
+    assert seen[0] == seen[1]
+    assert len({str(task) for task, _ in seen}) > 1
+    task = env.sample_tasks(1, "test", np.random.default_rng(7))[0]
+    env.set_task(task)
+    for _ in range(3):
+        env.reset()
+        np.testing.assert_array_equal(env.task, task)
+    env.set_task(None)
+    drawn = []
+    for _ in range(10):
+        env.reset()
+        drawn.append(tuple(env.task))
+    assert len(set(drawn)) > 1
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_the_oracle_reaches_the_best_return(env_id: str) -> None:
+    env = family(env_id)
+    for task in env.sample_tasks(8, "test", np.random.default_rng(0)):
+        env.set_task(task)
+        reached = episode_return(env)
+        if (best := env.oracle_return()) is not None:
+            assert reached == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_a_visible_task_ends_the_observation_and_has_names(env_id: str) -> None:
+    env = make_env(EnvSpec(env_id, kwargs={"task_visible": True}))
+    obs, _ = env.reset(seed=1)
+    task = family_of(env).task
+    np.testing.assert_allclose(np.asarray(obs)[-len(task) :], task, rtol=1e-6)
+    spaces = probe_spaces(EnvSpec(env_id, kwargs={"task_visible": True}))
+    assert len(spaces.obs_names) == spaces.observation.numbers
+    assert all(name.startswith("task ") for name in spaces.obs_names[-len(task) :])
+    assert spaces.action_names
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_a_picture_shows_the_state(env_id: str) -> None:
+    env = make_env(EnvSpec(env_id), render_mode="rgb_array", seed=0)
+    picture: Any = env.render()
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    assert len(np.unique(picture)) > 2
+
+
+def test_what_is_no_family_is_none() -> None:
+    assert family_of(gym.make("CartPole-v1")) is None
+
+
+@pytest.mark.parametrize("env_id", FAMILIES)
+def test_an_unknown_split_is_an_error(env_id: str) -> None:
+    with pytest.raises(Exception, match="split='validation': a task family has the splits 'train' and 'test'"):
+        family(env_id, split="validation")
+
+
+@pytest.mark.parametrize("env_id", VECTOR)
+def test_copies_stepped_as_arrays_equal_single_ones(env_id: str) -> None:
+    vector, singles = copies(env_id), [family(env_id) for _ in range(B)]
+    seeds = list(range(10, 10 + B))
+    obs = vector.reset_seeded(seeds)
+    np.testing.assert_array_equal(obs, [env.reset(seed=seed)[0] for env, seed in zip(singles, seeds, strict=True)])
+    for step in range(2 * vector.horizon + 3):
+        actions = vector.oracle_actions() if step % 2 else np.array([vector.single_action_space.sample()] * B)
+        found = vector.step_all(actions)
+        for b, env in enumerate(singles):
+            ob, reward, terminated, truncated, _ = env.step(actions[b])
+            assert (reward, terminated, truncated) == (found.rewards[b], found.terminated[b], found.truncated[b])
+            if terminated or truncated:
+                np.testing.assert_array_equal(found.final_obs[b], ob)
+                ob, _ = env.reset()
+            np.testing.assert_array_equal(found.obs[b], ob)
+
+
+@pytest.mark.parametrize("env_id", VECTOR)
+def test_a_captured_state_continues_exactly(env_id: str) -> None:
+    env, other = copies(env_id), copies(env_id)
+    env.reset(seed=1)
+    roll(env, env.horizon // 2)
+    states = env.capture()
+    expected = roll(env, env.horizon + 5, seed=4)
+    other.reset(seed=9)
+    other.restore(states)
+    for one, two in zip(expected, roll(other, env.horizon + 5, seed=4), strict=True):
+        assert_same(one, two)
+
+
+@pytest.mark.parametrize("env_id", VECTOR)
+def test_a_trial_has_one_task_and_ends_with_its_last_episode(env_id: str) -> None:
+    env = copies(env_id, trial_episodes=3)
+    env.reset(seed=0)
+    tasks, ends = [env.tasks.copy()], np.zeros(B, int)
+    for _ in range(7 * env.horizon):
+        step = roll(env, 1)[0]
+        done = step.terminated | step.truncated
+        ends += step.episode_ends
+        np.testing.assert_array_equal(done, step.episode_ends & (ends % 3 == 0))
+        assert set(step.final_obs) == set(np.flatnonzero(done))
+        same = (env.tasks == tasks[-1]).all(axis=1)
+        assert same[~done].all()
+        tasks.append(env.tasks.copy())
+    assert (ends >= 6).all()
+    assert len({str(found[0]) for found in tasks}) > 1
+
+
+def test_the_oracle_of_grid_navigation_has_44_in_four_episodes() -> None:
+    env = family("multienv/GridNavi-v0", held_out=False)
+    goals = env.sample_tasks(21, "test", np.random.default_rng(0))
+    assert len(np.unique(goals, axis=0)) == 21
+    returns = []
+    for goal in goals:
+        env.set_task(goal)
+        env.reset()
+        returns.append(env.oracle_return())
+    assert 4 * np.mean(returns) == pytest.approx(44.29, abs=0.005)
