@@ -21,6 +21,9 @@ LOST_LIFE = "lost_life"
 #: Column of the actions, [T, B, ...] as the network gives them, that would have been right; in `Rollout.extra` of data
 #: sets that are trained supervised.
 TARGETS = "targets"
+#: Column of steps, bool [T, B], that were the last of an episode within a trial, the trial's last one too; in
+#: `Rollout.extra` of environments with `trial_episodes`.
+EPISODE_ENDS = "episode_ends"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,6 +158,8 @@ class RolloutBuilder:
             columns = {**columns, LOST_LIFE: step.lost_life}
         if step.targets is not None:
             columns = {**columns, TARGETS: step.targets}
+        if step.episode_ends is not None:
+            columns = {**columns, EPISODE_ENDS: step.episode_ends}
         if self._t == 0:
             for key, value in columns.items():
                 self._columns[key] = np.empty((self._length, *value.shape), value.dtype)
@@ -250,6 +255,8 @@ class RunningEpisode:
     Attributes:
         length: Steps in earlier fragments.
         return_: Rewards in earlier fragments.
+        trial_returns: Returns of the trial's episodes that are over, then of the present one so far; empty without
+            trials.
         id_: RLlib's id; empty until an episode object is built.
         custom_data: What callbacks have put into the episode.
         chunks: Episode objects of earlier fragments, where a callback wants them.
@@ -257,9 +264,24 @@ class RunningEpisode:
 
     length: int = 0
     return_: float = 0.0
+    trial_returns: list[float] = field(default_factory=list)
     id_: str = ""
     custom_data: dict[str, Any] = field(default_factory=dict)
     chunks: list[SingleAgentEpisode] = field(default_factory=list)
+
+    def advance(self, rewards: np.ndarray, ends: np.ndarray | None) -> None:
+        """Count further steps.
+
+        Args:
+            rewards: [n], theirs.
+            ends: bool [n], see `EPISODE_ENDS`; None without trials.
+        """
+        self.length += len(rewards)
+        self.return_ += float(rewards.sum())
+        if ends is not None:
+            *over, present = self.trial_returns or [0.0]
+            first, *others = (float(part.sum()) for part in np.split(rewards, np.flatnonzero(ends) + 1))
+            self.trial_returns = [*over, present + first, *others]
 
     def named(self) -> RunningEpisode:
         """This, with an id."""

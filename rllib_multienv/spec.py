@@ -31,6 +31,7 @@ MakeEnv = Callable[..., gym.Env]
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 #: Bytes from which a pickled `make` or `kwargs` is worth a warning.
 LARGE_SPEC = 2**20
+_WHOLE_NUMBERS = ("num_envs", "max_episode_steps", "trial_episodes")
 _RESERVED = ("shared", "__all_modules__", "__all__", "default_policy")
 
 
@@ -65,6 +66,8 @@ class EnvSpec:
         role: The agents of a multi-agent environment that this is, where not all have equal spaces. Not to be given: an
             environment with several roles becomes one EnvSpec for each, with the ids ``id@role``.
         agent_index: Whether each agent of a multi-agent environment sees which one it is (one-hot).
+        trial_episodes: Episodes K of a trial: K episodes of one task, which count as one episode everywhere (memory,
+            advantages, evaluation); a family of tasks draws a new task for each trial (`envs.trials`). None: no trials.
     """
 
     id: str
@@ -79,6 +82,7 @@ class EnvSpec:
     descriptors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     role: str = ""
     agent_index: bool = False
+    trial_episodes: int | None = None
 
     @property
     def group(self) -> str:
@@ -100,12 +104,17 @@ class EnvSpec:
         if not isinstance(self.kwargs, Mapping) or not all(isinstance(key, str) for key in self.kwargs):
             raise TypeError(f"EnvSpec {self.id!r}: kwargs must map argument names to values, not {self.kwargs!r}.")
         object.__setattr__(self, "kwargs", dict(self.kwargs))
-        for name in ("num_envs", "max_episode_steps"):
+        for name in _WHOLE_NUMBERS:
             _check_positive(self.id, name, getattr(self, name))
         if self.backend not in get_args(Backend):
             hint = did_you_mean(str(self.backend), get_args(Backend))
             expected = ", ".join(get_args(Backend))
             raise ValueError(f"EnvSpec {self.id!r}: unknown backend {self.backend!r}; one of {expected}.{hint}")
+        if self.trial_episodes is not None and self.backend in ("envpool", "atari_vector"):
+            raise ValueError(
+                f"EnvSpec {self.id!r}: trial_episodes={self.trial_episodes}: backend {self.backend!r} has no trials. "
+                "Leave the backend out, or use 'sync' or 'async'."
+            )
         if self.backend == "envpool" and callable(self.make):
             raise ValueError(f"EnvSpec {self.id!r}: EnvPool has its own environments and cannot run a callable.")
         if isinstance(self.tags, str) or not all(isinstance(tag, str) for tag in self.tags):
@@ -207,7 +216,7 @@ class EnvSpec:
             data["make"] = make
         if self.kwargs:
             data["kwargs"] = _to_json(f"EnvSpec {self.id!r}: kwargs", self.kwargs)
-        for name in ("num_envs", "max_episode_steps"):
+        for name in _WHOLE_NUMBERS:
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
         if self.backend != "auto":

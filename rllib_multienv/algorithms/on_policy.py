@@ -57,6 +57,7 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
         lambda_: PerEnvironment[Fraction] = 0.95,
         normalize_rewards: bool = True,
         min_advantage_std: NonNegative = 0.05,
+        advantages_across_episodes: PerEnvironment[bool] = True,
         **rllib: Any,
     ) -> None:
         """Set how to train.
@@ -69,6 +70,8 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
             min_advantage_std: Advantages are divided by their standard deviation or by this, whichever is larger (only
                 with normalised rewards, whose discounted return has deviation one). Where an environment is solved,
                 what is left of its advantages is noise; scaled to unit size it would undo what was learned.
+            advantages_across_episodes: Whether the later episodes of a trial count for the advantages of earlier ones,
+                so that exploring pays off (RL²). Otherwise nothing counts that follows the end of an episode.
         """
 
     @settings

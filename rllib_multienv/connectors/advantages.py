@@ -13,7 +13,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 
 from rllib_multienv.connectors.pipelines import RolloutConnector
 from rllib_multienv.normalization import CLIP
-from rllib_multienv.rollout import TARGETS, Rollout
+from rllib_multienv.rollout import EPISODE_ENDS, TARGETS, Rollout
 
 #: Bytes of an environment's images in one forward pass for values, at most.
 BLOCK_BYTES = 4 * 2**20
@@ -27,6 +27,7 @@ def generalized_advantages(
     final_values: np.ndarray,
     gamma: float,
     lambda_: float,
+    across_episodes: bool = True,
 ) -> np.ndarray:
     """Generalised advantage estimation (Schulman et al. 2016, equation 16).
 
@@ -38,6 +39,8 @@ def generalized_advantages(
             limit is not an end, and neither is the end of a fragment (docs/deviations.md, 8).
         gamma: Discount factor.
         lambda_: Trace decay.
+        across_episodes: Whether what follows within a trial counts for the steps of an earlier episode of it, as in
+            RL². Otherwise nothing after an episode's last step does, whatever ended it.
 
     Returns:
         float64 [T, B]; without meaning where ``rollout.valid`` is False.
@@ -45,10 +48,13 @@ def generalized_advantages(
     next_values = np.empty(values.shape)
     next_values[:-1] = values[1:]
     next_values.reshape(-1)[rollout.final_rows] = final_values
-    next_values[rollout.value_ends] = 0.0
+    ends = rollout.value_ends  # [T, B]
+    if not across_episodes and EPISODE_ENDS in rollout.extra:
+        ends = ends | rollout.extra[EPISODE_ENDS]
+    next_values[ends] = 0.0
     deltas = rewards + gamma * next_values - values
     deltas[~rollout.valid] = 0.0
-    decay = np.where(rollout.done | rollout.value_ends | ~rollout.valid, 0.0, gamma * lambda_)
+    decay = np.where(rollout.done | ends | ~rollout.valid, 0.0, gamma * lambda_)
     advantages = np.empty(values.shape)
     running = np.zeros(values.shape[1])  # [B]
     for t in reversed(range(len(values))):
@@ -128,6 +134,7 @@ class GeneralizedAdvantages(RolloutConnector):
                 final_values=values[final:start],
                 gamma=config.gamma,
                 lambda_=config.lambda_,
+                across_episodes=config.advantages_across_episodes,
             )
             parts.append((advantages[rollout.valid], step_values[rollout.valid]))  # [n] each
         advantages, step_values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))  # [N]

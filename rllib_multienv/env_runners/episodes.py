@@ -38,6 +38,7 @@ from rllib_multienv.metrics import (
     MODULE_EPISODES,
     NUM_FRAGMENTS_LOST_LIFETIME,
     NUM_TEXTS_CUT_LIFETIME,
+    TRIAL_EPISODE_RETURN_MEAN,
     WIN_RATE,
 )
 from rllib_multienv.rollout import Rollout, RunningEpisode, episode_of
@@ -153,13 +154,15 @@ class EpisodeMetrics:
     def __init__(self, logger: MetricsLogger, window: int | None) -> None:
         self._logger = logger
         self._window = window
-        self._episodes: dict[str, deque[tuple[float, int]]] = {}
+        # Return, length, and the returns of a trial's episodes.
+        self._episodes: dict[str, deque[tuple[float, ...]]] = {}
 
-    def episode(self, env_id: str, return_: float, length: int, agent: str = "") -> None:
-        """An episode of ``env_id`` is over, for one of its agents where there are several."""
+    def episode(self, env_id: str, episode: RunningEpisode, agent: str = "") -> None:
+        """An episode (or trial) of ``env_id`` is over, for one of its agents where there are several."""
+        return_, parts = episode.return_, episode.trial_returns[:-1]
         if agent:
             self._logger.log_value((AGENT_RETURN_MEAN, env_id, agent), return_, reduce="mean", window=self._window)
-        self._episodes.setdefault(env_id, deque(maxlen=self._window)).append((return_, length))
+        self._episodes.setdefault(env_id, deque(maxlen=self._window)).append((return_, episode.length, *parts))
         self._logger.log_value((EPISODE_RETURNS, env_id), return_, reduce="item_series")
 
     def game(self, env_id: str, opponent: str, agent: str, return_: float) -> None:
@@ -195,13 +198,15 @@ class EpisodeMetrics:
         log(NUM_EPISODES, num_episodes, reduce="sum")
         log(NUM_EPISODES_LIFETIME, num_episodes, reduce="lifetime_sum")
         for env_id, window in self._episodes.items():
-            returns, lengths = np.array(window, dtype=np.float64).T
+            returns, lengths, *parts = np.array(window, dtype=np.float64).T
             log((MODULE_EPISODE_RETURN_MEAN, env_id), float(returns.mean()), reduce="mean")
             log((MODULE_EPISODE_RETURN_MIN, env_id), float(returns.min()), reduce="min")
             log((MODULE_EPISODE_RETURN_MAX, env_id), float(returns.max()), reduce="max")
             log((MODULE_EPISODE_LEN_MEAN, env_id), float(lengths.mean()), reduce="mean")
+            for number, part in enumerate(parts, 1):
+                log((TRIAL_EPISODE_RETURN_MEAN, env_id, str(number)), float(part.mean()), reduce="mean")
         if self._episodes:
-            every = np.concatenate([np.array(w, dtype=np.float64) for w in self._episodes.values()])
+            every = np.array([episode[:2] for window in self._episodes.values() for episode in window])
             log(EPISODE_RETURN_MEAN, float(every[:, 0].mean()), reduce="mean")
             log(EPISODE_LEN_MEAN, float(every[:, 1].mean()), reduce="mean")
 

@@ -22,7 +22,7 @@ from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, EnvFailure, NonFiniteError, endless
 from rllib_multienv.modules import MultiEnvModule
-from rllib_multienv.rollout import RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
+from rllib_multienv.rollout import EPISODE_ENDS, RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
 
 logger = logging.getLogger("ray.rllib")
 
@@ -269,19 +269,18 @@ class Lockstep:
             Episodes that were finished.
         """
         running = self.environments[env_id].running
-        done = rollout.done
-        sums = np.cumsum(np.where(rollout.valid, rollout.rewards, 0.0), axis=0)  # [T, B]
+        done, ends = rollout.done, rollout.extra.get(EPISODE_ENDS)
+        rewards = np.where(rollout.valid, rollout.rewards, 0.0)  # [T, B]
         finished = 0
         for chunk in rollout.chunks():
             b, first, stop = chunk
             if episodes is not None:
                 episodes.append(self._callbacks.episode(env_id, rollout, chunk, running[b]))
-            running[b].length += stop - first
-            running[b].return_ += float(sums[stop - 1, b] - (sums[first - 1, b] if first else 0.0))
+            running[b].advance(rewards[first:stop, b], None if ends is None else ends[first:stop, b])
             if done[stop - 1, b]:
                 agent = self.environments[env_id].agent(b)
                 if self.opponent is None:
-                    self._episode_metrics.episode(env_id, running[b].return_, running[b].length, agent)
+                    self._episode_metrics.episode(env_id, running[b], agent)
                 else:
                     self._episode_metrics.game(env_id, self.opponent, agent, running[b].return_)
                 running[b] = RunningEpisode()

@@ -152,9 +152,8 @@ class OwnedEnvironment:
         snapshot = self.copies.snapshot()
         if snapshot is None:
             return None
-        episodes = [
-            {"id_": r.id_, "length": r.length, "return_": r.return_, "custom_data": r.custom_data} for r in self.running
-        ]
+        saved = ("id_", "length", "return_", "trial_returns", "custom_data")
+        episodes = [{name: getattr(running, name) for name in saved} for running in self.running]
         held = {key: column.copy() for key, column in self._held.items()}
         return {"snapshot": snapshot, "episodes": episodes, "held": held}
 

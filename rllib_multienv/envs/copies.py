@@ -56,6 +56,8 @@ class VectorStep:
             train on them (supervised data sets).
         acting: bool ``[B]``, the rows that act next; None for all. Rows of several agents do not all act at each time
             step: the step of a row then belongs to its last action, and `is_reset` says that none is complete.
+        episode_ends: bool ``[B]``, the step was the last of an episode within a trial (the trial's last one too);
+            None without trials.
     """
 
     obs: np.ndarray
@@ -69,6 +71,7 @@ class VectorStep:
     lost_life: np.ndarray | None = None
     targets: np.ndarray | None = None
     acting: np.ndarray | None = None
+    episode_ends: np.ndarray | None = None
 
 
 class InfoArrays:
@@ -101,7 +104,7 @@ class SyncCopies(SyncVectorEnv):
     def __init__(self, spec: EnvSpec, num_envs: int, mask_in_info: bool = False, first: gym.Env | None = None) -> None:
         self.env_id, self._spec = spec.id, spec
         self._constants: frozenset[snapshot.Key] | None = None
-        self.envs: list[gym.Env] = []
+        self.envs: list[Any] = []
         try:
             for copy in range(num_envs):
                 self.envs.append(make_env(spec) if copy or first is None else first)
@@ -172,7 +175,10 @@ class SyncCopies(SyncVectorEnv):
             reason = describe(error) + (_STEP_HINT if here and not fits else "")
             raise EnvFailure(self.env_id, "step", reason, len(infos)) from error
         flags = np.array(terminated), np.array(truncated)
-        return VectorStep(obs, np.array(rewards), *flags, final_obs, self._no_reset, infos, reset_infos)
+        step = VectorStep(obs, np.array(rewards), *flags, final_obs, self._no_reset, infos, reset_infos)
+        if self._spec.trial_episodes is not None:
+            step.episode_ends = np.array([env.episode_ended for env in self.envs])
+        return step
 
     def reset_copies(self, seeds: Sequence[int | None]) -> tuple[np.ndarray, list[Any]]:
         """Reset every copy, seeded where its seed is not None; returns observations ``[B, ...]`` and infos."""
@@ -293,7 +299,7 @@ class AsyncCopies(VectorEnv):
     def step_copies(self, actions: Any) -> VectorStep:
         """See `SyncCopies.step_copies`."""
         answers = self._ask("step_copies", [(actions[b : b + 1],) for b in range(self.num_envs)])
-        obs, rewards, terminated, truncated, last, infos, reset_infos = zip(*answers, strict=True)
+        obs, rewards, terminated, truncated, last, infos, reset_infos, ends = zip(*answers, strict=True)
         final_obs = {b: observation for b, observation in enumerate(last) if observation is not None}
         return VectorStep(
             np.concatenate(obs),
@@ -304,6 +310,7 @@ class AsyncCopies(VectorEnv):
             self._no_reset,
             infos,
             {b: reset_infos[b] for b in final_obs},
+            episode_ends=None if None in ends else np.concatenate(ends),
         )
 
     def reset_copies(self, seeds: Sequence[int | None]) -> tuple[np.ndarray, list[Any]]:
@@ -404,6 +411,7 @@ def _row(step: VectorStep) -> tuple[Any, ...]:
         step.final_obs.get(0),
         step.infos[0],
         step.reset_infos.get(0),
+        step.episode_ends,
     )
 
 

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from rllib_multienv.envs import atari
 from rllib_multienv.envs.agents import agents_env
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe
+from rllib_multienv.envs.trials import Trial
 from rllib_multienv.gym_ids import find_env
 from rllib_multienv.spec import EnvSpec
 
@@ -29,7 +30,8 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
 
     Gymnasium's `TimeLimit` and `OrderEnforcing` are applied as in `gym.make`; its passive checker is left out (it
     checks only the first step, and only warns). `max_episode_steps` replaces a registered limit; an environment made
-    by a class or callable gets a `TimeLimit` around whatever it limits itself.
+    by a class or callable gets a `TimeLimit` around whatever it limits itself. With `trial_episodes` the outermost
+    wrapper is a `Trial`.
 
     Args:
         spec: What to make.
@@ -44,7 +46,7 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
         os.environ.setdefault("MUJOCO_GL", "egl")
     assert spec.make is not None  # EnvSpec fills it in
     if atari.is_preprocessed(spec):
-        return _seeded(spec, atari.AtariEnv(spec, render_mode), seed)
+        return _finished(spec, atari.AtariEnv(spec, render_mode), seed)
     target = find_env(spec.make) if isinstance(spec.make, str) else spec.make
     kwargs: dict[str, Any] = dict(spec.kwargs)
     if render_mode is not None:
@@ -60,6 +62,8 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
             else:
                 env = target(**kwargs)
                 if (agents := agents_env(env, spec.max_episode_steps, spec.agent_index)) is not None:
+                    if spec.trial_episodes is not None:
+                        raise ValueError("trial_episodes is for environments with one agent; leave it out")
                     return agents
                 if not isinstance(env, gym.Env):
                     is_vector = isinstance(env, gym.vector.VectorEnv)
@@ -72,7 +76,7 @@ def make_env(spec: EnvSpec, *, render_mode: str | None = None, seed: int | None 
     except ENV_ERRORS as error:
         raise EnvFailure(spec.id, "make", describe(error)) from error
     _declare_mission(env)
-    return _seeded(spec, env, seed)
+    return _finished(spec, env, seed)
 
 
 def _declare_mission(env: gym.Env) -> None:
@@ -87,7 +91,10 @@ def _declare_mission(env: gym.Env) -> None:
         env.observation_space = spaces.Dict({**space.spaces, "mission": text})  # type: ignore[attr-defined]
 
 
-def _seeded(spec: EnvSpec, env: gym.Env, seed: int | None) -> gym.Env:
+def _finished(spec: EnvSpec, env: gym.Env, seed: int | None) -> gym.Env:
+    """The environment in trials where the spec has them, seeded."""
+    if spec.trial_episodes is not None:
+        env = Trial(env, spec.trial_episodes)
     if seed is not None:
         try:
             env.reset(seed=seed)

@@ -105,7 +105,8 @@ class EnvCopies:
         self._deal = lambda: deal_rows(getattr(self.env, "envs", ()), seeds[0], evaluation)
         self._evaluation = evaluation
         dataset = self._deal()
-        self.evaluation_episodes = None if dataset is None else -(-dataset.num_rows // dataset.rows_per_episode)
+        rows = 0 if dataset is None else dataset.rows_per_episode * (spec.trial_episodes or 1)
+        self.evaluation_episodes = None if dataset is None else -(-dataset.num_rows // rows)
         self._has_targets = dataset is not None and dataset.is_supervised
         if isinstance(self.env, RoleCopies):
             self.num_envs, self.space_spec = self.env.num_envs, self.env.space_spec
@@ -376,6 +377,8 @@ def resolve_backend(spec: EnvSpec) -> str:
         raise ValueError(f"Environment {spec.id!r}: life_loss_info needs backend='atari_vector', not {spec.backend!r}.")
     if spec.backend != "auto":
         return spec.backend
+    if spec.trial_episodes is not None:
+        return "sync"
     if atari.is_preprocessed(spec):
         return "atari_vector"
     same = spec.make in envpool_backend.VERIFIED and not spec.kwargs

@@ -157,6 +157,7 @@ def _definition(env_spec: EnvSpec, **settings: int) -> dict[str, Any] | None:
         "make": env_spec.make,
         "kwargs": dict(env_spec.kwargs),
         "max_episode_steps": env_spec.max_episode_steps,
+        **({} if env_spec.trial_episodes is None else {"trial_episodes": env_spec.trial_episodes}),
         "versions": versions,
         **settings,
     }

@@ -26,9 +26,9 @@ def keys(result: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def unknown(result: Mapping[str, Any]) -> set[str]:
     """Keys that the glossary does not have."""
-    places = {"ENV": "[^/]+-v[0-9]|cart", "OTHER": "[^/]+-v[0-9]", "GROUP": "actor|critic|value"}
+    places = {"ENV": "[^/]+-v[0-9]|cart", "OTHER": "[^/]+-v[0-9]", "GROUP": "actor|critic|value", "NUMBER": "[0-9]+"}
     patterns = [
-        re.sub("ENV|OTHER|GROUP", lambda found: f"({places[found[0]]})", re.escape(key))
+        re.sub("ENV|OTHER|GROUP|NUMBER", lambda found: f"({places[found[0]]})", re.escape(key))
         for section in GLOSSARY.values()
         for key in section
     ]

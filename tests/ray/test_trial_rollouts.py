@@ -1,0 +1,69 @@
+"""Trials in rollouts, advantages, metrics, evaluation and checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rollouts import ends
+from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_config
+from toy_family import Guess
+
+from rllib_multienv import EnvSpec
+from rllib_multienv.connectors.advantages import generalized_advantages
+from rllib_multienv.rollout import EPISODE_ENDS, RunningEpisode
+
+GUESS = EnvSpec("guess-v0", make=Guess, trial_episodes=2)
+
+
+def test_a_rollout_has_the_inner_ends_and_counts_a_trial_as_one_episode() -> None:
+    runner = make_runner(tiny_config([GUESS]))  # 16 steps of trials of 6
+    rollout = runner.sample_rollouts()["guess-v0"]
+    runner.stop()
+    assert np.flatnonzero(rollout.extra[EPISODE_ENDS][:, 0]).tolist() == [2, 5, 8, 11, 14]
+    assert np.flatnonzero(rollout.done[:, 0]).tolist() == [5, 11]
+    assert np.flatnonzero(rollout.first[:, 0]).tolist() == [0, 6, 12]
+
+
+def test_a_trial_counts_the_return_of_each_of_its_episodes_over_fragments() -> None:
+    running_trial = RunningEpisode()
+    running_trial.advance(np.array([1.0, 2.0]), np.array([False, False]))
+    running_trial.advance(np.array([3.0, 4.0, 5.0]), np.array([True, False, True]))
+    assert running_trial.trial_returns == [6.0, 9.0, 0.0]
+    assert (running_trial.return_, running_trial.length) == (15.0, 5)
+
+
+@pytest.mark.parametrize(("across", "expected"), [(True, [4.0, 3.0, 2.0, 1.0]), (False, [2.0, 1.0, 2.0, 1.0])])
+def test_advantages_reach_over_inner_ends_if_they_are_to(across: bool, expected: list[float]) -> None:
+    inner = np.array([[False], [True], [False], [True]])
+    rollout = replace(ends((4, 1), terminated=[(3, 0)]), extra={EPISODE_ENDS: inner})
+    found = generalized_advantages(
+        rollout,
+        rewards=np.ones((4, 1)),
+        values=np.zeros((4, 1)),
+        final_values=np.zeros(1),
+        gamma=1.0,
+        lambda_=1.0,
+        across_episodes=across,
+    )
+    assert found[:, 0].tolist() == expected
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_metrics_tell_the_episodes_of_a_trial_apart_and_evaluation_counts_trials() -> None:
+    config = tiny_config([GUESS, "CartPole-v1"]).evaluation(evaluation_interval=1, evaluation_duration=3)
+    with running(config) as algo:
+        result = algo.train()
+    for sampled in (result["env_runners"], result["evaluation"]["env_runners"]):
+        parts = sampled["trial_episode_return_mean"]
+        assert parts.keys() == {"guess-v0"} and parts["guess-v0"].keys() == {"1", "2"}
+        assert sum(parts["guess-v0"].values()) == pytest.approx(sampled["module_episode_return_mean"]["guess-v0"])
+        assert sampled["module_episode_len_mean"]["guess-v0"] == 6
+    assert result["evaluation"]["env_runners"]["module_episodes"]["guess-v0"] == 3
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_training_is_resumed_in_the_middle_of_trials(tmp_path: Path) -> None:
+    assert_goes_on_when_restored(tiny_config([replace(GUESS, trial_episodes=4)]), tmp_path)
