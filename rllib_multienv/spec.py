@@ -24,7 +24,7 @@ from rllib_multienv.spaces.space_spec import SpaceSpec, UnsupportedSpaceError
 
 __all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "environment_keys", "resolve_env_specs"]
 
-Backend = Literal["auto", "sync", "async", "envpool", "atari_vector"]
+Backend = Literal["auto", "sync", "async", "envpool", "atari_vector", "vector"]
 MakeEnv = Callable[..., gym.Env]
 
 # Characters that RLlib refuses in a ModuleID (they become file names), and names that it uses itself.
@@ -52,8 +52,8 @@ class EnvSpec:
         kwargs: Keyword arguments for the environment's constructor. Not to be changed afterwards.
         num_envs: Number of copies to step together; None for the run's `num_envs_per_env_runner`.
         backend: Way of stepping the copies: ``"sync"`` one after another in this process, ``"async"`` in one
-            process each, ``"envpool"`` by EnvPool's threads, ``"atari_vector"`` by ale-py's threads, ``"auto"`` by the
-            one that is known to be best.
+            process each, ``"envpool"`` by EnvPool's threads, ``"atari_vector"`` by ale-py's threads, ``"vector"`` as
+            arrays (task families of this package), ``"auto"`` by the one that is known to be best.
         max_episode_steps: Time limit that replaces the registered one; None keeps the registered one.
         tags: Words to select environments by.
         description: The text by which networks tell environments apart, whatever their ids: position codes and task
@@ -113,7 +113,7 @@ class EnvSpec:
         if self.trial_episodes is not None and self.backend in ("envpool", "atari_vector"):
             raise ValueError(
                 f"EnvSpec {self.id!r}: trial_episodes={self.trial_episodes}: backend {self.backend!r} has no trials. "
-                "Leave the backend out, or use 'sync' or 'async'."
+                "Leave the backend out."
             )
         if self.backend == "envpool" and callable(self.make):
             raise ValueError(f"EnvSpec {self.id!r}: EnvPool has its own environments and cannot run a callable.")

@@ -25,6 +25,7 @@ from rllib_multienv.envs.make import close_env, make_env, opened
 from rllib_multienv.spaces.actions import ActionWriter
 from rllib_multienv.spaces.observations import ObservationReader
 from rllib_multienv.spec import EnvSpec, UnsupportedSpaceError
+from rllib_multienv.tasks.family import family_of
 
 #: Seconds that worker processes have to close their environments.
 CLOSE_S = 5.0
@@ -197,6 +198,17 @@ class SyncCopies(SyncVectorEnv):
             fits = result is None or (isinstance(result, tuple) and len(result) == 2)
             raise EnvFailure(self.env_id, "reset", describe(error) + ("" if fits else _RESET_HINT), copy) from error
 
+    def set_split(self, split: str) -> None:
+        """Let copies of a task family draw tasks of this split; does nothing in other environments."""
+        for env in self.envs:
+            if (family := family_of(env)) is not None:
+                family.split = split
+
+    def set_tasks(self, tasks: Sequence[Any] | None) -> None:
+        """Give each copy of a task family its task, from its next reset (or trial) on; None: draw them again."""
+        for copy, env in enumerate(self.envs):
+            env.get_wrapper_attr("set_task")(None if tasks is None else tasks[copy])
+
     def capture(self) -> list[bytes | None]:
         """The state of every copy; None for one that cannot be captured."""
         return [snapshot.capture_env(env, self._is_constant) for env in self.envs]
@@ -329,6 +341,14 @@ class AsyncCopies(VectorEnv):
         if not isinstance(values, list | tuple):
             values = [values] * self.num_envs
         self._ask("set_attr", [(name, [value]) for value in values])
+
+    def set_split(self, split: str) -> None:
+        """See `SyncCopies.set_split`."""
+        self._ask("set_split", [(split,)] * self.num_envs)
+
+    def set_tasks(self, tasks: Sequence[Any] | None) -> None:
+        """See `SyncCopies.set_tasks`."""
+        self._ask("set_tasks", [(None if tasks is None else [tasks[b]],) for b in range(self.num_envs)])
 
     def capture(self) -> list[bytes | None]:
         """See `SyncCopies.capture`."""

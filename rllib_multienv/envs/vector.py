@@ -23,6 +23,7 @@ from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
 from rllib_multienv.envs.dataset import TARGET, deal_rows
 from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, check_values, describe
+from rllib_multienv.envs.family_copies import FamilyCopies, is_vector_family
 from rllib_multienv.envs.make import close_env, copy_seeds, make_env, opened
 from rllib_multienv.envs.multi_agent import MultiAgentCopies, RoleCopies
 from rllib_multienv.gym_ids import envpool_is_installed
@@ -47,7 +48,7 @@ class EnvCopies:
         num_envs: Number of copies B.
         seed: The first `reset` seeds every copy with a number derived from it; None for fresh entropy.
         mask_in_info: Whether infos have an action mask, as `probe_spaces` finds out (`SpaceSpec.mask_in_info`).
-        evaluation: Whether data sets show their test split.
+        evaluation: Whether data sets and task families show their test split.
         partner: Another role of the same copies of a multi-agent environment.
 
     Attributes:
@@ -55,7 +56,7 @@ class EnvCopies:
         space_spec: Its spaces.
         num_copies: Number of copies.
         num_envs: Rows B: the copies, or copies times agents (`envs.multi_agent`).
-        backend: ``"sync"``, ``"async"``, ``"envpool"`` or ``"atari_vector"``.
+        backend: ``"sync"``, ``"async"``, ``"vector"``, ``"envpool"`` or ``"atari_vector"``.
         env: The vector environment underneath.
         reward_clip: What learners clip rewards to, as ``[-1, 1] * reward_clip``; None where they do not.
         steps: Time steps taken so far.
@@ -92,6 +93,8 @@ class EnvCopies:
             self.env = envpool_backend.EnvPoolCopies(spec, num_envs, seeds)
         elif self.backend == "atari_vector":
             self.env = AtariCopies(spec, num_envs)
+        elif self.backend == "vector":
+            self.env = FamilyCopies(spec, num_envs)
         elif self.backend == "async":
             self.env = AsyncCopies(spec, num_envs, mask_in_info)
         else:
@@ -111,6 +114,8 @@ class EnvCopies:
         if isinstance(self.env, RoleCopies):
             self.num_envs, self.space_spec = self.env.num_envs, self.env.space_spec
             return
+        if evaluation and self.restorable:
+            self.env.set_split("test")
         try:
             self.space_spec = SpaceSpec.from_spaces(
                 spec.id,
@@ -197,8 +202,19 @@ class EnvCopies:
             step.targets = self.space_spec.action_from_env(np.stack([info[TARGET] for info in step.infos]))
         return step
 
+    def set_tasks(self, tasks: Any) -> None:
+        """Give the copies of a task family their tasks, ``[B, D]``, from the next reset on; None: draw them again.
+
+        Raises:
+            ValueError: The environment is no task family.
+        """
+        try:
+            self.env.set_tasks(tasks)
+        except AttributeError as error:
+            raise ValueError(f"Environment {self.spec.id!r} is no task family, so it has no tasks to set.") from error
+
     def _raw(self, phase: str, obs: Any) -> np.ndarray:
-        """Raw observations; backends that step each copy by itself have read and checked them already."""
+        """Raw observations; backends of ours have read and checked them already."""
         if self.restorable:
             return obs
         try:
@@ -219,7 +235,7 @@ class EnvCopies:
     @property
     def restorable(self) -> bool:
         """Whether the backend can be set to a saved state."""
-        return self.backend in ("sync", "async")
+        return self.backend in ("sync", "async", "vector")
 
     def snapshot(self) -> dict[str, Any] | None:
         """The full state of all copies in the middle of their episodes, random generators included.
@@ -363,7 +379,8 @@ def resolve_backend(spec: EnvSpec) -> str:
     ``"auto"`` is ``"envpool"`` only where EnvPool is installed, nothing but the Gymnasium id says what to make, the
     environment is among those whose behaviour was found to be the same (`envpool_backend.VERIFIED`), and this process
     has enough CPUs for threads to pay; else it is ``"sync"``, which is as fast on one or two CPUs and can be saved in
-    the middle of an episode. Atari games with preprocessing are given to ``"atari_vector"``.
+    the middle of an episode. Atari games with preprocessing are given to ``"atari_vector"``, task families that can be
+    stepped as arrays to ``"vector"``.
 
     Raises:
         ValueError: The environment has no such backend.
@@ -373,10 +390,17 @@ def resolve_backend(spec: EnvSpec) -> str:
             f"Environment {spec.id!r}: backend='atari_vector' is for Gymnasium's Atari ids, such as 'ALE/Pong-v5', "
             "without kwargs['obs_type']. Leave it out."
         )
+    if spec.backend == "vector" and not is_vector_family(spec):
+        raise ValueError(
+            f"Environment {spec.id!r}: backend='vector' is for task families that are stepped as arrays, such as "
+            f"'multienv/GridNavi-v0', and {spec.make!r} is none. Leave it out."
+        )
     if spec.backend in ("sync", "async") and spec.kwargs.get("life_loss_info") and atari.is_preprocessed(spec):
         raise ValueError(f"Environment {spec.id!r}: life_loss_info needs backend='atari_vector', not {spec.backend!r}.")
     if spec.backend != "auto":
         return spec.backend
+    if is_vector_family(spec):
+        return "vector"
     if spec.trial_episodes is not None:
         return "sync"
     if atari.is_preprocessed(spec):

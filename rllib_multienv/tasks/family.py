@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import register
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import batch_space, iterate
 
 __all__ = [
     "SPLITS", "FamilyEnv", "FamilyStep", "Split", "TaskFamily", "TaskSplits", "VectorFamily", "family_of",
@@ -115,7 +115,8 @@ class FamilyStep(NamedTuple):
         rewards: float64 ``[B]``.
         terminated: bool ``[B]``, also the end of a trial in a terminal state.
         truncated: bool ``[B]``, also the end of a trial by its time limit.
-        final_obs: The real last observation of each copy that is terminated or truncated.
+        last: Observations before copies were reset, their rows that are terminated or truncated being real last ones;
+            None where no copy is.
         episode_ends: bool ``[B]``, the last step of an episode, inside a trial too.
     """
 
@@ -123,7 +124,7 @@ class FamilyStep(NamedTuple):
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    final_obs: dict[int, np.ndarray]
+    last: Any
     episode_ends: np.ndarray
 
 
@@ -271,19 +272,17 @@ class VectorFamily(TaskSplits, VectorEnv):
         """One step of every copy; a copy whose episode ends is reset within the step."""
         rewards, terminated, truncated = self.transition(actions)
         ends = terminated | truncated
-        final_obs: dict[int, np.ndarray] = {}
+        last = None
         if ends.any():
             self._episode += ends
             done = ends & (self._episode >= self.trial_episodes)
             terminated, truncated = terminated & done, truncated & done
             if done.any():
                 last = self.observe_all()
-                over = np.flatnonzero(done)
-                final_obs = {copy: last[copy] for copy in over.tolist()}
-                self.begin_trials(over)
+                self.begin_trials(np.flatnonzero(done))
             if len(inner := np.flatnonzero(ends & ~done)):
                 self._begin_episodes(inner)
-        return FamilyStep(self.observe_all(), rewards, terminated, truncated, final_obs, ends)
+        return FamilyStep(self.observe_all(), rewards, terminated, truncated, last, ends)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -297,11 +296,12 @@ class VectorFamily(TaskSplits, VectorEnv):
         """Gymnasium's step of a vector environment, with SAME_STEP autoreset."""
         step = self.step_all(actions)
         info: dict[str, Any] = {"episode_ends": step.episode_ends} if self.trial_episodes > 1 else {}
-        if step.final_obs:
+        if step.last is not None:
             done = step.terminated | step.truncated
             last = np.full(self.num_envs, None, dtype=object)
-            for copy, obs in step.final_obs.items():
-                last[copy] = obs
+            every = list(iterate(self.observation_space, step.last))
+            for copy in np.flatnonzero(done):
+                last[copy] = every[copy]
             info |= {"final_obs": last, "_final_obs": done}
         return *step[:4], info
 
