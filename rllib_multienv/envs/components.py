@@ -110,8 +110,10 @@ def _of_environment(inner: Any) -> Names:
     if (own := getattr(inner, "component_names", None)) is not None:
         return own
     module, name = type(inner).__module__, type(inner).__name__
-    if module.startswith("gymnasium.envs.mujoco."):
-        return _of_mujoco(inner, inner.observation_space.shape[0])
+    if module.startswith(("gymnasium.envs.mujoco.", "rllib_multienv.tasks.")):
+        extra = getattr(inner, "extra_names", ())  # of components after those of the model
+        obs_names, action_names = _of_mujoco(inner, inner.observation_space.shape[0] - len(extra))
+        return (*obs_names, *extra) if obs_names else (), action_names
     if not module.startswith("gymnasium.envs."):
         return (), ()
     if name == "LunarLander" and inner.continuous:

@@ -102,6 +102,9 @@ def restore_env(env: Any, state: bytes, fresh: Callable[[], dict[Key, np.ndarray
     if layers != outer["layers"]:
         raise SnapshotError(f"the environment is built as {layers}, but was captured as {outer['layers']}")
     inner = _StateUnpickler(io.BytesIO(outer["state"]), env, fresh).load()
+    for layer, attributes in zip(chain, inner["attributes"], strict=True):
+        if (fit_model := getattr(layer, "fit_model", None)) is not None:  # a model that depends on the attributes
+            fit_model(attributes)
     data = _mujoco_data(chain)
     for key, physics in inner["physics"].items():
         if key not in data or _model_digest(data[key].model) != physics["model"]:

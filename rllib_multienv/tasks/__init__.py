@@ -9,7 +9,7 @@ from gymnasium.envs.registration import register, registry
 
 from rllib_multienv.tasks.family import TaskFamily, VectorFamily, family_of, register_vector_family
 
-__all__ = ["ORIGINALS", "VECTOR_FAMILIES", "TaskFamily", "VectorFamily", "family_of"]
+__all__ = ["ORIGINALS", "PHYSICS_FAMILIES", "VECTOR_FAMILIES", "TaskFamily", "VectorFamily", "family_of"]
 
 #: Environments of which `variants.py` makes variants: "Hopper-v4" as "multienv/HopperVariant-v0".
 ORIGINALS = (
@@ -26,7 +26,26 @@ for _original in ORIGINALS:
     )
 
 #: Task families that are stepped as arrays: ids without "multienv/" and version, and their classes.
-VECTOR_FAMILIES = {"GridNavi": "grid:GridNavi"}
+VECTOR_FAMILIES = {"GridNavi": "grid:GridNavi", "CartPoleHidden": "hidden_parameters:CartPoleHidden"}
 
 for _name, _family in VECTOR_FAMILIES.items():
     register_vector_family(f"multienv/{_name}-v0", f"rllib_multienv.tasks.{_family}")
+
+#: Task families that MuJoCo simulates: ids as above, their classes, and steps of an episode.
+PHYSICS_FAMILIES = {
+    "HalfCheetahDirection": ("running:HalfCheetahDirection", 200),
+    "HalfCheetahVelocity": ("running:HalfCheetahVelocity", 200),
+    "AntDirection": ("running:AntDirection", 200),
+    "AntDirection2D": ("running:AntDirection2D", 200),
+    "AntVelocity": ("running:AntVelocity", 200),
+    "AntGoal": ("running:AntGoal", 200),
+    "WheeledRing": ("maesn:WheeledRing", 200),
+    "AntRing": ("maesn:AntRing", 200),
+    "BlockPushing": ("maesn:BlockPushing", 100),
+    "HalfCheetahTorso": ("hidden_parameters:HalfCheetahTorso", 1000),
+    "Walker2dFriction": ("hidden_parameters:Walker2dFriction", 1000),
+    "Walker2dFoot": ("hidden_parameters:Walker2dFoot", 1000),
+}
+
+for _name, (_family, _steps) in PHYSICS_FAMILIES.items():
+    register(id=f"multienv/{_name}-v0", entry_point=f"rllib_multienv.tasks.{_family}", max_episode_steps=_steps)

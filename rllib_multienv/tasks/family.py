@@ -23,7 +23,8 @@ __all__ = [
     "register_vector_family", "vector_family",
 ]  # fmt: skip
 
-Split = Literal["train", "test"]
+#: The last two are those of families with hidden parameters.
+Split = Literal["train", "test", "interpolation", "extrapolation"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 #: Tasks of the test split of a family with infinitely many.
 TEST_TASKS = 40
@@ -66,25 +67,28 @@ def family_of(env: Any) -> Any:
     return inner if isinstance(inner, TaskFamily) else None
 
 
-def check_split(split: str) -> None:
-    """Check the name of a split.
-
-    Raises:
-        ValueError: There is no such split.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split={split!r}: a task family has the splits 'train' and 'test'.")
-
-
 class TaskSplits:
     """The training and test tasks of a distribution.
 
     The test split is a fixed list of `TEST_TASKS` draws (seed 2). The training split is the distribution itself, or a
     fixed list of `num_train_tasks` draws (seed 1). A family with a finite number of tasks overrides `listed_tasks`.
+
+    Attributes:
+        splits: Names of the splits.
     """
 
+    splits: tuple[Split, ...] = SPLITS
     num_train_tasks: int | None = None
     _lists: dict[str, np.ndarray | None] | None = None
+
+    def check_split(self, split: str) -> None:
+        """Check the name of a split.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split={split!r} must be one of {', '.join(map(repr, self.splits))}.")
 
     def draw_tasks(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """``[n, D]`` independent draws from the distribution."""
@@ -97,9 +101,9 @@ class TaskSplits:
 
     def sample_tasks(self, n: int, split: Split, rng: np.random.Generator) -> np.ndarray:
         """See `TaskFamily.sample_tasks`."""
-        check_split(split)
+        self.check_split(split)
         if self._lists is None:
-            self._lists = {name: self.listed_tasks(name) for name in SPLITS}
+            self._lists = {name: self.listed_tasks(name) for name in self.splits}
         listed = self._lists[split]
         if listed is None:
             return self.draw_tasks(n, rng)
@@ -178,7 +182,7 @@ class VectorFamily(TaskSplits, VectorEnv):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        check_split(split)
+        self.check_split(split)
         for name, value in (("horizon", horizon), ("num_train_tasks", num_train_tasks)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{type(self).__name__}: {name}={value!r} must be a whole number of at least 1.")

@@ -12,11 +12,13 @@ from gymnasium.utils.env_checker import check_env
 from rllib_multienv.envs import probe_spaces
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.spec import EnvSpec
-from rllib_multienv.tasks import VECTOR_FAMILIES, VectorFamily, family_of
+from rllib_multienv.tasks import PHYSICS_FAMILIES, VECTOR_FAMILIES, VectorFamily, family_of
 from rllib_multienv.tasks.family import FamilyStep
 
 VECTOR = [f"multienv/{name}-v0" for name in VECTOR_FAMILIES]
-FAMILIES = [*VECTOR]
+PHYSICS = [f"multienv/{name}-v0" for name in PHYSICS_FAMILIES]
+FAMILIES = [*VECTOR, *PHYSICS]
+WITH_BOTH_TASKS_IN_BOTH = ("multienv/HalfCheetahDirection-v0", "multienv/AntDirection-v0")
 B = 5
 
 
@@ -60,7 +62,8 @@ def episode_return(env: Any) -> float:
 @pytest.mark.filterwarnings("ignore:.*(infinity|precision|not normalized|unbounded).*")
 def test_gymnasium_finds_no_fault(env_id: str) -> None:
     for task_visible in (False, True):
-        check_env(gym.make(env_id, task_visible=task_visible, disable_env_checker=True).unwrapped)
+        env = gym.make(env_id, task_visible=task_visible, disable_env_checker=True).unwrapped
+        check_env(env, skip_render_check=env_id in PHYSICS)  # it would open a window
 
 
 @pytest.mark.parametrize("env_id", FAMILIES)
@@ -68,7 +71,8 @@ def test_splits_are_disjoint_and_the_same_for_everyone(env_id: str) -> None:
     env, again = family(env_id), family(env_id, split="test")
     train, test = (env.sample_tasks(100, split, np.random.default_rng(0)) for split in ("train", "test"))
     assert train.shape == test.shape == (100, *env.unwrapped.task.shape)
-    assert not {tuple(task) for task in train} & {tuple(task) for task in test}
+    if env_id not in WITH_BOTH_TASKS_IN_BOTH:
+        assert not {tuple(task) for task in train} & {tuple(task) for task in test}
     np.testing.assert_array_equal(test, again.sample_tasks(100, "test", np.random.default_rng(0)))
     listed = {tuple(task) for task in test}
     for seed in range(10):
@@ -101,6 +105,9 @@ def test_a_seed_gives_the_task_and_a_task_that_is_set_stays(env_id: str) -> None
 @pytest.mark.parametrize("env_id", FAMILIES)
 def test_the_oracle_reaches_the_best_return(env_id: str) -> None:
     env = family(env_id)
+    if env_id in PHYSICS:
+        assert env.oracle_return() is None
+        return
     for task in env.sample_tasks(8, "test", np.random.default_rng(0)):
         env.set_task(task)
         reached = episode_return(env)
@@ -134,7 +141,7 @@ def test_what_is_no_family_is_none() -> None:
 
 @pytest.mark.parametrize("env_id", FAMILIES)
 def test_an_unknown_split_is_an_error(env_id: str) -> None:
-    with pytest.raises(Exception, match="split='validation': a task family has the splits 'train' and 'test'"):
+    with pytest.raises(Exception, match=r"split='validation' must be one of 'train', .*'test'"):
         family(env_id, split="validation")
 
 
