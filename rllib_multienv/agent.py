@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,10 +12,11 @@ import torch
 
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, endless
-from rllib_multienv.envs.make import make_env
+from rllib_multienv.envs.make import is_task_family, make_env
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import EnvCopies, probe_roles
+from rllib_multienv.envs.vector import EnvCopies, VectorStep, probe_roles
 from rllib_multienv.envs.video import check_video, record_episode
+from rllib_multienv.evaluation.adaptation import AdaptationResult, Adapter, check_adaptation, measure_adaptation
 from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.nets import distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
@@ -202,21 +204,12 @@ class MultiEnvAgent:
             raise ValueError(f"episodes={episodes}: must be at least 1.")
         if video_dir is not None:
             check_video(video_format)
-        env_id = self.add_env(env)
+        env_id = self._makeable(env)
         if video_dir is not None and self.space_specs[env_id].agents:
             raise ValueError(f"Environment {env_id!r} has several agents: no video can be made of it yet.")
-        if env_id not in self.env_specs:
-            raise ValueError(
-                f"Environment {env_id!r} was made by a function that the checkpoint does not hold: pass an EnvSpec "
-                "that makes it."
-            )
-        generator = torch.Generator(device=self.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
+        generator = self._generator(seed)
         # Each copy plays a fixed number of episodes: taking the first ones that end would favour short episodes.
-        members = self._copies(env_id, min(episodes, 10), seed)
+        members = self._copies(self.env_specs[env_id], min(episodes, 10), seed)
         copies = members[env_id]
         result = EvaluationResult(env_id)
         try:
@@ -260,13 +253,79 @@ class MultiEnvAgent:
             record_episode(rendered, act, path, seed=seed, max_steps=max_steps)
         return result
 
-    def _copies(self, env_id: str, num_copies: int, seed: int | None) -> dict[str, EnvCopies]:
+    def adapt(
+        self,
+        env: str | EnvSpec | Mapping[str, Any],
+        *,
+        split: str = "test",
+        num_tasks: int = 40,
+        episodes: int = 4,
+        explore: bool = False,
+        seed: int | None = 0,
+    ) -> AdaptationResult:
+        """Adapt to tasks of a family, each anew, and measure the return of each episode.
+
+        Args:
+            env: An env id or specification of a task family; a new one is added.
+            split: Tasks to adapt to, such as ``"test"`` or ``"train"``.
+            num_tasks: Number of tasks; all are stepped together.
+            episodes: Episodes in each task.
+            explore: Draw actions instead of taking the mode.
+            seed: Seed of tasks, environments and draws; None for fresh entropy.
+
+        Raises:
+            ValueError: The environment is no task family, it cannot be made from the checkpoint alone, or a number is
+                not positive.
+            EnvFailure: The environment raised, or an episode does not end.
+        """
+        check_adaptation(split=split, num_tasks=num_tasks, episodes=episodes)
+        env_id = self._makeable(env)
+        spec = replace(self.env_specs[env_id], trial_episodes=episodes)
+        (copies,) = self._copies(spec, num_tasks, seed).values()
+        try:
+            adapter = self.adapter(env_id, explore=explore, generator=self._generator(seed))
+            return measure_adaptation(copies, adapter, split=split, episodes=episodes, seed=seed)
+        finally:
+            copies.close()
+
+    @property
+    def families(self) -> list[str]:
+        """Ids of the task families among the environments that it can make."""
+        return [env_id for env_id, spec in self.env_specs.items() if is_task_family(spec)]
+
+    def adapter(self, env_id: str, *, explore: bool, generator: torch.Generator) -> Adapter:
+        """What adapts to tasks of an environment: here the memory, where the network has one."""
+        return _MemoryAdapter(self, env_id, explore, generator)
+
+    def _makeable(self, env: str | EnvSpec | Mapping[str, Any]) -> str:
+        """The id of an environment, which becomes known.
+
+        Raises:
+            ValueError: The checkpoint does not hold what makes it.
+        """
+        env_id = self.add_env(env)
+        if env_id not in self.env_specs:
+            raise ValueError(
+                f"Environment {env_id!r} was made by a function that the checkpoint does not hold: pass an EnvSpec "
+                "that makes it."
+            )
+        return env_id
+
+    def _generator(self, seed: int | None) -> torch.Generator:
+        generator = torch.Generator(device=self.device)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        return generator
+
+    def _copies(self, spec: EnvSpec, num_copies: int, seed: int | None) -> dict[str, EnvCopies]:
         """New copies of an environment, by env id; of all roles where it is one role of a multi-agent environment."""
-        spec, members = self.env_specs[env_id], dict[str, EnvCopies]()
+        members = dict[str, EnvCopies]()
         for role_id, role in self.env_specs.items():
-            if role_id == env_id or (spec.role and role.group == spec.group):
+            if role_id == spec.id or (spec.role and role.group == spec.group):
                 members[role_id] = EnvCopies(
-                    role,
+                    spec if role_id == spec.id else role,
                     num_copies,
                     seed=seed,
                     mask_in_info=self.space_specs[role_id].mask_in_info,
@@ -284,6 +343,22 @@ class MultiEnvAgent:
         """Network, parameters and environments."""
         network = f"{self.checkpoint.network.type} network with {self.num_parameters:,} parameters"
         return f"MultiEnvAgent({network}; environments: {', '.join(self.space_specs)})"
+
+
+class _MemoryAdapter:
+    """Acts with the policy; what it knows of a task is in its memory."""
+
+    def __init__(self, agent: MultiEnvAgent, env_id: str, explore: bool, generator: torch.Generator) -> None:
+        self._agent, self._env_id, self._explore, self._generator = agent, env_id, explore, generator
+
+    def begin(self, num_tasks: int) -> None:
+        pass
+
+    def act(self, raw: np.ndarray) -> Any:
+        return self._agent.act_on_raw(self._env_id, raw, self._explore, self._generator)
+
+    def observe(self, step: VectorStep) -> None:
+        pass
 
 
 def _match(copies: EnvCopies, opponent: str | Path | None, seed: int | None) -> Match | None:

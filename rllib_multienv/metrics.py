@@ -29,6 +29,7 @@ AGENT_RETURN_MEAN = "agent_return_mean"
 WIN_RATE = "win_rate"
 DRAW_RATE = "draw_rate"
 TRIAL_EPISODE_RETURN_MEAN = "trial_episode_return_mean"
+ADAPTATION_RETURN_MEAN = "adaptation_return_mean"
 
 # Failures
 NUM_FRAGMENTS_LOST_LIFETIME = "num_fragments_lost_lifetime"
@@ -68,6 +69,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"env_runners/{AGENT_RETURN_MEAN}/ENV/AGENT": "The same for each agent of a multi-agent environment.",
         f"env_runners/{TRIAL_EPISODE_RETURN_MEAN}/ENV/NUMBER": "Mean return of the first, second, ... episode of a "
         "trial, with `trial_episodes`; a trial counts as one episode in all other keys.",
+        f"env_runners/{ADAPTATION_RETURN_MEAN}/ENV/NUMBER": "In evaluation with `adaptation`: mean return of the "
+        "first, second, ... episode in tasks that the agent adapts to.",
         f"env_runners/{WIN_RATE}/ENV/OPPONENT/AGENT": "In evaluation with `opponents`: share of the games against an "
         "opponent that the learner won as this agent, that is with a positive return.",
         f"env_runners/{DRAW_RATE}/ENV/OPPONENT/AGENT": "The same for returns of 0.",

@@ -32,6 +32,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
+from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.atomic_files import atomic_folder, upload_sealed
 from rllib_multienv.checkpoints import (
     DESCRIPTION_FILE,
@@ -42,7 +43,10 @@ from rllib_multienv.checkpoints import (
     read_checkpoint,
 )
 from rllib_multienv.connectors import NormalizeObservations, RewardScale
+from rllib_multienv.env_runners.multi_env_runner import global_random_state_kept
+from rllib_multienv.evaluation.adaptation import AdaptationResult
 from rllib_multienv.metrics import (
+    ADAPTATION_RETURN_MEAN,
     EPISODE_RETURN_AVERAGE,
     EPISODE_RETURN_MEDIAN,
     EPISODE_RETURN_WORST,
@@ -411,8 +415,34 @@ class MultiEnvAlgorithm(Algorithm):
             {env_id: float(np.mean(values)) for env_id, values in sampled.get(EPISODE_RETURNS, {}).items()}
         )
         add_aggregates(sampled)
+        if self.config.adaptation is not None:
+            sampled[ADAPTATION_RETURN_MEAN] = {
+                env_id: {str(number): mean.value for number, mean in enumerate(result.means, 1)}
+                for env_id, result in self.adapt(**self.config.adaptation).items()
+            }
         drop_keys(results, self._departed)
         return results
+
+    def adapt(self, env: Any = None, **options: Any) -> dict[str, AdaptationResult]:
+        """Let the agent adapt to tasks of families, in this process; training does not change.
+
+        Args:
+            env: A task family, or several: env ids or specifications; None: those of the run.
+            options: Those of :meth:`rllib_multienv.agent.MultiEnvAgent.adapt`: ``split``, ``num_tasks``, ``episodes``,
+                ``explore``, ``seed``.
+
+        Returns:
+            Returns per task and episode, by env id.
+
+        Raises:
+            ValueError: There is no task family, or an option is wrong.
+        """
+        with global_random_state_kept():
+            agent = MultiEnvAgent(self.agent_checkpoint())
+            envs = agent.families if env is None else env if isinstance(env, list | tuple) else [env]
+            if not envs:
+                raise ValueError(f"adapt: none of the environments is a task family: {', '.join(agent.env_specs)}.")
+            return {agent.add_env(one): agent.adapt(one, **options) for one in envs}
 
     def _before_evaluate(self) -> None:
         """Give the local evaluation runner the statistics of training (RLlib gives them to remote ones only).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.policy.policy import PolicySpec
 
+from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.algorithms.connector_pipelines import ConnectorPipelinesMixin
 from rllib_multienv.algorithms.settings import (
     Attribute,
@@ -29,8 +31,10 @@ from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.evaluation.adaptation import check_adaptation
 from rllib_multienv.experience.registry import registered_envs, select
 from rllib_multienv.experience.schedule import check_env_ids, make_schedule
+from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.learners import MultiEnvLearnerGroup
 from rllib_multienv.learners.combine import make_combiner
 from rllib_multienv.modules import SharedModule, multi_env_module_spec
@@ -92,6 +96,19 @@ def _opponents(value: Any) -> tuple[str, ...]:
     return tuple(name if name == RANDOM else str(find_checkpoint(name).absolute()) for name in names)
 
 
+def _adaptation(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    known = list(inspect.signature(MultiEnvAgent.adapt).parameters)[1:]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"adaptation={value!r}: must be a mapping of {', '.join(known)}, or None.")
+    for key in value:
+        if key not in known:
+            raise ValueError(f"adaptation={dict(value)!r}: unknown key {key!r}.{did_you_mean(str(key), known)}")
+    check_adaptation(**{key: item for key, item in value.items() if key != "env"})
+    return dict(value)
+
+
 def _training_opponents(value: Any) -> Any:
     for kind in value.values() if isinstance(value, Mapping) else (value,):
         if kind not in OPPONENT_KINDS:
@@ -99,17 +116,14 @@ def _training_opponents(value: Any) -> Any:
     return value
 
 
-def _patterns(value: Any) -> tuple[str, ...]:
+def strings(value: Any) -> tuple[str, ...]:
+    """One or more strings as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _schedule(value: Any) -> Any:
     make_schedule(value)
     return value
-
-
-def _parts(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _gradient_combiner(value: Any) -> Any:
@@ -224,8 +238,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         envs: Annotated[Any, Converted(_environments)] = (),
         *,
         on_nonfinite: Literal["raise", "drop"] = "raise",
-        include: Annotated[Any, Converted(_patterns)] = (),
-        exclude: Annotated[Any, Converted(_patterns)] = (),
+        include: Annotated[Any, Converted(strings)] = (),
+        exclude: Annotated[Any, Converted(strings)] = (),
         schedule: Annotated[Any, Converted(_schedule)] = None,
         **rllib: Any,
     ) -> None:
@@ -360,6 +374,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         evaluation_parallel_to_training: bool = False,
         evaluation_sample_timeout_s: Positive = 120.0,
         opponents: Annotated[Any, Converted(_opponents), Attribute("opponents_in_evaluation")] = (),
+        adaptation: Annotated[Any, Converted(_adaptation)] = None,
         **rllib: Any,
     ) -> None:
         """Set how to evaluate during training.
@@ -368,6 +383,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             opponents: Opponents of games, each an evaluation of its own beside that in which the agent plays all
                 seats: ``"random"``, or checkpoint folders. The agent plays each seat in turn; a game is won with a
                 positive return.
+            adaptation: Options of ``algo.adapt``, such as ``{"num_tasks": 20, "episodes": 4}``: each evaluation also
+                lets the agent adapt to tasks, and reports the mean return of each episode. None: it does not.
             evaluation_duration: Episodes (or time steps) of each environment.
             evaluation_num_env_runners: Number of remote runners for evaluation; 0: this process evaluates.
         """
@@ -446,8 +463,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
     def initialize_from(
         self,
         path: Annotated[Any, Converted(_checkpoint), Attribute("initial_checkpoint")] = None,
-        freeze: Annotated[Any, Converted(_parts), Attribute("frozen_parts")] = (),
-        reset: Annotated[Any, Converted(_parts), Attribute("reset_parts")] = (),
+        freeze: Annotated[Any, Converted(strings), Attribute("frozen_parts")] = (),
+        reset: Annotated[Any, Converted(strings), Attribute("reset_parts")] = (),
         shrink: Annotated[PositiveFraction, Attribute("initial_shrink")] = 1.0,
     ) -> None:
         """Start from an agent that was trained on other environments (transfer).

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rllib_multienv import __version__
-from rllib_multienv.cli import experiment, plot, record, report
+from rllib_multienv.cli import adapt, experiment, plot, record, report
 from rllib_multienv.cli.terminal import make_console, make_table, print_error, shown, user_errors
 
 app = typer.Typer(
@@ -231,6 +231,7 @@ def transfer(
         run_training(config, results=results, episodes=episodes)
 
 
+app.command("adapt")(adapt.adapt)
 app.command("experiment")(experiment.experiment)
 app.command("record")(record.record)
 app.command("report")(report.report)

@@ -109,16 +109,17 @@ def _check_all_can_be_made(agent: MultiEnvAgent) -> None:
 def write_rows(rows: Sequence[Evaluated], *, json_file: Path | None = None, csv_file: Path | None = None) -> None:
     """Write an evaluation as JSON, with the return of each episode, and as CSV; ``-`` stands for standard output."""
     if json_file is not None:
-        with _open(json_file) as file:
+        with opened_file(json_file) as file:
             data = [{**row.to_dict(), "returns": row.result.returns, "lengths": row.result.lengths} for row in rows]
             file.write(json.dumps(data, indent=2) + "\n")
     if csv_file is not None:
-        with _open(csv_file) as file:
+        with opened_file(csv_file) as file:
             write_csv([row.to_dict() for row in rows], file)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
+def opened_file(path: Path) -> Iterator[TextIO]:
+    """A file for writing; ``-`` is standard output."""
     if path == Path("-"):
         yield sys.stdout
         return

@@ -20,6 +20,7 @@ from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe
 from rllib_multienv.envs.trials import Trial
 from rllib_multienv.gym_ids import find_env
 from rllib_multienv.spec import EnvSpec
+from rllib_multienv.tasks.family import family_of
 
 #: Longest mission of BabyAI's environments that is not cut off, in letters.
 BABYAI_MISSION = 192
@@ -129,6 +130,12 @@ def opened(spec: EnvSpec, **options: Any) -> Iterator[gym.Env]:
         yield env
     finally:
         close_env(spec.id, env)
+
+
+def is_task_family(spec: EnvSpec) -> bool:
+    """Whether an environment has tasks (`tasks.TaskFamily`); makes one copy to see."""
+    with opened(spec) as env:
+        return family_of(env) is not None
 
 
 def episode_limit(spec: EnvSpec) -> int | None:

@@ -29,6 +29,7 @@ from rllib_multienv.envs.multi_agent import MultiAgentCopies, RoleCopies
 from rllib_multienv.gym_ids import envpool_is_installed
 from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec
+from rllib_multienv.tasks.family import family_of
 
 __all__ = ["EnvCopies", "VectorStep", "probe_spaces", "resolve_backend"]
 
@@ -208,10 +209,30 @@ class EnvCopies:
         Raises:
             ValueError: The environment is no task family.
         """
-        try:
-            self.env.set_tasks(tasks)
-        except AttributeError as error:
-            raise ValueError(f"Environment {self.spec.id!r} is no task family, so it has no tasks to set.") from error
+        self._check_family()
+        self.env.set_tasks(tasks)
+
+    def sample_tasks(self, n: int, split: str, rng: np.random.Generator) -> np.ndarray:
+        """``[n, D]`` tasks of a family's split; see `tasks.TaskFamily.sample_tasks`."""
+        self._check_family()
+        if self.backend == "vector":
+            return self.env.sample_tasks(n, split, rng)
+        return self.env.call("sample_tasks", n, split, rng)[0]
+
+    def oracle_actions(self) -> Any:
+        """B actions of a family's scripted policy, which knows the tasks, in the present states."""
+        return self.env.oracle_actions() if self.backend == "vector" else self.env.call("oracle_action")
+
+    def oracle_returns(self) -> np.ndarray | None:
+        """``[B]``, return of the best policy in one episode of each copy's task; None where it is not known."""
+        if self.backend == "vector":
+            return self.env.oracle_returns()
+        returns = self.env.call("oracle_return")
+        return None if None in returns else np.array(returns)
+
+    def _check_family(self) -> None:
+        if self.backend not in ("vector", "async") and family_of(getattr(self.env, "envs", [None])[0]) is None:
+            raise ValueError(f"Environment {self.spec.id!r} is no task family: it has no tasks.")
 
     def _raw(self, phase: str, obs: Any) -> np.ndarray:
         """Raw observations; backends of ours have read and checked them already."""

@@ -70,6 +70,15 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def bootstrap_mean(values: Any) -> Interval:
+    """Mean of independent values, at least one, with a 95% bootstrap interval."""
+    value = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(value)
+    low, high = np.percentile(_resampled([values], _BOOTSTRAP_SEED).mean(axis=1), [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
 def interquartile_mean(scores: Strata) -> Interval:
     """Interquartile mean over environments and seeds, with a 95% interval by stratified bootstrap.
 

@@ -22,7 +22,7 @@ def save_untrained(
     change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None,
 ) -> Path:
     """Write the checkpoint into a new folder, and return that; ``change`` may change the weights first."""
-    specs = {env_id: EnvSpec(env_id) for env_id in env_ids}
+    specs = {spec.id: spec for spec in map(EnvSpec, env_ids)}
     spaces = {env_id: probe_spaces(spec) for env_id, spec in specs.items()}
     if network.needs_measurements:
         spaces = {env_id: with_measurements(specs[env_id], one) for env_id, one in spaces.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rollouts import ends
-from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_config
+from tiny_runs import assert_goes_on_when_restored, assert_same, make_runner, running, tiny_config, weights
 from toy_family import Guess
 
 from rllib_multienv import EnvSpec
@@ -67,3 +67,33 @@ def test_metrics_tell_the_episodes_of_a_trial_apart_and_evaluation_counts_trials
 @pytest.mark.usefixtures("ray_cluster")
 def test_training_is_resumed_in_the_middle_of_trials(tmp_path: Path) -> None:
     assert_goes_on_when_restored(tiny_config([replace(GUESS, trial_episodes=4)]), tmp_path)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_algorithm_adapts_in_evaluation_and_when_asked_and_training_does_not_change() -> None:
+    config = tiny_config([GUESS, "CartPole-v1"])
+    with running(config.copy()) as algo:
+        algo.train()
+        algo.train()
+        expected = weights(algo)
+    config.evaluation(evaluation_interval=1, evaluation_duration=1, adaptation={"num_tasks": 3, "episodes": 2})
+    with running(config) as algo:
+        result = algo.train()
+        found = algo.adapt(num_tasks=5, episodes=3, split="train")
+        algo.train()
+        assert_same(weights(algo), expected)
+    reported = result["evaluation"]["env_runners"]["adaptation_return_mean"]
+    assert reported.keys() == {"guess-v0"} and reported["guess-v0"].keys() == {"1", "2"}
+    assert found.keys() == {"guess-v0"} and found["guess-v0"].returns.shape == (5, 3)
+    assert set(found["guess-v0"].tasks[:, 0]) <= {0, 1}
+
+
+def test_options_of_adaptation_are_checked() -> None:
+    for options, message in (
+        ({"num_task": 3}, "unknown key 'num_task'. Did you mean 'num_tasks'"),
+        ({"episodes": 0}, "episodes=0: must be a whole number of at least 1"),
+        ({"split": "val"}, "split='val'"),
+        (3, "adaptation=3: must be a mapping"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_config().evaluation(adaptation=options)
