@@ -1,13 +1,15 @@
-"""Optimiser steps of PPO by how gradients are clipped and combined, on the same data, in turn.
+"""Optimiser steps of PPO by how gradients are combined and clipped, on the same data, in turn.
 
-    python benchmarks/combiners.py [--threads 1] [--repeats 5] [--rows 128] [--short] [--output FILE]
+    python benchmarks/combiners.py [--network generated] [--envs 4 16 50] [--threads 1] [--repeats 3] [--rows 128]
+                                   [--short] [--output FILE]
 
-One learner; four environments (the quickstart's) and the paper's sixteen, with --rows rows of each. A step is forward,
-losses, backward, the combined gradient, clipping and Adam. The weighted sum, clipped by its global norm, has one packed
-forward and backward. PCGrad, and clipping by environment, need the gradient of each environment, so they make a forward
-and a backward for each. Running norms clip by environment with one backward in all steps but the first of an update;
-what is timed are the others. A cell has the CPU time of a step, which other programs on the machine disturb least, and
-the median (and range) over the rounds of its ratio to the weighted sum's within a round.
+One learner; --rows rows of each environment: the quickstart's four, the paper's sixteen, or the same and fresh ones of
+these up to fifty. A step is forward, losses, backward, the combined gradient, clipping and Adam. The weighted sum, and
+methods that look at losses alone, have one packed forward and backward. Methods that look at gradients, and clipping by
+environment, make a forward and a backward for each environment. "Between" is a step with remembered weights
+(``combine_every``). Running norms clip by environment with one backward in all steps but the first of an update; what
+is timed are the others. A cell has the CPU time of a step, which other programs on the machine disturb least, and the
+median (and range) over the rounds of its ratio to the weighted sum's within a round.
 """
 
 from __future__ import annotations
@@ -17,38 +19,53 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from packed import SIXTEEN
 from publish import publish
 from timing import ratio, time_in_turn
 
-from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig, MultiEnvPPOConfig, SpecificNetConfig
+from rllib_multienv import AgnosticNetConfig, EnvSpec, GeneratedNetConfig, MultiEnvPPOConfig, SpecificNetConfig
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.experiments.invocation import describe_machine
 from rllib_multienv.learners import Step
+from rllib_multienv.learners.combine import COMBINERS
 from rllib_multienv.learners.minibatches import Minibatch
 from rllib_multienv.nets import NetConfig
 
-WAYS = {
-    "weighted sum": {},
-    "PCGrad": {"gradient_combiner": "pcgrad"},
-    "clipped by environment": {"grad_clip_by": "environment"},
-    "by running norms": {"grad_clip_by": "environment_running"},
-}
 FOUR = ("CartPole-v1", "Acrobot-v1", "InvertedPendulum-v4", "Reacher-v4")
 NETWORKS: dict[str, NetConfig] = {
-    "specific, width 64": SpecificNetConfig(width=64),
-    "generated, width 64": GeneratedNetConfig(width=64),
-    "agnostic S4, d_model 64": AgnosticNetConfig(d_model=64),
+    "specific": SpecificNetConfig(width=64),
+    "generated": GeneratedNetConfig(width=64),
+    "agnostic": AgnosticNetConfig(d_model=64),
 }
+PLAIN, BETWEEN, RUNNING = "weighted_sum", "between two looks at gradients", "clipped by running norms"
 
 
-def steps(envs: Sequence[str], network: NetConfig, rows: int) -> dict[str, Callable[[], object]]:
+def ways(envs: Sequence[EnvSpec]) -> dict[str, dict[str, Any]]:
+    """Settings of each way, the plain one first."""
+    names = {name: {"gradient_combiner": name} for name in COMBINERS if name != "cosine"}
+    return {
+        **names,
+        "cosine": {"gradient_combiner": {"type": "cosine", "main": envs[0].id}},
+        BETWEEN: {"gradient_combiner": "pcgrad", "combine_every": 1000},
+        "clipped by environment": {"grad_clip_by": "environment"},
+        RUNNING: {"grad_clip_by": "environment_running"},
+    }
+
+
+def environments(count: int) -> list[EnvSpec]:
+    """The quickstart's four, or the paper's sixteen and these again."""
+    names = FOUR if count <= len(FOUR) else tuple(env.env_id for env in SIXTEEN)
+    return [EnvSpec(f"env{number}", make=names[number % len(names)]) for number in range(count)]
+
+
+def steps(envs: Sequence[EnvSpec], network: NetConfig, rows: int) -> dict[str, Callable[[], object]]:
     """An optimiser step in each way, on one rollout of each environment."""
     rollouts = None
     tasks = {}
-    for name, way in WAYS.items():
+    for name, way in ways(envs).items():
         config = (
             MultiEnvPPOConfig()
             .environment(envs=list(envs))
@@ -71,31 +88,37 @@ def steps(envs: Sequence[str], network: NetConfig, rows: int) -> dict[str, Calla
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=list(NETWORKS), default="generated")
+    parser.add_argument("--envs", type=int, nargs="+", default=[4, 16, 50])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=128, help="of each environment, a multiple of 8")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
     options = parser.parse_args()
-    sets = {"four": FOUR, "sixteen": tuple(env.env_id for env in SIXTEEN)}
     if options.short:
-        options.repeats, options.rows = 2, 16
-        sets = {"two": FOUR[:2]}
+        options.repeats, options.rows, options.envs = 2, 16, [2]
     torch.set_num_threads(options.threads)
+    cells: dict[str, list[str]] = {}
+    for count in options.envs:
+        found = time_in_turn(
+            steps(environments(count), NETWORKS[options.network], options.rows),
+            repeats=options.repeats,
+            min_seconds=0.01 if options.short else 0.2,
+        )
+        for name, timing in found.items():
+            times = "" if name == PLAIN else f", {ratio(timing, found[PLAIN], cpu=True).text()}"
+            cells.setdefault(name, []).append(f"{timing.cpu * 1e3:.3g}{times}")
+        print(f"{count} environments done", flush=True)
     lines = [
-        f"{describe_machine()}; {options.threads} thread(s), {options.rows} rows of each environment, "
-        f"{options.repeats} repetitions; load before the start {os.getloadavg()[0]:.1f}. CPU time of a step.",
+        f"{describe_machine()}; {options.threads} thread(s), {options.network} network of width 64, {options.rows} "
+        f"rows of each environment, {options.repeats} repetitions; load at the end {os.getloadavg()[0]:.1f}. CPU time "
+        "of a step, ms, and its ratio to the weighted sum's.",
         "",
-        f"| environments | network | {', ms | '.join(WAYS)}, ms |",
-        f"|---|---|{'---:|' * len(WAYS)}",
+        f"| | {' | '.join(f'{count} environments' for count in options.envs)} |",
+        f"|---|{'---:|' * len(options.envs)}",
+        *(f"| {name} | {' | '.join(found)} |" for name, found in cells.items()),
     ]
-    for size, envs in sets.items():
-        for name, network in NETWORKS.items():
-            found = time_in_turn(steps(envs, network, options.rows), repeats=options.repeats, min_seconds=0.3)
-            plain, *others = (found[way] for way in WAYS)
-            cells = [f"{other.cpu * 1e3:.3g}, {ratio(other, plain, cpu=True).text()}" for other in others]
-            lines.append(f"| {size} | {name} | {plain.cpu * 1e3:.3g} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
     publish("\n".join(lines), options.output)
 
 

@@ -293,6 +293,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         grad_clip_by: Literal["global_norm", "environment", "environment_running"] = "global_norm",
         adam_epsilon: Positive = 1e-8,
         gradient_combiner: Annotated[Any, Converted(_gradient_combiner)] = "weighted_sum",
+        combine_every: Count = 1,
         env_loss_weights: dict[str, NonNegative] = {},  # noqa: B006 (copied for each configuration)
         normalize_obs: bool = True,
         precision: Literal["float32", "bf16"] = "float32",
@@ -309,8 +310,11 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
                 backward for each environment. ``"environment_running"``: the same by running norms, which are measured
                 in the first step of each update; all other steps keep their single backward.
             adam_epsilon: Adam's epsilon.
-            gradient_combiner: How the gradients of environments become one: ``"weighted_sum"``, ``"pcgrad"``, or an
-                object or class of `rllib_multienv.learners.combine`.
+            gradient_combiner: How the gradients of environments become one: ``"weighted_sum"``, ``"pcgrad"`` or another
+                name (docs/multitask.md); a mapping of ``type`` and settings; or an object or class of
+                `rllib_multienv.learners.combine`.
+            combine_every: A combiner that looks at gradients does so in one of so many steps. Its weights hold until
+                the next, in steps with a single backward.
             env_loss_weights: Factor of an environment's loss, by env id; one where not given.
             normalize_obs: Whether observations are normalised: online by running statistics, offline by those of
                 their data set.
@@ -626,12 +630,22 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
                 f"grad_clip_by={self.grad_clip_by!r}: grad_clip must say how large a gradient may be. Set "
                 "training(grad_clip=0.5)."
             )
+        self._validate_combiner()
         self.validate_env_ids("env_loss_weights", self.env_loss_weights, self.space_specs)
         if isinstance(self.training_opponents, Mapping):
             self.validate_env_ids("opponents", self.training_opponents, self.space_specs)
         check_env_ids(make_schedule(self.schedule), self.space_specs)
         select(specs, self.include, self.exclude)
         self._validate_network()
+
+    def _validate_combiner(self) -> None:
+        combiner = make_combiner(self.gradient_combiner)
+        combiner.check(list(self.space_specs))
+        if self.combine_every > 1 and "gradients" in combiner.needs:
+            raise ValueError(
+                f"combine_every={self.combine_every!r}: must be 1 with {type(combiner).__name__}, which returns "
+                "gradients. Only weights can be remembered."
+            )
 
     def _space_sources(self) -> Any:
         """What `space_specs` are read from; they are read again when it changes."""

@@ -64,12 +64,14 @@ class Step:
         update: Number of the update, from 1.
         number: Number of the step in the update, from 0.
         means: What is reported of the update.
+        logged: What was logged in this step, by env id and key; means over this learner's rows.
     """
 
     minibatch: Minibatch
     update: int = 1
     number: int = 0
     means: LossMeans = field(default_factory=LossMeans, repr=False)
+    logged: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def is_reported(self) -> bool:
@@ -78,6 +80,7 @@ class Step:
 
     def log(self, env_id: str, key: str, value: Tensor) -> None:
         """Report a scalar of this step; the result has its mean over the last pass of the update."""
+        self.logged[env_id, key] = value.detach()
         if self.is_reported:
             self.means.add(env_id, key, value, self.minibatch.weights.get(env_id, 1.0))
 

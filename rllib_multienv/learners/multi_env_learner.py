@@ -7,13 +7,14 @@ import secrets
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.learner import VF_LOSS_KEY, Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
@@ -76,6 +77,10 @@ class MultiEnvLearner(TorchLearner):
     config: Any
     _learner_connector: Any
 
+    #: Groups of parameters that belong to values, each with the key under which `compute_loss_for_module` logs its
+    #: loss. Combiners for the critic weigh these.
+    critic_losses: ClassVar[Mapping[str, str]] = MappingProxyType({"critic": VF_LOSS_KEY})
+
     def build(self) -> None:
         """Build module and optimiser; with several learners, agree on the initial weights and the seed of shuffles."""
         if self._is_built:
@@ -92,8 +97,10 @@ class MultiEnvLearner(TorchLearner):
         super().build()
         set_threads(sum(parameter.numel() for parameter in self.module.shared.parameters()))
         self._combiners = {ALL_MODULES: self.combiner}
-        if self._looks_at_gradients:
-            self._combiners = {name: copy.deepcopy(self.combiner) for name in self._groups}
+        if self._looks_at_gradients or self.combiner.of_critic:
+            of_critic = self.combiner.of_critic
+            groups = [name for name in self._groups if name in self.critic_losses or not of_critic]
+            self._combiners = {name: copy.deepcopy(self.combiner) for name in groups}
         seed = torch.tensor([secrets.randbits(31) if self.config.seed is None else self.config.seed])
         if self.distributed:
             # Another group than RLlib's, whose timeout cannot be set.
@@ -142,11 +149,18 @@ class MultiEnvLearner(TorchLearner):
         """Whether each environment's gradient is clipped, not their sum."""
         return self.config.grad_clip_by != "global_norm"
 
+    def _combines_anew(self, step: Step) -> bool:
+        """Whether a combiner looks at the gradients of this step; if not, its last weights still hold."""
+        if not self._looks_at_gradients:
+            return False
+        is_due = (self.num_steps + step.number) % self.config.combine_every == 0
+        return is_due or any(c.remembered.keys() != set(self.env_ids) for c in self._combiners.values())
+
     def _goes_one_by_one(self, step: Step) -> bool:
         """Whether a step computes the gradient of each environment."""
         clips_exactly = self.config.grad_clip_by == "environment"
         measures = self.config.grad_clip_by == "environment_running" and step.number == 0
-        return self._looks_at_gradients or clips_exactly or measures
+        return self._combines_anew(step) or clips_exactly or measures
 
     # What an algorithm gives
 
@@ -367,9 +381,10 @@ class MultiEnvLearner(TorchLearner):
 
     def _combined(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
-        weights = self.combiner.checked(self._tasks(step, losses))
-        if self._clips_environments:
-            return self._combined_by_group(losses, weights)
+        by_group = self._weights(step, losses)
+        weights, *others = by_group.values()
+        if self._clips_environments or any(other is not weights for other in others):
+            return self._combined_by_group(losses, by_group)
         for parameter in self.parameters:
             parameter.grad = None
         if losses:
@@ -390,17 +405,32 @@ class MultiEnvLearner(TorchLearner):
             total = total + term
         return total
 
-    def _combined_by_group(self, losses: Mapping[str, Tensor], weights: Tensor) -> list[Tensor]:
+    def _weights(self, step: Step, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights [E] of each group where no gradient is looked at."""
+        if self._looks_at_gradients:
+            found = {
+                name: torch.tensor([combiner.remembered[env_id] for env_id in self.env_ids], dtype=torch.float64)
+                for name, combiner in self._combiners.items()
+            }
+        else:
+            found = {name: c.checked(self._tasks(step, losses, name)) for name, c in self._combiners.items()}
+        ones = found.get(ALL_MODULES, torch.ones(len(self.env_ids)))
+        return {name: found.get(name, ones) for name in self._groups}
+
+    def _combined_by_group(self, losses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
         """As :meth:`_combined`, with other weights for each group: together its backwards cost what one costs."""
         parts, max_norm, last = [], self.config.grad_clip, list(self._groups)[-1]
         for name, parameters in self._groups.items():
-            factors = clip_factors(self._running_norms.of(name, self.env_ids), max_norm)  # [E]
-            total = self._weighted(losses, weights.cpu() * factors) if losses else None
+            factors = weights[name].cpu()  # [E]
+            if self._clips_environments:
+                factors = factors * clip_factors(self._running_norms.of(name, self.env_ids), max_norm)
+            total = self._weighted(losses, factors) if losses else None
             parts.append(flat_gradient(total, parameters, retain_graph=name != last))  # [P of the group]
         self.reduction.sum(parts)
-        for part in parts:
-            # A gradient far above the running norm: the sum is held to what exact clipping would allow.
-            clip_by_global_norm([part], max_norm * len(self.env_ids))
+        if self._clips_environments:
+            for part in parts:
+                # A gradient far above the running norm: the sum is held to what exact clipping would allow.
+                clip_by_global_norm([part], max_norm * len(self.env_ids))
         return self._split(torch.cat(parts))
 
     def _split(self, flat: Tensor) -> list[Tensor]:
@@ -410,16 +440,15 @@ class MultiEnvLearner(TorchLearner):
 
     def _combined_one_by_one(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """The combined gradient where that of each environment is looked at, or clipped."""
-        needs = self.combiner.needs
+        needs = self.combiner.needs if self._combines_anew(step) else frozenset[str]()
         has_rows = torch.tensor([env_id in losses for env_id in self.env_ids], device=self._device)  # [E]
         own = [flat_gradient(losses[env_id], self.parameters) for env_id in self.env_ids if env_id in losses]
         rows = torch.stack(own) if own else torch.zeros(0, sum(p.numel() for p in self.parameters), device=self._device)
         parts, sizes = [], [sum(p.numel() for p in group) for group in self._groups.values()]
-        # A combiner that looks at no gradient is asked once.
-        weights = None if self._looks_at_gradients else self.combiner.checked(self._tasks(step, losses))
+        weights = {} if needs & {"gram", "gradients"} else self._weights(step, losses)
         for name, columns in zip(self._groups, rows.split(sizes, 1), strict=True):  # [E_own, P of the group]
-            gram = None
-            if "gram" in needs or self._clips_environments:
+            gram, combiner = None, self._combiners.get(name)
+            if (combiner is not None and "gram" in needs) or self._clips_environments:
                 gram = self.reduction.gram(columns, has_rows)  # [E, E]
             if gram is not None and self._clips_environments:
                 norms = gram.diagonal().sqrt()
@@ -432,11 +461,13 @@ class MultiEnvLearner(TorchLearner):
                 every = columns.new_zeros(len(self.env_ids), columns.shape[1])  # [E, P of the group]
                 every[has_rows] = columns
                 self.reduction.sum([every])
-            if weights is None:
-                seen = gram.cpu() if gram is not None and "gram" in needs else None
-                result = self._combiners[name].checked(self._tasks(step, losses, gram=seen, gradients=every))
+            if name in weights:
+                result = weights[name]
+            elif combiner is None:  # one for the critic
+                result = torch.ones(len(self.env_ids))
             else:
-                result = weights
+                seen = gram.cpu() if gram is not None and "gram" in needs else None
+                result = combiner.checked(self._tasks(step, losses, name, gram=seen, gradients=every))
             result = result.to(columns)
             # Without all gradients at hand, the sum over learners is still to come.
             parts.append(result if every is not None else result[has_rows] @ columns)  # [P of the group]
@@ -446,15 +477,37 @@ class MultiEnvLearner(TorchLearner):
         return self._split(flat)
 
     def _tasks(
-        self, step: Step, losses: Mapping[str, Tensor], *, gram: Tensor | None = None, gradients: Tensor | None = None
+        self,
+        step: Step,
+        losses: Mapping[str, Tensor],
+        group: str,
+        *,
+        gram: Tensor | None = None,
+        gradients: Tensor | None = None,
     ) -> TaskGradients:
         values = None
         if "losses" in self.combiner.needs:
             zero = torch.zeros((), device=self._device)
+            if self.combiner.of_critic:
+                losses = self._critic_losses(step, self.critic_losses[group])
             values = torch.stack([losses.get(env_id, zero).detach() for env_id in self.env_ids])  # [E]
             self.reduction.sum([values])
         seed = (self.shuffle_seed, step.update, step.number)
         return TaskGradients(env_ids=self.env_ids, losses=values, gram=gram, gradients=gradients, seed=seed)
+
+    def _critic_losses(self, step: Step, key: str) -> dict[str, Tensor]:
+        """This learner's share of each environment's loss of values; environments trained supervised have none."""
+        found = {}
+        for env_id, columns in step.minibatch.columns.items():
+            if (env_id, key) in step.logged:
+                found[env_id] = step.logged[env_id, key] * step.minibatch.weights.get(env_id, 1.0)
+            elif TARGETS not in columns:
+                raise ValueError(
+                    f"gradient_combiner={type(self.combiner).__name__}: it weighs losses of values, and "
+                    f"{type(self).__name__} logs none under {key!r}. Log it in compute_loss_for_module "
+                    f"(step.log(module_id, {key!r}, loss)), or name its key in the learner's critic_losses."
+                )
+        return found
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move the learning rates along their schedules."""

@@ -68,6 +68,13 @@ def test_a_network_of_ones_own_trains(tmp_path: Path) -> None:
     assert 9 <= returns["CartPole-v1"] <= 500 and -2000 < returns["Pendulum-v1"] < 0
 
 
+def test_a_combiner_of_ones_own_trains(tmp_path: Path) -> None:
+    lines = run_example("custom_combiner.py", "1", cwd=tmp_path)
+    assert "CartPole-v1" in ast.literal_eval(lines[-2].partition(" ")[2])
+    left_out = ast.literal_eval(lines[-1])
+    assert left_out.keys() == {"actor", "critic"} and any(left_out.values())
+
+
 def test_a_search_reports_every_sample_best_first(tmp_path: Path) -> None:
     lines = run_example("tune_search.py", "2", "1", cwd=tmp_path)
     scores = [float(line.split()[1].rstrip(":")) for line in lines if line.startswith("score")]

@@ -15,7 +15,7 @@ from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_c
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.learners import Minibatch, RolloutData, Step
-from rllib_multienv.learners.combine import Combiner, PCGrad, TaskGradients, WeightedSum, make_combiner
+from rllib_multienv.learners.combine import COMBINERS, Combiner, PCGrad, TaskGradients, WeightedSum, make_combiner
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1", "Acrobot-v1")
 
@@ -136,6 +136,53 @@ def test_weights_from_losses_keep_the_single_backward(num_learners: int, gradien
     assert sum(close(found, gradient) for gradient in alone) == 1
 
 
+METHODS: dict[str, Any] = {
+    name: {"type": name, **({"main": ENVS[0]} if name == "cosine" else {})}
+    for name in COMBINERS
+    if name not in ("weighted_sum", "pcgrad")
+}
+
+
+def tasks_of(rows: torch.Tensor) -> TaskGradients:
+    return TaskGradients(env_ids=ENVS, losses=None, gram=rows @ rows.T, gradients=None, seed=(0,))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_combine_each_groups_gradients_alike_on_any_number_of_learners(
+    name: str, gradients: dict[str, Any]
+) -> None:
+    combiner = make_combiner(METHODS[name])
+    one, two = (first_gradient(METHODS[name], gradients, num_learners) for num_learners in (0, 2))
+    assert close(two, torch.from_numpy(one))
+    actor, critic = np.split(one, [gradients["groups"][0].shape[1]])
+    for found, rows in zip((actor, critic), gradients["groups"], strict=True):
+        if not combiner.of_critic:
+            assert close(found, combiner.combine(tasks_of(rows)) @ rows)
+    if combiner.of_critic:
+        assert close(actor, gradients["groups"][0].sum(0))
+
+
+def test_weights_are_remembered_between_two_looks_at_gradients(gradients: dict[str, Any]) -> None:
+    made = config("mgda", combine_every=2)
+    group = made.build_learner_group()
+    group.set_weights(gradients["weights"])
+    learner = group._learner
+    batch = learner.batch_of({env_id: [rollout] for env_id, rollout in gradients["rollouts"].items()})
+
+    def found(number: int, *env_ids: str) -> np.ndarray:
+        minibatch = Minibatch(columns={env_id: batch[env_id] for env_id in env_ids}, weights={})
+        step = Step(minibatch=minibatch, number=number)
+        return torch.cat([g.reshape(-1) for g in learner.gradients(step)]).numpy()
+
+    expected = torch.cat([make_combiner("mgda").combine(tasks_of(rows)) @ rows for rows in gradients["groups"]])
+    assert close(found(0, *ENVS), expected)
+    assert close(found(1, *ENVS), expected)
+    # Another minibatch, still with the weights that were computed for all four.
+    alone = torch.cat([make_combiner("mgda").combine(tasks_of(rows))[1] * rows[1] for rows in gradients["groups"]])
+    assert close(found(1, ENVS[1]), alone)
+    assert not close(found(2, ENVS[1]), alone)
+
+
 def clipped(gradients: dict[str, Any]) -> tuple[float, list[torch.Tensor]]:
     """A norm between those of the environments' gradients, and these clipped by it, for each group."""
     norms = torch.stack([rows.norm(dim=1) for rows in gradients["groups"]])
@@ -217,7 +264,7 @@ def test_learners_stay_equal_and_environments_come_and_go() -> None:
         assert np.isfinite(result["learners"]["InvertedPendulum-v4"]["total_loss"])
 
 
-@pytest.mark.parametrize("combiner", ["pcgrad", LeastLoss()])
+@pytest.mark.parametrize("combiner", ["pcgrad", "famo", LeastLoss()])
 def test_a_restored_run_continues_as_it_would_have(combiner: Any, tmp_path: Path) -> None:
     assert_goes_on_when_restored(config(combiner), tmp_path)
 

@@ -19,23 +19,29 @@ class Recording(RecordsFirstGradient, MultiEnvIQLLearner):
     """Keeps its first gradient."""
 
 
-def config(datasets: Any, num_learners: int) -> Any:
+def config(datasets: Any, num_learners: int, combiner: str = "weighted_sum") -> Any:
     # The weights exp(beta * advantage) multiply what rounding does to advantages, and learners round different batches.
-    return iql_config(datasets, beta=0.3).learners(num_learners=num_learners, learner_class=Recording)
+    made = iql_config(datasets, beta=0.3, gradient_combiner=combiner)
+    return made.learners(num_learners=num_learners, learner_class=Recording)
 
 
 def module_state(learner: Any) -> dict[str, np.ndarray]:
     return {name: p.detach().numpy().copy() for name, p in learner.module.shared.state_dict().items()}
 
 
-@pytest.mark.parametrize(("num_learners", "num_datasets"), [(1, 7), (2, 7), (3, 7), (3, 1)])
-def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(num_learners: int, num_datasets: int) -> None:
+@pytest.mark.parametrize(
+    ("num_learners", "num_datasets", "combiner"),
+    [(1, 7, "weighted_sum"), (2, 7, "grad_norm"), (3, 7, "weighted_sum"), (3, 1, "weighted_sum")],
+)
+def test_gradient_and_parameters_do_not_depend_on_the_number_of_learners(
+    num_learners: int, num_datasets: int, combiner: str
+) -> None:
     datasets = dict(list(SEVEN.items())[:num_datasets])
-    with running_iql(config(datasets, 0)) as algo:
+    with running_iql(config(datasets, 0, combiner)) as algo:
         initial = weights(algo)
         algo.train()
         (expected,) = of_learners(algo.learner_group, lambda learner: learner.first_gradient)
-    with running_iql(config(datasets, num_learners)) as algo:
+    with running_iql(config(datasets, num_learners, combiner)) as algo:
         start = {"shared": {name.removeprefix("shared/"): array for name, array in initial.items()}}
         algo.learner_group.set_weights(start)
         for iteration in (1, 2, 3):

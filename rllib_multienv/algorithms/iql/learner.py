@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ _WEIGHTS = "policy_weights"
 
 class MultiEnvIQLLearner(MultiEnvLearner):
     """The losses of V, Q and policy for each environment; the target networks move after each step."""
+
+    critic_losses = MappingProxyType({"value": VF_LOSS_KEY, "critic": QF_LOSS})
 
     @property
     def _shared(self) -> IQLSharedModule:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +22,8 @@ class TaskGradients:
 
     Attributes:
         env_ids: The environments, in the order of the configuration.
-        losses: [E]; None unless the combiner needs ``"losses"``. Zero where an environment has no row in this step.
+        losses: [E]; None unless the combiner needs ``"losses"``. Zero where an environment has no row in this step. Of
+            a combiner for the critic: the critic's losses, before their coefficient.
         gram: float64 [E, E], inner products of the environments' gradients; None unless it needs ``"gram"``.
         gradients: [E, P]; None unless it needs ``"gradients"``.
         seed: The same on all learners, another one in each step.
@@ -46,9 +50,17 @@ class Combiner(ABC):
         needs: What :meth:`combine` looks at, of ``"losses"``, ``"gram"`` and ``"gradients"``. With neither of the last
             two a step keeps its single backward pass. With ``"gram"`` learners exchange slices of gradients for the
             inner products. With ``"gradients"`` all learners get all gradients: E P numbers.
+        of_critic: Whether it weighs the losses of values alone. Then it is called for each group of the learner's
+            ``critic_losses``; the gradients of all other groups are summed.
+        remembered: Weights of its last call, by env id, which hold until the next with ``combine_every``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    of_critic: ClassVar[bool] = False
+    remembered: Mapping[str, float] = MappingProxyType({})
+
+    def check(self, env_ids: Sequence[str]) -> None:  # noqa: B027 (optional)
+        """Raise a ValueError if the combiner does not fit these environments."""
 
     @abstractmethod
     def combine(self, tasks: TaskGradients) -> Tensor:
@@ -58,28 +70,32 @@ class Combiner(ABC):
         """
 
     def checked(self, tasks: TaskGradients) -> Tensor:
-        """The result of :meth:`combine`.
+        """The result of :meth:`combine`; NaN, without calling it, where losses or gradients are not finite.
 
         Raises:
-            ValueError: It has another shape, or is not finite though all that it was given is.
+            ValueError: It has another shape, or is not finite.
         """
-        result = self.combine(tasks)
         name = f"{type(self).__name__}.combine()"
         if tasks.gradients is not None:
             what, shape = "a gradient [P]", (tasks.gradients.shape[1],)
         else:
             what, shape = "a weight for each environment [E]", (len(tasks.env_ids),)
+        given = [value for value in (tasks.losses, tasks.gram, tasks.gradients) if value is not None]
+        if not all(bool(torch.isfinite(value).all()) for value in given):
+            return torch.full(shape, torch.nan)  # the step is skipped, and no state takes it over
+        result = self.combine(tasks)
         if not isinstance(result, Tensor) or result.shape != shape:
             found = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
             raise ValueError(f"{name} returned {found}; {what} is expected, a tensor of shape {shape}.")
-        given = [value for value in (tasks.losses, tasks.gram, tasks.gradients) if value is not None]
-        if not torch.isfinite(result).all() and all(torch.isfinite(value).all() for value in given):
+        if not torch.isfinite(result).all():
             raise ValueError(f"{name} returned numbers that are not finite, from finite losses and gradients.")
+        if tasks.gradients is None:
+            self.remembered = dict(zip(tasks.env_ids, result.tolist(), strict=True))
         return result
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint keeps; all attributes."""
-        return dict(vars(self))
+        return copy.deepcopy(vars(self))
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over a state of :meth:`get_state`."""
