@@ -26,7 +26,18 @@ for _original in ORIGINALS:
     )
 
 #: Task families that are stepped as arrays: ids without "multienv/" and version, and their classes.
-VECTOR_FAMILIES = {"GridNavi": "grid:GridNavi", "CartPoleHidden": "hidden_parameters:CartPoleHidden"}
+VECTOR_FAMILIES = {
+    "GridNavi": "grid:GridNavi",
+    "PointNavigation": "point:PointNavigation",
+    "PointSemicircle": "point:PointSemicircle",
+    "PointDirection": "point:PointDirection",
+    "PointVelocity": "point:PointVelocity",
+    "PointGoal": "point:PointGoal",
+    "TwoGoalMaze": "maze:TwoGoalMaze",
+    "Bandit": "bandit:Bandit",
+    "TabularMDP": "bandit:TabularMDP",
+    "CartPoleHidden": "hidden_parameters:CartPoleHidden",
+}
 
 for _name, _family in VECTOR_FAMILIES.items():
     register_vector_family(f"multienv/{_name}-v0", f"rllib_multienv.tasks.{_family}")

@@ -58,7 +58,10 @@ class TaskFamily(Protocol):
         """An action, in the present state, of a scripted policy that knows the task."""
 
     def oracle_return(self) -> float | None:
-        """The return of the best policy in one episode of the present task; None where it cannot be computed."""
+        """The expected return of the best policy in an episode of the present task; None where it is not known.
+
+        To be asked directly after a reset, as it may depend on the first state.
+        """
 
 
 def family_of(env: Any) -> Any:
@@ -384,16 +387,19 @@ class FamilyEnv(gym.Env):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, of a new task unless one is set."""
         super().reset(seed=seed)
         self.vector.generators[0] = self.np_random
-        return self.vector.reset_seeded([None])[0], {}
+        return self._of_batch(self.vector.reset_seeded([None])), {}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def _of_batch(self, obs: Any) -> Any:
+        return next(iter(iterate(self.vector.observation_space, obs)))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step."""
         rewards, terminated, truncated = self.vector.transition(np.asarray(action)[None])
-        return self.vector.observe_all()[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+        return self._of_batch(self.vector.observe_all()), float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Any:
         """A picture."""

@@ -13,12 +13,24 @@ from rllib_multienv.envs import probe_spaces
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.spec import EnvSpec
 from rllib_multienv.tasks import PHYSICS_FAMILIES, VECTOR_FAMILIES, VectorFamily, family_of
+from rllib_multienv.tasks.bandit import bayes_greedy_return
 from rllib_multienv.tasks.family import FamilyStep
 
-VECTOR = [f"multienv/{name}-v0" for name in VECTOR_FAMILIES]
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    ("multienv/GridNavi-v0", {"size": 7}),
+    ("multienv/PointNavigation-v0", {"setting": "pearl"}),
+    ("multienv/PointNavigation-v0", {"num_train_tasks": 80}),
+    ("multienv/PointSemicircle-v0", {"dense": True}),
+    ("multienv/TwoGoalMaze-v0", {"observation": "image"}),
+]
+VECTOR = [
+    *(pytest.param(f"multienv/{name}-v0", {}, id=name) for name in VECTOR_FAMILIES),
+    *(pytest.param(env_id, kwargs, id=f"{env_id[9:-3]} {kwargs}") for env_id, kwargs in SETTINGS),
+]
 PHYSICS = [f"multienv/{name}-v0" for name in PHYSICS_FAMILIES]
-FAMILIES = [*VECTOR, *PHYSICS]
+FAMILIES = [*VECTOR, *(pytest.param(env_id, {}, id=env_id[9:-3]) for env_id in PHYSICS)]
 WITH_BOTH_TASKS_IN_BOTH = ("multienv/HalfCheetahDirection-v0", "multienv/AntDirection-v0")
+RANDOM = ["multienv/Bandit-v0", "multienv/TabularMDP-v0"]  # rewards are random
 B = 5
 
 
@@ -48,8 +60,7 @@ def assert_same(one: FamilyStep, other: FamilyStep) -> None:
 
 
 def episode_return(env: Any) -> float:
-    """The oracle's return in one episode."""
-    env.reset()
+    """The oracle's return from here to the end of the episode."""
     total, done = 0.0, False
     while not done:
         _, reward, terminated, truncated, _ = env.step(env.oracle_action())
@@ -58,17 +69,17 @@ def episode_return(env: Any) -> float:
     return total
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
 @pytest.mark.filterwarnings("ignore:.*(infinity|precision|not normalized|unbounded).*")
-def test_gymnasium_finds_no_fault(env_id: str) -> None:
+def test_gymnasium_finds_no_fault(env_id: str, kwargs: dict[str, Any]) -> None:
     for task_visible in (False, True):
-        env = gym.make(env_id, task_visible=task_visible, disable_env_checker=True).unwrapped
+        env = gym.make(env_id, **kwargs, task_visible=task_visible, disable_env_checker=True).unwrapped
         check_env(env, skip_render_check=env_id in PHYSICS)  # it would open a window
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
-def test_splits_are_disjoint_and_the_same_for_everyone(env_id: str) -> None:
-    env, again = family(env_id), family(env_id, split="test")
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
+def test_splits_are_disjoint_and_the_same_for_everyone(env_id: str, kwargs: dict[str, Any]) -> None:
+    env, again = family(env_id, **kwargs), family(env_id, **kwargs, split="test")
     train, test = (env.sample_tasks(100, split, np.random.default_rng(0)) for split in ("train", "test"))
     assert train.shape == test.shape == (100, *env.unwrapped.task.shape)
     if env_id not in WITH_BOTH_TASKS_IN_BOTH:
@@ -80,9 +91,9 @@ def test_splits_are_disjoint_and_the_same_for_everyone(env_id: str) -> None:
         assert tuple(again.task) in listed
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
-def test_a_seed_gives_the_task_and_a_task_that_is_set_stays(env_id: str) -> None:
-    env = family(env_id)
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
+def test_a_seed_gives_the_task_and_a_task_that_is_set_stays(env_id: str, kwargs: dict[str, Any]) -> None:
+    env = family(env_id, **kwargs)
     seen = []
     for seed in (1, 1, 2, 3, 4, 5, 6):
         obs, _ = env.reset(seed=seed)
@@ -102,34 +113,50 @@ def test_a_seed_gives_the_task_and_a_task_that_is_set_stays(env_id: str) -> None
     assert len(set(drawn)) > 1
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
-def test_the_oracle_reaches_the_best_return(env_id: str) -> None:
-    env = family(env_id)
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
+def test_the_oracle_reaches_the_best_return(env_id: str, kwargs: dict[str, Any]) -> None:
+    if env_id in RANDOM:
+        return  # the next test
+    env = family(env_id, **kwargs)
     if env_id in PHYSICS:
         assert env.oracle_return() is None
         return
     for task in env.sample_tasks(8, "test", np.random.default_rng(0)):
         env.set_task(task)
-        reached = episode_return(env)
+        env.reset()
         if (best := env.oracle_return()) is not None:
-            assert reached == pytest.approx(best, abs=1e-6)
+            assert episode_return(env) == pytest.approx(best, rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
-def test_a_visible_task_ends_the_observation_and_has_names(env_id: str) -> None:
-    env = make_env(EnvSpec(env_id, kwargs={"task_visible": True}))
+@pytest.mark.parametrize("env_id", RANDOM)
+def test_the_oracle_reaches_the_best_expected_return(env_id: str) -> None:
+    many = 3000
+    env = cast(VectorFamily, gym.make_vec(env_id, many, vectorization_mode="vector_entry_point"))
+    env.set_tasks(env.sample_tasks(1, "test", np.random.default_rng(1)))
+    env.reset(seed=0)
+    expected = env.oracle_returns()
+    assert expected is not None
+    returns = sum(env.step_all(env.oracle_actions()).rewards for _ in range(env.horizon))
+    assert np.mean(returns) == pytest.approx(expected[0], abs=4 * np.std(returns) / np.sqrt(many))
+
+
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
+def test_a_visible_task_ends_the_observation_and_has_names(env_id: str, kwargs: dict[str, Any]) -> None:
+    env = make_env(EnvSpec(env_id, kwargs={**kwargs, "task_visible": True}))
     obs, _ = env.reset(seed=1)
     task = family_of(env).task
-    np.testing.assert_allclose(np.asarray(obs)[-len(task) :], task, rtol=1e-6)
-    spaces = probe_spaces(EnvSpec(env_id, kwargs={"task_visible": True}))
-    assert len(spaces.obs_names) == spaces.observation.numbers
-    assert all(name.startswith("task ") for name in spaces.obs_names[-len(task) :])
+    seen = obs["task"] if isinstance(obs, dict) else np.asarray(obs)[-len(task) :]
+    np.testing.assert_allclose(seen, task, rtol=1e-6)
+    spaces = probe_spaces(EnvSpec(env_id, kwargs={**kwargs, "task_visible": True}))
     assert spaces.action_names
+    if not spaces.observation.images:
+        assert len(spaces.obs_names) == spaces.observation.numbers
+        assert all(name.startswith("task ") for name in spaces.obs_names[-len(task) :])
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
-def test_a_picture_shows_the_state(env_id: str) -> None:
-    env = make_env(EnvSpec(env_id), render_mode="rgb_array", seed=0)
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
+def test_a_picture_shows_the_state(env_id: str, kwargs: dict[str, Any]) -> None:
+    env = make_env(EnvSpec(env_id, kwargs=kwargs), render_mode="rgb_array", seed=0)
     picture: Any = env.render()
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     assert len(np.unique(picture)) > 2
@@ -139,15 +166,15 @@ def test_what_is_no_family_is_none() -> None:
     assert family_of(gym.make("CartPole-v1")) is None
 
 
-@pytest.mark.parametrize("env_id", FAMILIES)
-def test_an_unknown_split_is_an_error(env_id: str) -> None:
+@pytest.mark.parametrize(("env_id", "kwargs"), FAMILIES)
+def test_an_unknown_split_is_an_error(env_id: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r"split='validation' must be one of 'train', .*'test'"):
-        family(env_id, split="validation")
+        family(env_id, **kwargs, split="validation")
 
 
-@pytest.mark.parametrize("env_id", VECTOR)
-def test_copies_stepped_as_arrays_equal_single_ones(env_id: str) -> None:
-    vector, singles = copies(env_id), [family(env_id) for _ in range(B)]
+@pytest.mark.parametrize(("env_id", "kwargs"), VECTOR)
+def test_copies_stepped_as_arrays_equal_single_ones(env_id: str, kwargs: dict[str, Any]) -> None:
+    vector, singles = copies(env_id, **kwargs), [family(env_id, **kwargs) for _ in range(B)]
     seeds = list(range(10, 10 + B))
     obs = vector.reset_seeded(seeds)
     np.testing.assert_array_equal(obs, [env.reset(seed=seed)[0] for env, seed in zip(singles, seeds, strict=True)])
@@ -163,9 +190,9 @@ def test_copies_stepped_as_arrays_equal_single_ones(env_id: str) -> None:
             np.testing.assert_array_equal(found.obs[b], ob)
 
 
-@pytest.mark.parametrize("env_id", VECTOR)
-def test_a_captured_state_continues_exactly(env_id: str) -> None:
-    env, other = copies(env_id), copies(env_id)
+@pytest.mark.parametrize(("env_id", "kwargs"), VECTOR)
+def test_a_captured_state_continues_exactly(env_id: str, kwargs: dict[str, Any]) -> None:
+    env, other = copies(env_id, **kwargs), copies(env_id, **kwargs)
     env.reset(seed=1)
     roll(env, env.horizon // 2)
     states = env.capture()
@@ -176,9 +203,9 @@ def test_a_captured_state_continues_exactly(env_id: str) -> None:
         assert_same(one, two)
 
 
-@pytest.mark.parametrize("env_id", VECTOR)
-def test_a_trial_has_one_task_and_ends_with_its_last_episode(env_id: str) -> None:
-    env = copies(env_id, trial_episodes=3)
+@pytest.mark.parametrize(("env_id", "kwargs"), VECTOR)
+def test_a_trial_has_one_task_and_ends_with_its_last_episode(env_id: str, kwargs: dict[str, Any]) -> None:
+    env = copies(env_id, **kwargs, trial_episodes=3)
     env.reset(seed=0)
     tasks, ends = [env.tasks.copy()], np.zeros(B, int)
     for _ in range(7 * env.horizon):
@@ -204,3 +231,21 @@ def test_the_oracle_of_grid_navigation_has_44_in_four_episodes() -> None:
         env.reset()
         returns.append(env.oracle_return())
     assert 4 * np.mean(returns) == pytest.approx(44.29, abs=0.005)
+
+
+@pytest.mark.parametrize(("horizon", "expected"), [(20, 13.38), (60, 53.38), (100, 93.38)])
+def test_the_oracle_of_the_semicircle_has_the_known_return(horizon: int, expected: float) -> None:
+    many = 2000
+    env = cast(
+        VectorFamily,
+        gym.make_vec("multienv/PointSemicircle-v0", many, vectorization_mode="vector_entry_point", horizon=horizon),
+    )
+    angles = np.linspace(0, np.pi, many)
+    env.set_tasks(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    env.reset(seed=0)
+    returns = env.oracle_returns()
+    assert returns is not None and returns.mean() == pytest.approx(expected, abs=0.01)
+
+
+def test_the_bayes_greedy_policy_has_the_known_return() -> None:
+    assert bayes_greedy_return(5, 20) == pytest.approx(14.1, abs=0.1)
