@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, endless
 from rllib_multienv.envs.make import is_task_family, make_env
 from rllib_multienv.envs.measure import with_measurements
+from rllib_multienv.envs.previous import PreviousInputs
 from rllib_multienv.envs.vector import EnvCopies, VectorStep, probe_roles
 from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.adaptation import AdaptationResult, Adapter, check_adaptation, measure_adaptation
@@ -32,6 +33,9 @@ class MultiEnvAgent:
     It acts in the environments that it was trained on and, if no parameter of its network belongs to an environment, in
     any other environment of a supported kind; there it normalises observations by statistics of a short random rollout.
 
+    An agent with memory, or that sees previous inputs, remembers from one `act` to the next, for each environment
+    apart; `reset_memory` says that episodes begin.
+
     Attributes:
         checkpoint: The checkpoint.
         env_specs: Environments that it can make, by env id.
@@ -48,11 +52,13 @@ class MultiEnvAgent:
         weights = dict(checkpoint.weights or {})
         if not any(name.startswith(f"{child}.") for child in self._network.critic_only for name in weights):
             self._network.drop_critic()  # a runner's weights
+        checkpoint.network.check_memory(self._network)
         self._network.load_state_dict(weights)
         self._network.to(self.device).eval()
         self._normalizers = {
             env_id: ObservationNormalizer.of(moments) for env_id, moments in checkpoint.obs_moments.items()
         }
+        self._acting: dict[str, _Acting] = {}
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Self:
@@ -91,7 +97,7 @@ class MultiEnvAgent:
         return self._add(spec, spaces)
 
     def _add(self, spec: EnvSpec, spaces: SpaceSpec) -> str:
-        known = self.space_specs.get(spec.id)
+        known, spaces = self.space_specs.get(spec.id), spaces.with_inputs(self.checkpoint.network.inputs)
         if known is None:
             self._check_for_any(spec.id)
             if self.checkpoint.network.needs_measurements:
@@ -125,6 +131,9 @@ class MultiEnvAgent:
         explore: bool = False,
         generator: torch.Generator | None = None,
         action_mask: Any = None,
+        *,
+        reward: Any = None,
+        done: Any = False,
     ) -> Any:
         """Choose an action for an observation, or actions for a batch.
 
@@ -135,34 +144,96 @@ class MultiEnvAgent:
             explore: Draw from the policy's distribution instead of taking its mode.
             generator: Source of the draws; torch's global one by default.
             action_mask: ``info["action_mask"]`` (or B of them) of an environment whose infos have one.
+            reward: Reward of the last step (or B of them), where the network sees the previous reward. At the first
+                step after `reset_memory` it is not looked at.
+            done: Whether an episode within a trial ended with the last step (or B of them).
 
         Returns:
             An action that ``env.step`` takes (in the space's bounds, shape and dtype), or B of them: an array, or a
             list where the action space is a Dict or a Tuple.
 
         Raises:
-            ValueError: The observation is outside of the environment's space.
+            ValueError: The observation is outside of the environment's space; the reward is missing; or the batch has
+                another size than the one that the agent remembers.
         """
         env_id = self.add_env(env)
         spaces = self.space_specs[env_id]
-        raw, single = spaces.reader.given(obs, action_mask)
-        actions = self.act_on_raw(env_id, raw, explore, generator)
+        raw, single = spaces.without_inputs.reader.given(obs, action_mask)
+        if self._network.memory is None and not spaces.inputs:
+            actions, _ = self.act_on_raw(env_id, raw, explore, generator)
+            return actions[0] if single else actions
+        acting = self._acting.setdefault(env_id, _Acting(PreviousInputs(spaces, len(raw)), np.ones(len(raw), bool)))
+        if len(acting.begins) != len(raw):
+            raise ValueError(
+                f"{env_id}: {len(raw)} observations, but the agent remembers {len(acting.begins)} episodes. Call "
+                f"agent.reset_memory({env_id!r}) before others begin."
+            )
+        if spaces.inputs:
+            raw = acting.with_previous(env_id, raw, reward, done, needed="previous_reward" in spaces.inputs)
+        actions, acting.state = self.act_on_raw(env_id, raw, explore, generator, acting.state)
+        acting.begins = np.zeros(len(raw), dtype=bool)
+        acting.previous.act(actions)
         return actions[0] if single else actions
+
+    def reset_memory(self, env: str | None = None, rows: Any = None) -> None:
+        """Forget what was remembered for `act`: episodes (of an environment with trials, trials) begin.
+
+        Args:
+            env: An env id; None: all environments.
+            rows: Those of a batch that begin, as indices or bool ``[B]``; None: all, and the next batch may have
+                another size.
+        """
+        if rows is None:
+            for env_id in [env_id for env_id in self._acting if env in (None, env_id)]:
+                del self._acting[env_id]
+        elif env in self._acting:
+            acting = self._acting[env]
+            chosen = np.zeros(len(acting.begins), dtype=bool)
+            chosen[rows] = True
+            acting.begins |= chosen
+            acting.previous.begin(chosen)
+            acting.state = self.begun(acting.state, chosen)
+
+    def initial_state(self, count: int) -> torch.Tensor | None:
+        """The memory's states ``[count, D]`` at the beginning of episodes; None without memory."""
+        return None if self._network.memory is None else self._network.memory.core.initial_state(count)
+
+    def begun(self, state: torch.Tensor | None, rows: np.ndarray) -> torch.Tensor | None:
+        """The memory's states ``[B, D]``, where rows in bool ``[B]`` begin episodes."""
+        if state is None or not rows.any():
+            return state
+        fresh = self.initial_state(len(state))
+        return torch.where(torch.from_numpy(rows)[:, None].to(self.device), fresh, state)
 
     @torch.no_grad()
     def act_on_raw(
-        self, env_id: str, raw: np.ndarray, explore: bool = False, generator: torch.Generator | None = None
-    ) -> Any:
-        """Actions for a batch of raw observations ``[B, ...]`` (`spaces.observations`), as `act` returns them."""
+        self,
+        env_id: str,
+        raw: np.ndarray,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+        state: torch.Tensor | None = None,
+    ) -> tuple[Any, torch.Tensor | None]:
+        """Actions for a batch of raw observations ``[B, ...]`` (`spaces.observations`, with previous inputs).
+
+        Args:
+            env_id: A known environment.
+            raw: The observations.
+            explore, generator: As in `act`.
+            state: ``[B, D]``, what the memory holds; None: episodes begin.
+
+        Returns:
+            Actions as `act` returns them, and the memory's next state; None without memory.
+        """
         spaces = self.space_specs[env_id]
         numbers, extra = spaces.reader.split(raw)
         if env_id in self._normalizers:
             numbers = self._normalizers[env_id](numbers)
         rows = torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
-        inputs = self._network.policy({env_id: rows})[env_id]
-        distribution = distribution_for(spaces).from_logits(inputs)
+        outputs = self._network({env_id: rows}, None if state is None else {env_id: state}, parts=("actor",))
+        distribution = distribution_for(spaces).from_logits(outputs.policy[env_id])
         actions = distribution.sample(generator=generator) if explore else distribution.to_deterministic().sample()
-        return spaces.action_to_env(actions.cpu().numpy())
+        return spaces.action_to_env(actions.cpu().numpy()), outputs.state.get(env_id)
 
     def evaluate(
         self,
@@ -218,13 +289,24 @@ class MultiEnvAgent:
             left = np.array(copies.shares(episodes))  # [B]
             obs = {member: own.reset() for member, own in members.items()}
             returns, lengths = np.zeros(copies.num_envs), np.zeros(copies.num_envs, dtype=int)
+            states: dict[str, torch.Tensor | None] = dict.fromkeys(members)
             while left.any():
-                actions = {member: self.act_on_raw(member, seen, explore, generator) for member, seen in obs.items()}
+                actions = {}
+                for member, own in members.items():
+                    seen, before = obs[member], states[member]
+                    actions[member], after = self.act_on_raw(member, seen, explore, generator, before)
+                    if own.acting is not None and after is not None:  # the others have seen nothing
+                        kept = self.begun(after, ~own.acting) if before is None else before
+                        after = torch.where(torch.from_numpy(own.acting)[:, None].to(after.device), after, kept)
+                    states[member] = after
                 if match is not None and copies.acting is not None:
                     actions[env_id] = match.override(obs[env_id], copies.acting, actions[env_id])
                 for member, own in members.items():
                     own.send(actions[member])
                 steps = {member: own.step(actions[member]) for member, own in members.items()}
+                for member, own_step in steps.items():
+                    ended = own_step.terminated | own_step.truncated
+                    states[member] = self.begun(states[member], ended)
                 step, mine = steps[env_id], ~steps[env_id].is_reset
                 returns += step.rewards
                 lengths += mine
@@ -247,10 +329,12 @@ class MultiEnvAgent:
             rendered = make_env(self.env_specs[env_id], render_mode="rgb_array")
             path = Path(video_dir) / f"{env_id.replace('/', '-')}.{video_format}"
 
-            def act(obs: Any, info: Any) -> Any:
-                return self.act(env_id, obs, explore, action_mask=info.get(ACTION_MASK))
+            def act(obs: Any, info: Any, reward: float) -> Any:
+                return self.act(env_id, obs, explore, action_mask=info.get(ACTION_MASK), reward=reward)
 
+            self.reset_memory(env_id)
             record_episode(rendered, act, path, seed=seed, max_steps=max_steps)
+            self.reset_memory(env_id)
         return result
 
     def adapt(
@@ -329,6 +413,7 @@ class MultiEnvAgent:
                     num_copies,
                     seed=seed,
                     mask_in_info=self.space_specs[role_id].mask_in_info,
+                    inputs=self.space_specs[role_id].inputs,
                     evaluation=True,
                     partner=next(iter(members.values()), None),
                 )
@@ -350,15 +435,44 @@ class _MemoryAdapter:
 
     def __init__(self, agent: MultiEnvAgent, env_id: str, explore: bool, generator: torch.Generator) -> None:
         self._agent, self._env_id, self._explore, self._generator = agent, env_id, explore, generator
+        self._state: torch.Tensor | None = None
 
     def begin(self, num_tasks: int) -> None:
-        pass
+        self._state = None
 
     def act(self, raw: np.ndarray) -> Any:
-        return self._agent.act_on_raw(self._env_id, raw, self._explore, self._generator)
+        actions, self._state = self._agent.act_on_raw(self._env_id, raw, self._explore, self._generator, self._state)
+        return actions
 
     def observe(self, step: VectorStep) -> None:
-        pass
+        self._state = self._agent.begun(self._state, step.terminated | step.truncated)
+
+
+@dataclass
+class _Acting:
+    """What an agent remembers of an environment between two calls of `act`.
+
+    Attributes:
+        previous: The previous inputs.
+        begins: bool ``[B]``, episodes that begin with the next observation.
+        state: ``[B, D]``, of the network's memory.
+    """
+
+    previous: PreviousInputs
+    begins: np.ndarray
+    state: torch.Tensor | None = None
+
+    def with_previous(self, env_id: str, raw: np.ndarray, reward: Any, done: Any, *, needed: bool) -> np.ndarray:
+        """Raw observations ``[B, ...]`` with the previous inputs, given the last step's rewards and end flags."""
+        if not self.begins.all():
+            if needed and reward is None:
+                raise ValueError(
+                    f"{env_id}: this agent sees the previous reward; pass act(..., reward=...), or call reset_memory() "
+                    "where an episode begins."
+                )
+            rewards, dones = (np.broadcast_to(np.asarray(v, float), len(raw)) for v in (0.0 if reward is None else reward, done))
+            self.previous.settle(rewards, ~self.begins, dones)
+        return self.previous.added(raw)
 
 
 def _match(copies: EnvCopies, opponent: str | Path | None, seed: int | None) -> Match | None:

@@ -112,11 +112,11 @@ class AgentCheckpoint:
 def check_network_config(checkpoint: AgentCheckpoint, mine: NetConfig, path: str | Path) -> None:
     """Raise a ValueError that names the difference if the checkpoint's network has another configuration.
 
-    ``dropout`` may differ, because it has no parameters.
+    ``dropout`` and ``max_seq_len`` may differ: no parameter depends on them.
     """
     own, theirs = mine.to_dict(), checkpoint.network.to_dict()
     for name in sorted(own.keys() | theirs.keys(), key=lambda n: (n != "type", n)):
-        if name != "dropout" and own.get(name) != theirs.get(name):
+        if name not in ("dropout", "max_seq_len") and own.get(name) != theirs.get(name):
             raise ValueError(
                 f"Checkpoint {str(path)!r} has another network: {name}={theirs.get(name)!r} there, "
                 f"{own.get(name)!r} in this configuration. Use rl_module(model_config={theirs!r})."

@@ -21,33 +21,47 @@ RANDOM = "random"
 class Opponent(Protocol):
     """A policy for seats of one environment."""
 
-    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator) -> Sequence[Any]:
-        """Actions of n agents, in the environment's own terms.
+    def act(
+        self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator, states: Sequence[Any]
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Actions of n agents, in the environment's own terms, and what they remember then.
 
         Args:
             spaces: The environment's.
             raw: ``[n, ...]``, raw observations.
             generator: Source of the draws.
+            states: ``[n]``, what the agents remember; None at the beginning of an episode.
         """
 
 
 class Agent(Protocol):
     """What is needed of a `MultiEnvAgent`."""
 
+    space_specs: dict[str, SpaceSpec]
+
     def act_on_raw(
-        self, env_id: str, raw: np.ndarray, explore: bool = False, generator: torch.Generator | None = None
-    ) -> Any:
-        """Actions for raw observations ``[B, ...]``."""
+        self,
+        env_id: str,
+        raw: np.ndarray,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+        state: torch.Tensor | None = None,
+    ) -> tuple[Any, torch.Tensor | None]:
+        """Actions for raw observations ``[B, ...]``, and the memory's next state; see `MultiEnvAgent.act_on_raw`."""
+
+    def initial_state(self, count: int) -> torch.Tensor | None:
+        """The memory's states ``[count, D]`` at the beginning of episodes; None without memory."""
 
 
 class RandomOpponent:
     """Draws actions uniformly, among those that the mask allows."""
 
-    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator) -> Sequence[Any]:
+    def act(
+        self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator, states: Sequence[Any]
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
         """See `Opponent.act`."""
         rows = spaces.writer.random_rows(len(raw), generator, spaces.reader.actions_allowed(raw))
-        actions: Sequence[Any] = spaces.action_to_env(rows)
-        return actions
+        return spaces.action_to_env(rows), states
 
 
 class AgentOpponent:
@@ -56,12 +70,28 @@ class AgentOpponent:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
 
-    def act(self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator) -> Sequence[Any]:
-        """See `Opponent.act`."""
-        actions: Sequence[Any] = self.agent.act_on_raw(
-            spaces.env_id, raw, explore=True, generator=torch.Generator().manual_seed(int(generator.integers(2**63)))
-        )
-        return actions
+    def act(
+        self, spaces: SpaceSpec, raw: np.ndarray, generator: np.random.Generator, states: Sequence[Any]
+    ) -> tuple[Sequence[Any], Sequence[Any]]:
+        """See `Opponent.act`.
+
+        Raises:
+            ValueError: The agent sees other previous inputs than the run has.
+        """
+        env_id, inputs = spaces.env_id, self.agent.space_specs[spaces.env_id].inputs
+        if inputs != spaces.inputs:
+            raise ValueError(
+                f"The opponent in {env_id!r} was trained with inputs={inputs!r}, but this run has "
+                f"inputs={spaces.inputs!r}: they must be the same."
+            )
+        state = self.agent.initial_state(len(raw))
+        if state is not None:
+            for row, own in enumerate(states):
+                if own is not None:
+                    state[row] = own
+        draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
+        actions, after = self.agent.act_on_raw(env_id, raw, explore=True, generator=draws, state=state)
+        return actions, states if after is None else list(after)
 
 
 class Pool:
@@ -102,6 +132,7 @@ class Match:
         self._seats = len(spaces.agents)
         self._seat = np.arange(num_copies) % self._seats  # [copies], the learner's
         self._playing: list[Opponent | None] = [None] * num_copies
+        self._states: list[Any] = [None] * (num_copies * self._seats)  # what opponents remember, by row
         self.begin(np.ones(num_copies, dtype=bool))
 
     def begin(self, restarted: np.ndarray) -> None:
@@ -112,6 +143,7 @@ class Match:
         """
         for b in np.flatnonzero(restarted).tolist():
             self._seat[b] = (self._seat[b] + 1) % self._seats
+            self._states[b * self._seats : (b + 1) * self._seats] = [None] * self._seats
             alone = not self.opponents or self._rng.random() < self._self_play
             self._playing[b] = None if alone else self.opponents[int(self._rng.integers(len(self.opponents)))]
 
@@ -137,6 +169,8 @@ class Match:
         for opponent in {id(of_rows[row]): of_rows[row] for row in np.flatnonzero(theirs)}.values():
             assert opponent is not None
             rows = [row for row in np.flatnonzero(theirs).tolist() if of_rows[row] is opponent]
-            for row, action in zip(rows, opponent.act(self._spaces, raw[rows], self._rng), strict=True):
-                chosen[row] = action
+            before = [self._states[row] for row in rows]
+            answer = opponent.act(self._spaces, raw[rows], self._rng, before)
+            for row, action, state in zip(rows, *answer, strict=True):
+                chosen[row], self._states[row] = action, state
         return chosen

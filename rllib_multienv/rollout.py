@@ -24,6 +24,9 @@ TARGETS = "targets"
 #: Column of steps, bool [T, B], that were the last of an episode within a trial, the trial's last one too; in
 #: `Rollout.extra` of environments with `trial_episodes`.
 EPISODE_ENDS = "episode_ends"
+#: Columns bool [L, S] of a learner's batch whose rows are sequences for a network with memory: the memory is reset
+#: before this time step; the time step has a row.
+FIRST, VALID = "first", "valid"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +48,9 @@ class Rollout:
         final_obs: [F, ...], as the module would see them: the observation after the last step of each finished
             episode, and after each copy's last step in an unfinished one.
         final_rows: int [F], the steps that these follow, as rows ``t * B + b`` in ascending order.
-        state_in: ``{name: [B, ...]}``, the memory's state before the first step; empty without memory.
+        state_in: [S, B, D], the memory's state before the first of every `NetConfig.max_seq_len` steps of a copy; None
+            without memory.
+        final_state: [F, D], the memory's state after the steps that `final_obs` follow.
         first: bool [T, B], the memory was reset before this step.
         extra: ``{name: [T, B, ...]}``, further columns, such as those that a user's connector adds.
         infos: dict [T, B, 2], the environment's info that came with the observation acted on, and the one that the step
@@ -64,7 +69,8 @@ class Rollout:
     valid: np.ndarray
     final_obs: np.ndarray
     final_rows: np.ndarray
-    state_in: Mapping[str, np.ndarray] = field(default_factory=dict)
+    state_in: np.ndarray | None = None
+    final_state: np.ndarray | None = None
     first: np.ndarray
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     infos: np.ndarray | None = None
@@ -128,7 +134,14 @@ class Rollout:
                 valid[ends[-1] + 1 if left else 0 :, b] = False
             quota[b] -= len(ends)
         kept = valid.reshape(-1)[self.final_rows]  # [F]
-        return replace(self, valid=valid, final_obs=self.final_obs[kept], final_rows=self.final_rows[kept])
+        final_state = None if self.final_state is None else self.final_state[kept]
+        return replace(
+            self,
+            valid=valid,
+            final_obs=self.final_obs[kept],
+            final_rows=self.final_rows[kept],
+            final_state=final_state,
+        )
 
 
 class RolloutBuilder:
@@ -138,10 +151,16 @@ class RolloutBuilder:
         length: Time steps T.
         num_envs: Copies B.
         infos: [B], the infos that came with the first observations; None where infos are not wanted.
+        max_seq_len: Time steps of the sequences whose first state is kept, where the network has memory.
     """
 
-    def __init__(self, length: int, num_envs: int, infos: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self, length: int, num_envs: int, infos: Sequence[Any] | None = None, max_seq_len: int | None = None
+    ) -> None:
         self._length, self._num_envs, self._t = length, num_envs, 0
+        self._max_seq_len = max_seq_len or length
+        self._state_in: np.ndarray | None = None
+        self._final_states: dict[int, np.ndarray] = {}
         self._infos: np.ndarray | None = None
         if infos is not None:
             self._infos = np.empty((length, num_envs, 2), dtype=object)
@@ -152,8 +171,20 @@ class RolloutBuilder:
         self.rewards = np.empty((length, num_envs))
         self.terminated, self.truncated, self.is_reset = (np.empty((length, num_envs), dtype=bool) for _ in range(3))
 
-    def append(self, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
-        """Add a time step: what the module saw and did ([B, ...] each), and what the environment answered."""
+    def append(
+        self,
+        columns: Mapping[str, np.ndarray],
+        step: VectorStep,
+        before: np.ndarray | None = None,
+        after: np.ndarray | None = None,
+    ) -> None:
+        """Add a time step.
+
+        Args:
+            columns: What the module saw and did, [B, ...] each.
+            step: What the environment answered.
+            before, after: The memory's state [B, D] before the step and after it; None without memory.
+        """
         if step.lost_life is not None:
             columns = {**columns, LOST_LIFE: step.lost_life}
         if step.targets is not None:
@@ -176,6 +207,8 @@ class RolloutBuilder:
             chosen = np.flatnonzero(~step.is_reset)
             rows, times, at = chosen.tolist(), self._counts.tolist(), (self._counts[chosen], chosen)
             self._counts[chosen] += 1
+        if before is not None:
+            self._keep_state(before, rows, times)
         for key, value in columns.items():
             self._columns[key][at] = value[chosen]
         self.rewards[at] = step.rewards[chosen]
@@ -189,19 +222,35 @@ class RolloutBuilder:
                     self._infos[times[b] + 1, b, 0] = step.reset_infos.get(b, info)
         for b, observation in step.final_obs.items():
             self._final[times[b] * self._num_envs + b] = observation
+            if after is not None:
+                self._final_states[times[b] * self._num_envs + b] = after[b]
         self._t += 1
 
-    def final_observations(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _keep_state(self, before: np.ndarray, rows: Sequence[int], times: Sequence[int]) -> None:
+        """Keep the state [B, D] of rows that begin a sequence; ``times`` [B] are the numbers of their steps."""
+        if self._state_in is None:
+            self._state_in = np.zeros((-(-self._length // self._max_seq_len), *before.shape), before.dtype)
+        if self._counts is None and times[0] % self._max_seq_len:
+            return
+        for b in rows:
+            number, within = divmod(times[b], self._max_seq_len)
+            if not within:
+                self._state_in[number, b] = before[b]
+
+    def final_observations(self, obs: np.ndarray, state: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows and raw values of :attr:`Rollout.final_obs`.
 
         Args:
             obs: [B, ...], raw observations that the policy would act on next.
+            state: [B, D], the memory's state then.
         """
         counts = np.full(self._num_envs, self._length) if self._counts is None else self._counts
         found = dict(self._final)
         for b, last in enumerate((counts - 1).tolist()):
             if last >= 0 and not (self.terminated[last, b] or self.truncated[last, b] or self.is_reset[last, b]):
                 found[last * self._num_envs + b] = obs[b]
+                if state is not None:
+                    self._final_states[last * self._num_envs + b] = state[b]
         rows = sorted(found)
         values = np.stack([found[row] for row in rows]) if rows else obs[:0]
         return np.array(rows, dtype=np.int64), values
@@ -224,6 +273,8 @@ class RolloutBuilder:
                 setattr(self, name, getattr(self, name)[:longest])
             if self._infos is not None:
                 self._infos = self._infos[:longest]
+            if self._state_in is not None:
+                self._state_in = self._state_in[: -(-longest // self._max_seq_len)]
         raw = columns.pop(RAW_OBS, None)
         ended = self.terminated | self.truncated | self.is_reset
         first = np.concatenate([begins[None], ended[:-1]]) & ~self.is_reset  # [T, B]
@@ -238,11 +289,38 @@ class RolloutBuilder:
             valid=~self.is_reset,
             final_obs=final_obs,
             final_rows=final_rows,
+            state_in=self._state_in,
+            final_state=self._stacked_final_states(final_rows),
             first=first,
             extra=columns,
             infos=self._infos,
         )
         return rollout, raw
+
+    def _stacked_final_states(self, final_rows: np.ndarray) -> np.ndarray | None:
+        if self._state_in is None:
+            return None
+        found = [self._final_states[row] for row in final_rows.tolist()]
+        return np.stack(found) if found else self._state_in[0, :0]
+
+
+# Sequences, where the network has memory
+
+
+def cut_sequences(column: np.ndarray, length: int) -> np.ndarray:
+    """The steps [T, B, ...] of a rollout as sequences [L, S * B, ...] of ``length`` time steps; the last are padded."""
+    number = -(-len(column) // length)
+    if missing := number * length - len(column):
+        column = np.concatenate([column, np.zeros((missing, *column.shape[1:]), column.dtype)])
+    pieces = column.reshape(number, length, *column.shape[1:]).swapaxes(0, 1)  # [L, S, B, ...]
+    return pieces.reshape(length, number * column.shape[1], *column.shape[2:])
+
+
+def join_sequences(column: np.ndarray, num_steps: int) -> np.ndarray:
+    """The inverse of `cut_sequences`: [L, S * B, ...] as [T, B, ...]."""
+    number = -(-num_steps // len(column))
+    pieces = column.reshape(len(column), number, -1, *column.shape[2:]).swapaxes(0, 1)  # [S, L, B, ...]
+    return pieces.reshape(number * len(column), *pieces.shape[2:])[:num_steps]
 
 
 # RLlib's episodes, where a callback or a learner connector asks for them

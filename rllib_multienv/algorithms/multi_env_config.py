@@ -209,6 +209,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         },
     }
 
+    #: Whether networks may have memory.
+    supports_memory: ClassVar[bool] = False
     shared_module_class: type[SharedModule] = SharedModule
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -649,18 +651,27 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
 
     def _space_sources(self) -> Any:
         """What `space_specs` are read from; they are read again when it changes."""
-        return self.env_specs, self.network_config.needs_measurements
+        return self.env_specs, self.network_config.needs_measurements, self.network_config.inputs
 
     def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
         """Fill `space_specs`; environments that were looked at before are not made again."""
         known = {spec: self.space_specs[spec.id] for spec in self._probed}
         found = [pair for spec in specs for pair in ([(spec, known[spec])] if spec in known else probe_roles(spec))]
         self.envs = tuple(spec for spec, _ in found)
-        self.space_specs = {spec.id: spaces for spec, spaces in found}
+        inputs = self.network_config.inputs
+        self.space_specs = {spec.id: spaces.with_inputs(inputs) for spec, spaces in found}
         if self.network_config.needs_measurements:
-            self.space_specs = {spec.id: with_measurements(spec, spaces) for spec, spaces in found}
+            self.space_specs = {spec.id: with_measurements(spec, self.space_specs[spec.id]) for spec, _ in found}
 
     def _validate_network(self) -> None:
+        network = self.network_config
+        if network.memory is not None and not self.supports_memory:
+            self._value_error(
+                f"memory={network.memory!r}: networks with memory are trained by MultiEnvPPO so far, not by "
+                f"{self.algo_class.__name__}. Leave it out of the network's configuration."
+            )
+        if network.inputs and not self.samples_online:
+            self._value_error(f"inputs={network.inputs!r}: data sets have no previous inputs. Leave them out.")
         for_any = self.network_config.for_any
         if self.in_evaluation or (for_any and not self.frozen_parts and self.initial_checkpoint is None):
             return  # a large network takes seconds to build, and these fit any environments

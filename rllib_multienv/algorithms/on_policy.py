@@ -48,6 +48,8 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
     ``num_envs_per_env_runner`` copies of it; there is no train batch size to set.
     """
 
+    supports_memory = True
+
     @settings
     def training(
         self,
@@ -106,7 +108,16 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
         if self.in_evaluation:
             return
         length = self.get_rollout_fragment_length()
+        network = self.network_config
         for spec in self.env_specs:
+            sequences = -(-length // network.max_seq_len) * self.num_copies(spec)
+            if network.memory is not None and sequences < self.num_minibatches:
+                self._value_error(
+                    f"Environment {spec.id!r} gives {sequences} sequences of max_seq_len={network.max_seq_len} per "
+                    f"fragment ({length} time steps of {self.num_copies(spec)} copies), fewer than "
+                    f"num_minibatches={self.num_minibatches}. A network with memory is trained on whole sequences: set "
+                    "fewer minibatches, more copies, or shorter sequences."
+                )
             rows = length * self.num_copies(spec)
             if rows < self.num_minibatches:
                 self._value_error(

@@ -13,7 +13,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 
 from rllib_multienv.connectors.pipelines import RolloutConnector
 from rllib_multienv.normalization import CLIP
-from rllib_multienv.rollout import EPISODE_ENDS, TARGETS, Rollout
+from rllib_multienv.rollout import EPISODE_ENDS, FIRST, TARGETS, VALID, Rollout, cut_sequences, join_sequences
 
 #: Bytes of an environment's images in one forward pass for values, at most.
 BLOCK_BYTES = 4 * 2**20
@@ -72,6 +72,10 @@ class GeneralizedAdvantages(RolloutConnector):
 
     Data sets that are trained supervised have ``"obs"`` and ``"targets"`` only.
 
+    Where the network has memory, the N rows are those of sequences of `NetConfig.max_seq_len` time steps, time first:
+    the columns ``"first"`` and ``"valid"`` [L, S] say which, and ``"state_in"`` [S, D] is the memory's state before
+    each as it was sampled, with which also the values are computed.
+
     Values of all environments come from one packed forward; of images from one for each `BLOCK_BYTES`. Images of a
     single rollout without steps that only reset are not copied. Rewards are divided by the environment's running scale.
     Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
@@ -88,6 +92,8 @@ class GeneralizedAdvantages(RolloutConnector):
     ) -> dict[str, Any]:
         """Add every environment that has rollouts to ``batch``; columns that are there already stay."""
         found = {env_id: rollouts_ for env_id, rollouts_ in rollouts.items() if any(r.steps for r in rollouts_)}
+        if self.config.network_config.memory is not None:
+            return self._sequences(rl_module, batch, found)
         for env_id in [env_id for env_id, rollouts_ in found.items() if TARGETS in rollouts_[0].extra]:
             columns = _joined([_columns(rollout) for rollout in found.pop(env_id)])
             batch[env_id] = {key: self._tensor(columns[key]) for key in (Columns.OBS, TARGETS)}
@@ -109,6 +115,51 @@ class GeneralizedAdvantages(RolloutConnector):
             left = {env_id: blocks for env_id, blocks in left.items() if blocks}
         return {env_id: np.concatenate(parts) for env_id, parts in values.items()}
 
+    def _sequences(
+        self, rl_module: Any, batch: dict[str, Any], rollouts: Mapping[str, Sequence[Rollout]]
+    ) -> dict[str, Any]:
+        """The batch for a network with memory."""
+        length = self.config.network_config.max_seq_len
+        columns = {env_id: _sequence_columns(rollouts_, length) for env_id, rollouts_ in rollouts.items()}
+        tensors = {e: {key: self._tensor(column) for key, column in own.items()} for e, own in columns.items()}
+        learned = {env_id: own for env_id, own in tensors.items() if TARGETS not in own}
+        values = rl_module.shared.compute_values(learned) if learned else {}
+        last = {
+            env_id: {
+                Columns.OBS: self._tensor(np.concatenate([r.final_obs for r in rollouts[env_id]])),
+                Columns.STATE_IN: self._tensor(np.concatenate([r.final_state for r in rollouts[env_id]])),
+            }
+            for env_id in learned
+        }
+        final_values = rl_module.shared.compute_values(last) if learned else {}
+        for env_id, own in tensors.items():
+            if env_id in learned:
+                valid = columns[env_id][VALID]  # [L, S]
+                of_steps = np.zeros(valid.shape)  # [L, S]
+                of_steps[valid] = values[env_id].double().cpu().numpy()
+                added = self._of_sequences(env_id, rollouts[env_id], of_steps, valid, final_values[env_id])
+                own = own | {key: self._tensor(column) for key, column in added.items()}
+            batch[env_id] = own | batch.get(env_id, {})
+        return batch
+
+    def _of_sequences(
+        self,
+        env_id: str,
+        rollouts: Sequence[Rollout],
+        values: np.ndarray,
+        valid: np.ndarray,
+        final_values: torch.Tensor,
+    ) -> dict[str, np.ndarray]:
+        """Advantages, value targets and values of the rows of sequences, from values and ``valid`` [L, S]."""
+        sizes = [-(-len(r.valid) // len(valid)) * r.valid.shape[1] for r in rollouts]
+        own = np.split(values, np.cumsum(sizes)[:-1], axis=1)
+        steps = [join_sequences(column, len(r.valid)) for column, r in zip(own, rollouts, strict=True)]  # each [T, B]
+        last = np.split(final_values.double().cpu().numpy(), np.cumsum([len(r.final_obs) for r in rollouts])[:-1])
+        found = zip(rollouts, steps, last, strict=True)
+        columns = [self._of_rollout(env_id, rollout, own, final) for rollout, own, final in found]
+        advantages = np.concatenate([cut_sequences(column, len(valid)) for column in columns], axis=1)  # [L, S]
+        return self._standardised(advantages[valid], values[valid])
+
     def _advantages(self, env_id: str, rollouts: Sequence[Rollout], values: np.ndarray) -> dict[str, np.ndarray]:
         """Advantages, value targets and values [N].
 
@@ -117,32 +168,39 @@ class GeneralizedAdvantages(RolloutConnector):
             rollouts: Its rollouts.
             values: For each of them V of the valid steps' observations [n], then of the final ones [F].
         """
-        config = self.config.get_config_for_module(env_id)
         parts, start = [], 0
         for rollout in rollouts:
             final = start + rollout.steps
-            rewards = rollout.clipped_rewards / rollout.reward_scale
-            if self.config.normalize_rewards:
-                rewards = np.clip(rewards, -CLIP, CLIP)
             step_values = np.zeros(rollout.valid.shape)  # [T, B]
             step_values[rollout.valid] = values[start:final]
             start = final + len(rollout.final_obs)
-            advantages = generalized_advantages(
-                rollout,
-                rewards=rewards,
-                values=step_values,
-                final_values=values[final:start],
-                gamma=config.gamma,
-                lambda_=config.lambda_,
-                across_episodes=config.advantages_across_episodes,
-            )
+            advantages = self._of_rollout(env_id, rollout, step_values, values[final:start])
             parts.append((advantages[rollout.valid], step_values[rollout.valid]))  # [n] each
-        advantages, step_values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))  # [N]
+        return self._standardised(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _of_rollout(self, env_id: str, rollout: Rollout, values: np.ndarray, final_values: np.ndarray) -> np.ndarray:
+        """Advantages [T, B] of a rollout's steps, with values [T, B] and [F]."""
+        config = self.config.get_config_for_module(env_id)
+        rewards = rollout.clipped_rewards / rollout.reward_scale
+        if self.config.normalize_rewards:
+            rewards = np.clip(rewards, -CLIP, CLIP)
+        return generalized_advantages(
+            rollout,
+            rewards=rewards,
+            values=values,
+            final_values=final_values,
+            gamma=config.gamma,
+            lambda_=config.lambda_,
+            across_episodes=config.advantages_across_episodes,
+        )
+
+    def _standardised(self, advantages: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of an environment's N steps, from their advantages and values [N]."""
         floor = self.config.min_advantage_std if self.config.normalize_rewards else 0.0
         standardised = (advantages - advantages.mean()) / max(advantages.std(), floor, 1e-8)
         return {
-            Columns.VF_PREDS: step_values.astype(np.float32),
-            Postprocessing.VALUE_TARGETS: (advantages + step_values).astype(np.float32),
+            Columns.VF_PREDS: values.astype(np.float32),
+            Postprocessing.VALUE_TARGETS: (advantages + values).astype(np.float32),
             Postprocessing.ADVANTAGES: standardised.astype(np.float32),
         }
 
@@ -174,14 +232,39 @@ def _observations(rollout: Rollout) -> np.ndarray:
 
 def _columns(rollout: Rollout) -> dict[str, np.ndarray]:
     """What was seen and done in the valid steps of a rollout, [n, ...] each."""
+    found = {key: column[rollout.valid] for key, column in _all_columns(rollout).items()}
+    return {Columns.OBS: _observations(rollout), **found}
+
+
+def _all_columns(rollout: Rollout) -> dict[str, np.ndarray]:
+    """What was done, and further columns, [T, B, ...] each."""
     columns = {
         Columns.ACTIONS: rollout.actions,
         Columns.ACTION_LOGP: rollout.logp,
         Columns.ACTION_DIST_INPUTS: rollout.action_dist_inputs,
         **rollout.extra,
     }
-    found = {key: column[rollout.valid] for key, column in columns.items() if column is not None}
-    return {Columns.OBS: _observations(rollout), **found}
+    return {key: column for key, column in columns.items() if column is not None}
+
+
+def _sequence_columns(rollouts: Sequence[Rollout], max_seq_len: int) -> dict[str, np.ndarray]:
+    """The columns of all rollouts as rows [N, ...] of sequences, time first, and what says where they are.
+
+    Data sets that are trained supervised have their targets instead of actions.
+    """
+    length = min(max_seq_len, max(len(rollout.valid) for rollout in rollouts))
+
+    def joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([cut_sequences(column, length) for column in columns], axis=1)  # [L, S, ...]
+
+    valid = joined([rollout.valid for rollout in rollouts])
+    every = [_all_columns(rollout) for rollout in rollouts]
+    keys = [TARGETS] if TARGETS in rollouts[0].extra else list(every[0])
+    columns = {Columns.OBS: joined([rollout.obs for rollout in rollouts])[valid]}
+    columns |= {key: joined([own[key] for own in every])[valid] for key in keys}
+    columns |= {FIRST: joined([rollout.first for rollout in rollouts]), VALID: valid}
+    states = [state.reshape(-1, state.shape[-1]) for r in rollouts if (state := r.state_in) is not None]
+    return {**columns, Columns.STATE_IN: np.concatenate(states)}
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from ray.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -83,6 +84,8 @@ class Lockstep:
         self._episode_metrics = episode_metrics
         # The logger, where a user's connector may want it; timing our own at every step would cost too much.
         self._connector_metrics = metrics_logger if config.has_custom_connectors else None
+        # Time steps of the sequences that a network with memory learns from.
+        self._max_seq_len = config.network_config.max_seq_len if module.shared.network.memory else None
         self._last_failures: dict[str, Exception] = {}
         self._no_episodes = NoEpisodes()
 
@@ -97,7 +100,7 @@ class Lockstep:
         environment = self.environments[env_id]
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
             try:
-                environment.reset()
+                environment.reset(self.module.shared.initial_state())
                 break
             except (EnvFailure, NonFiniteError) as failure:
                 if not attempts_left or not self._tolerates(failure):
@@ -187,16 +190,22 @@ class Lockstep:
         for env_id, length in lengths.items():
             environment = self.environments[env_id]
             infos = environment.infos() if self.keep_infos else None
-            builders[env_id] = RolloutBuilder(length, environment.num_envs, infos)
+            builders[env_id] = RolloutBuilder(length, environment.num_envs, infos, self._max_seq_len)
         for t in range(max(lengths.values(), default=0)):
             running = [env_id for env_id in builders if t < lengths[env_id]]
             if not running:
                 break
             observations = {env_id: {Columns.OBS: self.environments[env_id].obs} for env_id in running}
             batch = self._to_module(observations, explore)
+            if self._max_seq_len is not None:
+                for env_id in running:
+                    seen = batch[env_id]
+                    state = self.environments[env_id].state
+                    seen[Columns.STATE_IN] = torch.as_tensor(state, device=seen[Columns.OBS].device)
             started = perf_counter()
             outputs = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
             self.seconds[RLMODULE_INFERENCE_TIMER] += perf_counter() - started
+            states = {env_id: columns.pop(Columns.STATE_OUT, None) for env_id, columns in outputs.items()}
             to_env = self._module_to_env(
                 rl_module=self.module,
                 batch=outputs,
@@ -215,8 +224,11 @@ class Lockstep:
                 columns[Columns.OBS] = seen[Columns.OBS].cpu().numpy()
                 if RAW_OBS in seen:
                     columns[RAW_OBS] = seen[RAW_OBS]
+                if states[env_id] is not None:
+                    columns[Columns.STATE_OUT] = states[env_id].cpu().numpy()
                 environment = self.environments[env_id]
-                columns = environment.hold(columns)
+                columns = dict(environment.hold(columns))
+                before, after = environment.state, columns.pop(Columns.STATE_OUT, None)
                 try:
                     step = environment.step()
                 except (EnvFailure, NonFiniteError) as failure:
@@ -224,7 +236,9 @@ class Lockstep:
                     for lost in self._group(env_id):
                         builders.pop(lost, None)
                 else:
-                    builders[env_id].append(columns, step)
+                    if after is not None:
+                        environment.remember(after, step)
+                    builders[env_id].append(columns, step, before, after)
             self.seconds[ENV_STEP_TIMER] += perf_counter() - started
         return {
             env_id: self._finish(env_id, builder, None if quota is None else quota[env_id])
@@ -245,7 +259,7 @@ class Lockstep:
         """The rollout of a builder; outside of evaluation, statistics are counted from it."""
         environment = self.environments[env_id]
         assert environment.obs is not None
-        rows, raw = builder.final_observations(environment.obs)
+        rows, raw = builder.final_observations(environment.obs, environment.state)
         final = self._to_module({env_id: {Columns.OBS: raw}}, explore=False)[env_id][Columns.OBS].cpu().numpy()
         begins = np.array([running.length == 0 for running in environment.running])  # [B]
         rollout, raw_obs = builder.finish(rows, final, begins)

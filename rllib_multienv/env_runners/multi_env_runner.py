@@ -148,6 +148,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     self.config.num_copies(spec),
                     seed,
                     mask_in_info=self.config.space_specs[env_id].mask_in_info,
+                    inputs=self.config.space_specs[env_id].inputs,
                     evaluation=self.config.in_evaluation,
                     partner=roles[0] if roles else None,
                 )

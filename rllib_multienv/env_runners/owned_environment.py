@@ -22,6 +22,7 @@ class OwnedEnvironment:
         obs: Raw observations [B, ...] that the policy acts on next; None before the first reset.
         running: [B], the episode that each copy is in.
         match: Who plays which agents; None where the learner plays all.
+        state: [B, D], the memory's state after the last step of each row; None without memory.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class OwnedEnvironment:
         seed: int | None,
         *,
         mask_in_info: bool = False,
+        inputs: Sequence[str] = (),
         evaluation: bool = False,
         partner: OwnedEnvironment | None = None,
     ) -> None:
@@ -41,12 +43,18 @@ class OwnedEnvironment:
             num_copies: Copies.
             seed: Their seed.
             mask_in_info: See `SpaceSpec.mask_in_info`.
+            inputs: See `SpaceSpec.inputs`.
             evaluation: Whether data sets show their test split.
             partner: Another role of the same copies.
         """
         self.spec = spec
         self._num_copies = num_copies
-        self._seed, self._options = seed, {"mask_in_info": mask_in_info, "evaluation": evaluation}
+        self._seed = seed
+        self._options: dict[str, Any] = {
+            "mask_in_info": mask_in_info,
+            "inputs": inputs,
+            "evaluation": evaluation,
+        }
         self.match: Match | None = None
         self._make(partner)
 
@@ -60,11 +68,19 @@ class OwnedEnvironment:
         self._held: dict[str, np.ndarray] = {}
         self._last: VectorStep | None = None
         self._texts_cut = 0
+        self.state: np.ndarray | None = None
+        self._initial_state: np.ndarray | None = None  # [D]
         self.running: list[RunningEpisode] = []
 
-    def reset(self) -> None:
-        """Begin new episodes in all copies."""
+    def reset(self, initial_state: np.ndarray | None = None) -> None:
+        """Begin new episodes in all copies.
+
+        Args:
+            initial_state: [D], the memory's state at the beginning of an episode; None without memory.
+        """
         self.obs, self._last, self._held = self.copies.reset(), None, {}
+        self._initial_state = initial_state
+        self.state = None if initial_state is None else np.repeat(initial_state[None], self.num_envs, 0)
         self.running = [RunningEpisode() for _ in range(self.num_envs)]
 
     def recreate(self, partner: OwnedEnvironment | None = None) -> None:
@@ -134,6 +150,13 @@ class OwnedEnvironment:
         self.obs, self._last = step.obs, step
         return step
 
+    def remember(self, after: np.ndarray, step: VectorStep) -> None:
+        """Set the memory's state after a step: ``after`` [B, D] where it is complete, afresh where an episode ended."""
+        assert self.state is not None and self._initial_state is not None
+        done = (step.terminated | step.truncated) & ~step.is_reset
+        self.state = np.where(step.is_reset[:, None], self.state, after)
+        self.state[done] = self._initial_state
+
     def newly_cut_texts(self) -> int:
         """Texts of observations that were cut since the last call, because they were longer than their space says."""
         before, self._texts_cut = self._texts_cut, self.copies.texts_cut
@@ -155,7 +178,8 @@ class OwnedEnvironment:
         saved = ("id_", "length", "return_", "trial_returns", "custom_data")
         episodes = [{name: getattr(running, name) for name in saved} for running in self.running]
         held = {key: column.copy() for key, column in self._held.items()}
-        return {"snapshot": snapshot, "episodes": episodes, "held": held}
+        memory = None if self.state is None else (self.state.copy(), self._initial_state)
+        return {"snapshot": snapshot, "episodes": episodes, "held": held, "memory": memory}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`get_state`.
@@ -169,6 +193,8 @@ class OwnedEnvironment:
         self.obs, self._last = self.copies.restore(state["snapshot"]), None
         self._held = {key: np.array(held) for key, held in state.get("held", {}).items()}
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]
+        if (memory := state.get("memory")) is not None:
+            self.state, self._initial_state = (np.array(array) for array in memory)
 
     def close(self) -> None:
         """Close all copies."""

@@ -11,11 +11,11 @@ import contextlib
 import time
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from rllib_multienv.envs.vector import EnvCopies
-from rllib_multienv.spaces.rows import ActionRow
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 
 __all__ = ["RandomRollout", "describe_rollout", "random_rollout", "with_measurements"]
@@ -37,8 +37,14 @@ def with_measurements(spec: EnvSpec, spaces: SpaceSpec) -> SpaceSpec:
     if spaces.obs_measured:
         return spaces
     rollout = random_rollout(spec, spaces)
-    found = describe_rollout(
-        *(column[rollout.valid] for column in (rollout.obs, rollout.actions, rollout.rewards, rollout.next_obs))
+    obs, actions, rewards, next_obs = (
+        column[rollout.valid] for column in (rollout.obs, rollout.actions, rollout.rewards, rollout.next_obs)
+    )
+    # What actions do to previous inputs is the same in all environments, and says nothing of them.
+    own = spaces.without_inputs.obs_size
+    found = (
+        describe_rollout(obs, actions, rewards, next_obs)[0],
+        describe_rollout(obs[:, :own], actions, rewards, next_obs[:, :own])[1],
     )
     of_observation, of_action = (tuple(map(tuple, features.round(_DECIMALS).tolist())) for features in found)
     return replace(spaces, obs_measured=of_observation, action_measured=of_action)
@@ -136,7 +142,8 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
             'with descriptions="auto" or "id".'
         )
     here = replace(spec, backend="sync") if spec.backend == "async" else spec
-    with contextlib.closing(EnvCopies(here, _COPIES, seed=0, mask_in_info=spaces.mask_in_info)) as copies:
+    options: Any = {"mask_in_info": spaces.mask_in_info, "inputs": spaces.inputs}
+    with contextlib.closing(EnvCopies(here, _COPIES, seed=0, **options)) as copies:
         obs, start = copies.reset(), time.monotonic()
         for step in range(_STEPS):
             if step % 100 == 0 and step and time.monotonic() - start > _TIME_LIMIT_S:
@@ -163,21 +170,10 @@ def random_rollout(spec: EnvSpec, spaces: SpaceSpec) -> RandomRollout:
                 following[copy] = last
             numbers, after = (spaces.reader.split(raw)[0] for raw in (acted[0], following))
             done = result.terminated | result.truncated
-            actions = _as_numbers(spaces.action, acted[1])
+            actions = spaces.action.numbers(acted[1])
             rows.append((numbers.copy(), actions, result.rewards, after, done, ~result.is_reset))
             obs = result.obs
     names = ("obs", "actions", "rewards", "next_obs", "dones", "valid")
     return RandomRollout(
         **{name: np.stack(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     )
-
-
-def _as_numbers(row: ActionRow, taken: np.ndarray) -> np.ndarray:
-    """Actions ``[B]`` or ``[B, width]`` as ``[B, A]``, with a one for each choice."""
-    columns, place, taken = [], 0, taken.reshape(len(taken), -1)
-    for kind, size in row.parts:
-        width = 1 if kind == "categorical" else size
-        own = taken[:, place : place + width]
-        columns.append(np.eye(size)[own[:, 0].astype(np.int64)] if kind == "categorical" else own)
-        place += width
-    return np.concatenate(columns, axis=1)

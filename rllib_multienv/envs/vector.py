@@ -26,6 +26,7 @@ from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, check_values, des
 from rllib_multienv.envs.family_copies import FamilyCopies, is_vector_family
 from rllib_multienv.envs.make import close_env, copy_seeds, make_env, opened
 from rllib_multienv.envs.multi_agent import MultiAgentCopies, RoleCopies
+from rllib_multienv.envs.previous import PreviousInputs
 from rllib_multienv.gym_ids import envpool_is_installed
 from rllib_multienv.spaces.observations import ACTION_MASK
 from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -51,10 +52,11 @@ class EnvCopies:
         mask_in_info: Whether infos have an action mask, as `probe_spaces` finds out (`SpaceSpec.mask_in_info`).
         evaluation: Whether data sets and task families show their test split.
         partner: Another role of the same copies of a multi-agent environment.
+        inputs: Previous inputs that observations have (`SpaceSpec.inputs`).
 
     Attributes:
         spec: The environment.
-        space_spec: Its spaces.
+        space_spec: Its spaces, with the previous inputs.
         num_copies: Number of copies.
         num_envs: Rows B: the copies, or copies times agents (`envs.multi_agent`).
         backend: ``"sync"``, ``"async"``, ``"vector"``, ``"envpool"`` or ``"atari_vector"``.
@@ -79,6 +81,7 @@ class EnvCopies:
         mask_in_info: bool = False,
         evaluation: bool = False,
         partner: EnvCopies | None = None,
+        inputs: Sequence[str] = (),
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"Environment {spec.id!r}: num_envs must be at least 1, not {num_envs}.")
@@ -113,12 +116,13 @@ class EnvCopies:
         self.evaluation_episodes = None if dataset is None else -(-dataset.num_rows // rows)
         self._has_targets = dataset is not None and dataset.is_supervised
         if isinstance(self.env, RoleCopies):
-            self.num_envs, self.space_spec = self.env.num_envs, self.env.space_spec
+            self.num_envs, self._own_spec = self.env.num_envs, self.env.space_spec
+            self._add_inputs(inputs)
             return
         if evaluation and self.restorable:
             self.env.set_split("test")
         try:
-            self.space_spec = SpaceSpec.from_spaces(
+            self._own_spec = SpaceSpec.from_spaces(
                 spec.id,
                 self.env.single_observation_space,
                 self.env.single_action_space,
@@ -127,9 +131,15 @@ class EnvCopies:
                 action_names=spec.descriptors.get("action", ()),
                 mask_in_info=mask_in_info,
             )
+            self._add_inputs(inputs)
         except BaseException:
             self.close()
             raise
+
+    def _add_inputs(self, inputs: Sequence[str]) -> None:
+        self.space_spec = self._own_spec.with_inputs(inputs)
+        self._previous = PreviousInputs(self.space_spec, self.num_envs) if inputs else None
+        self._is_sent = False  # whether the next step's actions are known already
 
     @property
     def acting(self) -> np.ndarray | None:
@@ -156,6 +166,9 @@ class EnvCopies:
         """Set the actions of the next `step`: those of all roles of an environment, before one of them is stepped."""
         if isinstance(self.env, RoleCopies):
             self.env.send(env_actions)
+        if self._previous is not None:
+            self._previous.act(env_actions, self.acting)
+            self._is_sent = True
 
     def reset(self) -> np.ndarray:
         """Begin a new episode in every copy; the first call seeds them.
@@ -174,7 +187,10 @@ class EnvCopies:
         self._seeds = [None] * self.num_envs
         self._check(obs)
         self._obs = obs
-        return obs
+        if self._previous is None:
+            return obs
+        self._previous.reset()
+        return self._previous.added(obs)
 
     def step(self, env_actions: Any) -> VectorStep:
         """One step of every copy.
@@ -186,6 +202,9 @@ class EnvCopies:
             EnvFailure: A copy raised, or returned nonsense.
             NonFiniteError: An observation or a reward is not finite.
         """
+        if self._previous is not None and not self._is_sent:
+            self._previous.act(env_actions, self.acting)
+        self._is_sent = False
         step: VectorStep = self.env.step_copies(env_actions)
         self.steps += 1
         step.obs = self._raw("step", step.obs)
@@ -201,6 +220,8 @@ class EnvCopies:
         self._obs = step.obs
         if self._has_targets:
             step.targets = self.space_spec.action_from_env(np.stack([info[TARGET] for info in step.infos]))
+        if self._previous is not None:
+            self._previous.step(step)
         return step
 
     def set_tasks(self, tasks: Any) -> None:
@@ -239,13 +260,13 @@ class EnvCopies:
         if self.restorable:
             return obs
         try:
-            return self.space_spec.reader.batch(obs)
+            return self._own_spec.reader.batch(obs)
         except (ValueError, TypeError) as error:
             raise EnvFailure(self.spec.id, phase, describe(error)) from error
 
     def _check(self, obs: np.ndarray) -> None:
         if obs.dtype == np.uint8:
-            obs, _ = self.space_spec.reader.split(obs)
+            obs, _ = self._own_spec.reader.split(obs)
         check_values(self.spec.id, "observation", obs, self.steps)
 
     @property
@@ -278,7 +299,8 @@ class EnvCopies:
                 UserWarning,
                 stacklevel=2,
             )
-        return {"env_id": self.spec.id, "obs": self._obs.copy(), "copies": copies}
+        state = {"env_id": self.spec.id, "obs": self._obs.copy(), "copies": copies}
+        return state if self._previous is None else {**state, "previous": self._previous.get_state()}
 
     def restore(self, state: dict[str, Any] | None) -> np.ndarray | None:
         """Go back to where `snapshot` was taken; with None, begin new episodes.
@@ -314,7 +336,10 @@ class EnvCopies:
         self._obs = np.array(state["obs"])
         if isinstance(self.env, RoleCopies):
             self.env.show_all(self._obs)
-        return self._obs.copy()
+        if self._previous is None:
+            return self._obs.copy()
+        self._previous.set_state(state["previous"])
+        return self._previous.added(self._obs)
 
     def close(self) -> None:
         """Close all copies. Calling it twice does no harm."""

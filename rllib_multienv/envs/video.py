@@ -35,7 +35,7 @@ def check_video(video_format: str) -> None:
 
 def record_episode(
     env: gym.Env,
-    act: Callable[[Any, Any], Any],
+    act: Callable[[Any, Any, float], Any],
     path: Path,
     *,
     seed: int | None = None,
@@ -45,7 +45,7 @@ def record_episode(
 
     Args:
         env: An environment with the render mode ``"rgb_array"``.
-        act: From an observation and its info to an action.
+        act: From an observation, its info and the last reward (0 at first) to an action.
         path: The file, with the ending ``.mp4`` or ``.gif``; replaced if it exists.
         seed: Seed of the environment.
         max_steps: Record no longer than this.
@@ -58,12 +58,14 @@ def record_episode(
     stride = 1
     try:
         obs, info = env.reset(seed=seed)
+        reward = 0.0
         for step in range(max_steps + 1):
             if step % stride == 0:
                 frames.append(np.asarray(env.render()))
             if gif and len(frames) > _GIF_FRAMES:
                 frames, stride = frames[::2], stride * 2
-            obs, _, terminated, truncated, info = env.step(act(obs, info))
+            obs, taken, terminated, truncated, info = env.step(act(obs, info, reward))
+            reward = float(taken)
             if terminated or truncated:
                 break
         fps = float(env.metadata.get("render_fps") or 30)

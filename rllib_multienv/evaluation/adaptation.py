@@ -161,7 +161,7 @@ class _Random:
         pass
 
     def act(self, raw: np.ndarray) -> Any:
-        return RandomOpponent().act(self._spaces, raw, self._rng)
+        return RandomOpponent().act(self._spaces, raw, self._rng, ())[0]
 
     def observe(self, step: VectorStep) -> None:
         pass

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from rllib_multienv.learners.shares import Share
+from rllib_multienv.rollout import FIRST, VALID
 
 Columns = Mapping[str, Tensor]
+_STATE_IN = "state_in"
+# Columns of sequences [L, S], [L, S] and [S, D], where others have rows.
+_OF_SEQUENCES = (FIRST, VALID, _STATE_IN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,8 @@ class Minibatch:
     """One learner's part of a minibatch.
 
     Attributes:
-        columns: ``{env_id: {column: [n_e, ...]}}``; environments of which this learner has no row are missing.
+        columns: ``{env_id: {column: [n_e, ...]}}``; environments of which this learner has no row are missing. Where
+            rows are those of sequences, ``"first"``, ``"valid"`` and ``"state_in"`` are of these.
         weights: By env id, this learner's rows over the rows of all learners: the mean over its rows counts so much
             in the mean over the whole minibatch.
         is_reported: Whether values logged in its step are reported: it is in the last pass over the data.
@@ -119,9 +124,10 @@ def minibatches(
     same number of steps and meet at every all-reduce.
 
     Args:
-        batch: ``{env_id: {column: [N_e, ...]}}``; N_e may differ between environments.
-        num_minibatches: M; the sizes of an environment's minibatches differ by at most one row. An environment with
-            fewer than M rows is missing from some.
+        batch: ``{env_id: {column: [N_e, ...]}}``; N_e may differ between environments. Rows of sequences, for a network
+            with memory (`GeneralizedAdvantages`), stay together: minibatches have whole sequences.
+        num_minibatches: M; the sizes of an environment's minibatches differ by at most one row (sequence). An
+            environment with fewer than M rows is missing from some.
         num_epochs: Passes over the data, each in another order. The last one is reported.
         shuffle: The orders.
         keys: Key of each environment for its orders.
@@ -133,11 +139,15 @@ def minibatches(
         weights: list[dict[str, float]] = [{} for _ in range(num_minibatches)]
         images: list[list[tuple[str, str, Tensor]]] = [[] for _ in range(num_minibatches)]  # env_id, column, rows
         for env_id, columns in batch.items():
-            size = len(next(iter(columns.values())))
+            has_sequences, share = VALID in columns, shares.get(env_id, Share())
+            size = columns[VALID].shape[1] if has_sequences else len(next(iter(columns.values())))
             order = shuffle.order(keys[env_id], epoch, size)
             bounds = [size * m // num_minibatches for m in range(num_minibatches + 1)]
-            share = shares.get(env_id, Share())
-            rows = [order[share.rows(*pair)] for pair in pairwise(bounds)]
+            chosen = [order[share.rows(*pair)] for pair in pairwise(bounds)]  # this learner's rows, or sequences
+            rows, totals = chosen, [last - first for first, last in pairwise(bounds)]
+            if has_sequences:
+                rows = [_rows_of(columns[VALID], own) for own in chosen]
+                totals = [int(columns[VALID][:, order[slice(*pair)]].sum()) for pair in pairwise(bounds)]
             # One gather per column and epoch; minibatches are then views. Images are gathered for one minibatch at a
             # time, so that there is no second copy of all of them.
             own = torch.cat(rows)
@@ -145,16 +155,32 @@ def minibatches(
             gathered = {
                 key: column[own.to(column.device)].split(lengths)
                 for key, column in columns.items()
-                if column.dtype != torch.uint8
+                if column.dtype != torch.uint8 and key not in _OF_SEQUENCES
             }
             for m, length in enumerate(lengths):
                 if length:
                     parts[m][env_id] = {key: pieces[m] for key, pieces in gathered.items()}
-                    images[m] += [(env_id, key, rows[m]) for key in columns if key not in gathered]
-                    weights[m][env_id] = length / (bounds[m + 1] - bounds[m])
+                    images[m] += [(env_id, key, rows[m]) for key in columns if columns[key].dtype == torch.uint8]
+                    if has_sequences:
+                        parts[m][env_id] |= _of_sequences(columns, chosen[m])
+                    weights[m][env_id] = length / totals[m]
         for columns_of_part, weights_of_part, images_of_part in zip(parts, weights, images, strict=True):
             own_columns = {env_id: dict(columns) for env_id, columns in columns_of_part.items()}
             for env_id, key, rows_of_part in images_of_part:
                 column = batch[env_id][key]
                 own_columns[env_id][key] = column[rows_of_part.to(column.device)]
             yield Minibatch(columns=own_columns, weights=weights_of_part, is_reported=epoch == num_epochs - 1)
+
+
+def _rows_of(valid: Tensor, chosen: Tensor) -> Tensor:
+    """The rows of some sequences, time first; ``valid`` bool [L, S] says which steps of all sequences have one."""
+    valid, chosen = valid.cpu(), chosen.cpu()
+    numbers = valid.flatten().cumsum(0).view_as(valid) - 1  # [L, S]
+    return numbers[:, chosen][valid[:, chosen]]
+
+
+def _of_sequences(columns: Columns, chosen: Tensor) -> dict[str, Tensor]:
+    """The columns of some sequences alone that have no rows."""
+    chosen = chosen.to(columns[VALID].device)
+    of_steps = {key: columns[key][:, chosen] for key in (FIRST, VALID)}
+    return {**of_steps, _STATE_IN: columns[_STATE_IN][chosen]}

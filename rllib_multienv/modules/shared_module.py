@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
@@ -12,6 +13,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
 from rllib_multienv.nets import ActorCritic, Outputs, Part, net_config_from_dict
+from rllib_multienv.rollout import FIRST, VALID
 
 VF_LOGITS = "vf_logits"
 
@@ -20,7 +22,10 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
     """Holds the network of all environments and runs it once for all of them.
 
     Batches are keyed by environment, ``{env_id: {"obs": [B_e, width]}}``, not by column as an RLModule's usually are:
-    packing happens inside the network. A network with memory also reads ``"state_in"`` and gives ``"state_out"``.
+    packing happens inside the network. A network with memory also reads ``"state_in"`` [B_e, D] and gives
+    ``"state_out"``; without ``"state_in"`` episodes begin. Sequences are the rows of ``"first"`` bool [T, B], and of
+    ``"valid"`` where not every time step has one.
+
     Dropout acts in ``forward_train`` only, because RLlib's torch modules switch to evaluation mode for the other
     forwards (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the network configuration as a dictionary)
     and ``"interfaces"`` (``{env_id: SpaceSpec}``).
@@ -32,6 +37,7 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         """Build the network, for inference without the critic."""
         config = net_config_from_dict(self.model_config["network"])
         self.network = config.build(self.model_config["interfaces"])
+        config.check_memory(self.network)
         self._has_dropout = getattr(config, "dropout", 0.0) > 0.0
         if self.inference_only:
             # RLlib 2.60 deletes nested attributes from the wrong object, so it is done here.
@@ -48,10 +54,17 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         """The parts that only values need: runners neither keep nor receive them."""
         return [f"network.{name}" for name in self.network.critic_only]
 
+    def initial_state(self) -> np.ndarray | None:
+        """The memory's state [D] at the beginning of an episode; None without memory."""
+        memory = self.network.memory
+        return None if memory is None else memory.core.initial_state(1)[0].cpu().numpy()
+
     def _run(self, batch: Mapping[str, Any], *parts: Part) -> Outputs:
-        obs = {env_id: columns[Columns.OBS] for env_id, columns in batch.items()}
-        state = {e: columns[Columns.STATE_IN] for e, columns in batch.items() if Columns.STATE_IN in columns}
-        outputs: Outputs = self.network(obs, state, parts=parts)
+        obs, state, first, valid = (
+            {env_id: columns[key] for env_id, columns in batch.items() if key in columns}
+            for key in (Columns.OBS, Columns.STATE_IN, FIRST, VALID)
+        )
+        outputs: Outputs = self.network(obs, state, first or None, valid, parts=parts)
         return outputs
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from .encoders import Encoders
 from .heads import ValueBins, mask_logits
 from .interface import Inputs, Interface
-from .memory import Memory, State, remember
+from .memory import NetworkMemory, State
 
 __all__ = ["ActorCritic", "OneEnvironmentActorCritic", "Outputs", "Part"]
 
@@ -44,7 +44,7 @@ class ActorCritic(nn.Module, ABC):
     Attributes:
         interfaces: the known environments by id; not part of the state dict.
         value_bins: bins over which values are a distribution; None if values are numbers.
-        memory: `Memory` of each part; None without memory.
+        memory: from `NetConfig.memory_of`; None without memory.
         encoders: encoders of images and text, from `NetConfig.encoders`; None without.
         shares_encoder: whether actor and critic use the same encoded rows (those of the actor).
         critic_only: dotted names of the children that only values need; see `drop_critic`.
@@ -56,7 +56,7 @@ class ActorCritic(nn.Module, ABC):
         super().__init__()
         self.interfaces: dict[str, Interface] = {}
         self.value_bins: ValueBins | None = None
-        self.memory: nn.ModuleDict | None = None
+        self.memory: NetworkMemory | None = None
         self.encoders: Encoders | None = None
         self.shares_encoder = False
 
@@ -92,16 +92,18 @@ class ActorCritic(nn.Module, ABC):
         obs: Mapping[str, Tensor],
         state: State | None = None,
         first: Mapping[str, Tensor] | None = None,
+        valid: Mapping[str, Tensor] | None = None,
         *,
         parts: Sequence[Part] = ("actor", "critic"),
     ) -> Outputs:
         """Policies and values.
 
         Args:
-            obs: ``[B, width]`` by environment; with memory and ``first`` ``[T * B, width]``, time first.
-            state: memory state before the first time step; an environment that is missing starts afresh.
+            obs: ``[B, width]`` by environment; with memory and ``first`` the rows of sequences, time first.
+            state: memory state ``[B, D]`` before the first time step; an environment that is missing starts afresh.
             first: bool ``[T, B]`` by environment, whether memory is reset before this time step; None for one time step
                 without resets.
+            valid: bool ``[T, B]`` by environment, the time steps that have a row in ``obs``; None for all.
             parts: the outputs that are wanted; the others are empty.
 
         Raises:
@@ -109,13 +111,14 @@ class ActorCritic(nn.Module, ABC):
             ValueError: observations have another shape than ``[B, width]``.
         """
         inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
-        return self.run(inputs, state, first, parts=parts)
+        return self.run(inputs, state, first, valid, parts=parts)
 
     def run(
         self,
         inputs: Mapping[str, Inputs],
         state: State | None = None,
         first: Mapping[str, Tensor] | None = None,
+        valid: Mapping[str, Tensor] | None = None,
         *,
         parts: Sequence[Part] = ("actor", "critic"),
     ) -> Outputs:
@@ -125,19 +128,27 @@ class ActorCritic(nn.Module, ABC):
         present = {env_id: inputs[env_id].numbers for env_id in order if len(inputs[env_id].numbers)}
         counts = {env_id: len(value) for env_id, value in present.items()}
         outputs: dict[Part, dict[str, Tensor]] = {"actor": {}, "critic": {}}
-        next_state: dict[str, dict[str, Tensor]] = {}
+        next_state: dict[str, Tensor] = {}
         rows: Tensor | None = None
+        remembered: Tensor | None = None
         encoded = {} if self.encoders is None else self.encoders.encode(self.interfaces, inputs, counts)
-        if present:
-            for part in parts:
-                if rows is None or not self.shares_encoder:
-                    own = "actor" if self.shares_encoder else part
-                    media = None if self.encoders is None else self.encoders(own, encoded)  # [R, H]
-                    rows = self.encode(part, present, media)
-                    if self.memory is not None and part in self.memory:
-                        rows, states = remember(self.memory[part], part, rows, counts, state, first)  # type: ignore[arg-type]
-                        for env_id, value in states.items():
-                            next_state.setdefault(env_id, {})[part] = value
+
+        def encode(part: Part) -> Tensor:
+            media = None if self.encoders is None else self.encoders(part, encoded)  # [R, H]
+            return self.encode(part, present, media)
+
+        if present and self.memory is not None:
+            rows = encode("actor")
+            remembered, next_state = self.memory(rows, counts, state, first, valid)
+        for part in parts if present else ():
+            if part == "actor" and remembered is not None:
+                outputs[part] = self.decode(part, remembered, counts)
+                continue
+            if rows is None or not self.shares_encoder:
+                rows = encode("actor" if self.shares_encoder else part)
+            if self.memory is not None:
+                outputs[part] = self.decode(part, rows + self.memory.critic(remembered), counts)
+            else:
                 outputs[part] = self.decode(part, rows, counts)
         for env_id, found in outputs["actor"].items():
             if (mask := inputs[env_id].mask) is not None:
@@ -163,12 +174,9 @@ class ActorCritic(nn.Module, ABC):
 
     def initial_state(self, batch_sizes: Mapping[str, int]) -> State:
         """Memory state of each environment's copies before their first time step; ``{}`` without memory."""
-        memories = {} if self.memory is None else dict(self.memory.items())
-        return {
-            env_id: {part: cast(Memory, memory).initial_state(size) for part, memory in memories.items()}
-            for env_id, size in batch_sizes.items()
-            if memories
-        }
+        if self.memory is None:
+            return {}
+        return {env_id: self.memory.core.initial_state(size) for env_id, size in batch_sizes.items()}
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment known.

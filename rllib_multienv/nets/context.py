@@ -109,7 +109,7 @@ def component_codes(
 
     Args:
         description: of the environment and the kind of components.
-        names: a few words for each component; empty if nothing is known.
+        names: a few words for each component; empty if nothing is known, or those of which nothing is.
         measured: features of each component, see `measured_codes`; empty if they were not measured.
         length: number of components.
         size: length of a code.
@@ -125,7 +125,8 @@ def component_codes(
     known = []
     if "auto" in kind and names:
         words = [[position_codes(word, 1, size) for word in dict.fromkeys(name.split())] for name in names]
-        known.append(torch.cat([torch.cat(codes).sum(0, keepdim=True) / math.sqrt(len(codes)) for codes in words]))
+        sums = [torch.cat(codes).sum(0, keepdim=True) / math.sqrt(len(codes)) if codes else None for codes in words]
+        known.append(torch.cat([own[i : i + 1] if known is None else known for i, known in enumerate(sums)]))
     if "measured" in kind:
         if not measured:
             raise ValueError(

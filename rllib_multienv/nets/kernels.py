@@ -53,9 +53,9 @@ class KernelBank(CachedModule):
         return self.cached("kernels", lambda: self.compute(length), lambda kept: kept.shape[1] >= length)
 
 
-def _initial_log_dt(num_layers: int, d_model: int) -> Tensor:
+def _initial_log_dt(num_layers: int, d_model: int, dt_range: tuple[float, float] = _DT_RANGE) -> Tensor:
     """``[num_layers, H]``, log-uniform."""
-    low, high = (math.log(dt) for dt in _DT_RANGE)
+    low, high = (math.log(dt) for dt in dt_range)
     return low + (high - low) * torch.rand(num_layers, d_model)
 
 
@@ -196,13 +196,13 @@ class S4DKernels(KernelBank):
     """Kernels ``K_k = 2 Re sum_n C_n Bbar_n Abar_n^k + D [k = 0]`` with the bilinear rule of the paper's equation 6.
 
     ``A_n = -1/2 + i pi n`` at the start (S4D-Lin), shared by the features of a layer; B is one and absorbed by C.
-    Arguments as in `S4Kernels`.
+    Arguments as in `S4Kernels`; ``dt_range``: smallest and largest Delta at the start.
     """
 
-    def __init__(self, num_layers: int, d_model: int, d_state: int) -> None:
+    def __init__(self, num_layers: int, d_model: int, d_state: int, dt_range: tuple[float, float] = _DT_RANGE) -> None:
         super().__init__()
         half = d_state // 2
-        self.log_dt = nn.Parameter(_initial_log_dt(num_layers, d_model))
+        self.log_dt = nn.Parameter(_initial_log_dt(num_layers, d_model, dt_range))
         self.log_decay = nn.Parameter(torch.full((num_layers, half), math.log(0.5)))
         self.frequency = nn.Parameter((math.pi * torch.arange(half)).expand(num_layers, half).clone())
         self.c = nn.Parameter(torch.randn(num_layers, d_model, half, 2))
@@ -213,11 +213,23 @@ class S4DKernels(KernelBank):
 
     def compute(self, length: int) -> Tensor:
         """Kernels ``[num_layers, length, H]`` in the dtype of the parameters."""
+        return self._recurrence(length)[0]
+
+    def recurrence(self, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same layers as recurrences ``x_k = Abar x_{k-1} + u_k``, ``y_k = 2 Re(C Bbar x_k) + D u_k``.
+
+        Returns:
+            Kernels ``[num_layers, length, H]``, ``2 C Bbar`` complex ``[num_layers, H, N/2]``, and ``Abar^0`` to
+            ``Abar^length`` complex ``[num_layers, length + 1, H, N/2]``.
+        """
+        return self.cached(("recurrence", length), lambda: self._recurrence(length))
+
+    def _recurrence(self, length: int) -> tuple[Tensor, Tensor, Tensor]:
         half_step = 0.5 * self.log_dt.exp()[:, :, None]  # [layers, H, 1]
         a = torch.complex(-self.log_decay.exp(), self.frequency)[:, None] * half_step  # [layers, H, N/2]
-        scale = torch.view_as_complex(self.c) * (2 * half_step / (1 - a))
+        readout = 2 * torch.view_as_complex(self.c) * (2 * half_step / (1 - a))
         log_a_bar = torch.log((1 + a) / (1 - a))  # bilinear rule
-        lags = torch.arange(length, dtype=half_step.dtype, device=half_step.device)
-        powers = torch.exp(log_a_bar[:, None] * lags[:, None, None])  # [layers, L, H, N/2]
-        kernels = 2 * torch.real((scale[:, None] * powers).sum(-1))  # [layers, L, H]
-        return torch.cat([kernels[:, :1] + self.d[:, None], kernels[:, 1:]], 1)
+        lags = torch.arange(length + 1, dtype=half_step.dtype, device=half_step.device)
+        powers = torch.exp(log_a_bar[:, None] * lags[:, None, None])  # [layers, L + 1, H, N/2]
+        kernels = torch.real((readout[:, None] * powers[:, :-1]).sum(-1))  # [layers, L, H]
+        return torch.cat([kernels[:, :1] + self.d[:, None], kernels[:, 1:]], 1), readout, powers

@@ -67,6 +67,7 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         continuous = self.interface.action.num_continuous
         self.log_std = nn.Parameter(torch.zeros(continuous)) if continuous else None
         self.encoders = config.encoders(interfaces, config.hidden[0] if config.hidden else 1)
+        self.memory = config.memory_of(config.hidden[-1])
         has_layer = bool(config.hidden) or self.encoders is None
         require(has_layer, "hidden", config.hidden, "one layer or more, where observations have images or text")
 

@@ -32,7 +32,14 @@ class MixingLayer(nn.Module):
 
     def forward(self, tokens: Tensor, kernel: Tensor, segments: Segments) -> Tensor:
         """``[N, H]`` to ``[N, H]`` with the convolution kernel ``[L, H]``."""
-        mixed = F.gelu(causal_convolution(self.norm(tokens), kernel, segments))
+        return self.mixed(tokens, self.norm(tokens), kernel, segments)
+
+    def mixed(
+        self, tokens: Tensor, normed: Tensor, kernel: Tensor, segments: Segments, carried: Tensor | None = None
+    ) -> Tensor:
+        """The same of tokens that were normalised already; ``carried`` ``[N, H]`` is added to the convolution."""
+        convolved = causal_convolution(normed, kernel, segments)
+        mixed = F.gelu(convolved if carried is None else convolved + carried)
         mixed = F.glu(self.linear(mixed), -1)  # [N, 2H] to [N, H]
         if self.dropout and self.training:
             mixed = F.dropout(mixed, self.dropout)

@@ -14,7 +14,9 @@ from gymnasium.spaces import Box, Discrete
 
 from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.checkpoints import check_complete
+from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.errors import describe
+from rllib_multienv.envs.previous import PreviousInputs
 from rllib_multienv.offline.formats.arrays import find_function
 from rllib_multienv.spaces.space_spec import SpaceSpec
 from rllib_multienv.spec import EnvSpec
@@ -24,6 +26,8 @@ from rllib_multienv.spec import EnvSpec
 Policy = Callable[[Any], Any]
 #: The same of raw observations ``[B, ...]``, with a source of randomness.
 Act = Callable[[np.ndarray, np.random.Generator], Any]
+#: Is told of each step and of its actions ``[B, ...]``.
+Follow = Callable[[Any, VectorStep], None]
 
 RANDOM = "random"
 
@@ -101,11 +105,11 @@ class Behaviour:
         elif isinstance(self.policy, str) and self.policy != RANDOM:
             find_function(self.policy, "Policy")
 
-    def actor(self, env: EnvSpec, spaces: SpaceSpec) -> Act:
-        """The function that acts in ``env``, whose spaces are ``spaces``.
+    def actor(self, env: EnvSpec, spaces: SpaceSpec) -> tuple[Act, Follow]:
+        """The function that acts in ``env``, whose spaces are ``spaces``, and one that is told of each step.
 
-        It takes raw observations ``[B, ...]`` and a random generator, and returns B actions within the bounds in use.
-        Real numbers are rounded to float32, which data sets store.
+        The first takes raw observations ``[B, ...]`` and a random generator, and returns B actions within the bounds in
+        use. Real numbers are rounded to float32, which data sets store.
 
         Raises:
             ValueError: There is no such function or checkpoint, or the agent cannot act in this environment. Later: the
@@ -117,7 +121,7 @@ class Behaviour:
                 f"Behaviour {self.name!r}: noise={self.noise!r}: environment {spaces.env_id!r} has discrete actions, "
                 "where it is the share of random ones, 0 to 1."
             )
-        act = self._undisturbed(env, spaces)
+        act, follow = self._undisturbed(env, spaces)
         half_range = (np.asarray(spaces.action_high) - np.asarray(spaces.action_low)) / 2
         if isinstance(spaces.action_space, Box):
             half_range = half_range.reshape(spaces.action_space.shape)
@@ -134,11 +138,11 @@ class Behaviour:
             actions = actions + self.noise * half_range * generator.standard_normal(actions.shape)
             return _env_actions(actions, spaces, len(observations), self.name)
 
-        return disturbed
+        return disturbed, follow
 
-    def _undisturbed(self, env: EnvSpec, spaces: SpaceSpec) -> Act:
+    def _undisturbed(self, env: EnvSpec, spaces: SpaceSpec) -> tuple[Act, Follow]:
         if self.policy == RANDOM:
-            return lambda observations, generator: _random_actions(spaces, observations, generator)
+            return lambda observations, generator: _random_actions(spaces, observations, generator), _ignore
         if self.policy is not None:
             policy = find_function(self.policy, "Policy") if isinstance(self.policy, str) else self.policy
 
@@ -151,20 +155,45 @@ class Behaviour:
                         f"{spaces.env_id!r}: {describe(error)}"
                     ) from error
 
-            return act
+            return act, _ignore
         assert self.checkpoint is not None
         agent = self.checkpoint
         if not isinstance(agent, MultiEnvAgent):
             agent = MultiEnvAgent.from_checkpoint(agent)
-        env_id = agent.add_env(env)
+        acting = _AgentActing(agent, agent.add_env(env), explore=self.explore is not False)
+        return acting.act, acting.follow
 
-        def act_agent(observations: np.ndarray, generator: np.random.Generator) -> Any:
-            if self.explore is False:
-                return agent.act_on_raw(env_id, observations)
-            draws = torch.Generator(device=agent.device).manual_seed(int(generator.integers(2**62)))
-            return agent.act_on_raw(env_id, observations, explore=True, generator=draws)
 
-        return act_agent
+class _AgentActing:
+    """An agent in the copies of an environment, with what it remembers of each."""
+
+    def __init__(self, agent: MultiEnvAgent, env_id: str, *, explore: bool) -> None:
+        self._agent, self._env_id, self._explore = agent, env_id, explore
+        self._spaces = agent.space_specs[env_id]
+        self._state: torch.Tensor | None = None
+        self._previous: PreviousInputs | None = None
+
+    def act(self, observations: np.ndarray, generator: np.random.Generator) -> Any:
+        """B actions for raw observations ``[B, ...]``."""
+        draws = None
+        if self._explore:
+            draws = torch.Generator(device=self._agent.device).manual_seed(int(generator.integers(2**62)))
+        if self._spaces.inputs:
+            self._previous = self._previous or PreviousInputs(self._spaces, len(observations))
+            observations = self._previous.added(observations)
+        actions, self._state = self._agent.act_on_raw(self._env_id, observations, self._explore, draws, self._state)
+        return actions
+
+    def follow(self, actions: Any, step: VectorStep) -> None:
+        """Follow a step with these actions ``[B, ...]``."""
+        self._state = self._agent.begun(self._state, step.terminated | step.truncated | step.is_reset)
+        if self._previous is not None:
+            self._previous.act(actions)
+            self._previous.follow(step)
+
+
+def _ignore(actions: Any, step: VectorStep) -> None:
+    """A behaviour that remembers nothing."""
 
 
 def _is_number(value: Any) -> bool:

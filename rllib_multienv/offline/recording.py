@@ -13,7 +13,7 @@ import numpy as np
 from rllib_multienv.checkpoints import installed_versions
 from rllib_multienv.envs.make import episode_limit
 from rllib_multienv.envs.vector import EnvCopies, probe_spaces
-from rllib_multienv.offline.behaviours import Act, Behaviour
+from rllib_multienv.offline.behaviours import Act, Behaviour, Follow
 from rllib_multienv.offline.raw import RawDataset
 from rllib_multienv.spec import EnvSpec
 
@@ -66,13 +66,13 @@ def record_steps(
     parts: list[dict[str, np.ndarray]] = []
     played: list[dict[str, Any]] = []
     seeds = np.random.SeedSequence(seed).spawn(len(behaviours))
-    for behaviour, act, steps, branch in zip(behaviours, actors, steps_each, seeds, strict=True):
+    for behaviour, actor, steps, branch in zip(behaviours, actors, steps_each, seeds, strict=True):
         for_envs, for_actions = branch.spawn(2)
         count = min(num_envs, max(1, steps // limit)) if limit is not None else num_envs
         seed_of_envs = int(for_envs.generate_state(1)[0])
         copies = EnvCopies(env, count, seed=seed_of_envs, mask_in_info=spaces.mask_in_info)
         try:
-            part, returns = _play(copies, act, steps, np.random.default_rng(for_actions))
+            part, returns = _play(copies, *actor, steps, np.random.default_rng(for_actions))
         finally:
             copies.close()
         parts.append(part)
@@ -149,7 +149,7 @@ class _Episode:
 
 
 def _play(
-    copies: EnvCopies, act: Act, num_steps: int, generator: np.random.Generator
+    copies: EnvCopies, act: Act, follow: Follow, num_steps: int, generator: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Play until the episodes that began first have ``num_steps`` steps.
 
@@ -169,6 +169,7 @@ def _play(
         step = copies.step(
             actions.astype(spaces.action_space.dtype, copy=False) if isinstance(actions, np.ndarray) else actions
         )
+        follow(actions, step)
         following = step.obs.copy()
         for copy, final in step.final_obs.items():
             following[copy] = final

@@ -250,6 +250,7 @@ class ObservationReader:
         space: Its observation space.
         action: Layout of its actions.
         mask_in_info: Whether infos have the action mask, under `ACTION_MASK`.
+        previous: Numbers after the environment's own (`spaces.previous`), of which it knows nothing.
 
     Attributes:
         layout: Of a row as the network sees it.
@@ -261,7 +262,9 @@ class ObservationReader:
         UnsupportedSpaceError: A leaf is of an unsupported kind, or the action mask has another length than the logits.
     """
 
-    def __init__(self, env_id: str, space: gym.Space, action: ActionRow, mask_in_info: bool = False) -> None:
+    def __init__(
+        self, env_id: str, space: gym.Space, action: ActionRow, mask_in_info: bool = False, previous: int = 0
+    ) -> None:
         self.env_id, self.space = env_id, space
         self._tree = SpaceTree(space)
         self._leaves = [self._leaf(tree) for tree in self._tree.leaves]
@@ -278,15 +281,15 @@ class ObservationReader:
             )
         self._mask_in_info = mask_in_info and not masks
         self.layout = ObservationRow(
-            max(1, own),
+            max(1, own) + previous,
             images=tuple(leaf.layout for leaf in images),
             texts=tuple(leaf.size for leaf in texts),
             mask=length,
         )
         self._texts = texts
-        self._has_numbers = own > 0
+        self._has_numbers, self._previous = own > 0, previous
         self.size = sum(leaf.size for leaf in self._leaves)
-        self.is_plain = not length and not images and isinstance(space, spaces.Box | spaces.Discrete)
+        self.is_plain = not length and not images and not previous and isinstance(space, spaces.Box | spaces.Discrete)
         self._is_wide = any(leaf.is_wide for leaf in self._leaves)
         self._number = np.dtype(np.float64 if self._is_wide else np.float32)
         self._head = self.layout.numbers * self._number.itemsize  # bytes of a raw row's numbers
@@ -423,7 +426,7 @@ class ObservationReader:
         numbers, extra = rows, rows
         if self.layout.packed:
             numbers, extra = rows[..., : self._head].view(self._number), rows[..., self._head :]
-        if not self._has_numbers:
+        if self._previous or not self._has_numbers:
             numbers[...] = 0
         for leaf, value in zip(self._leaves, self._tree.values(observation), strict=True):
             (numbers if leaf.is_number else extra)[..., leaf.columns] = leaf.take(value, batch)
@@ -484,6 +487,11 @@ class ObservationReader:
         if not self.layout.packed:
             return raw, None
         return np.ascontiguousarray(raw[:, : self._head]).view(self._number), raw[:, self._head :]
+
+    def with_previous(self, numbers: np.ndarray, extra: np.ndarray | None, previous: np.ndarray) -> np.ndarray:
+        """Raw observations, from what `split` gives without the previous numbers, and these ``[B, previous]``."""
+        joined = np.concatenate([numbers, previous], axis=1, dtype=self._number)  # [B, I]
+        return joined if extra is None else np.concatenate([joined.view(np.uint8), extra], axis=1)
 
     def unpack(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The parts of rows ``[..., W]``, raw or as the network sees them, by path.

@@ -123,3 +123,13 @@ class ActionRow:
     def width(self) -> int:
         """Columns of an action."""
         return sum(1 if part.kind == "categorical" else part.size for part in self.parts)
+
+    def numbers(self, actions: np.ndarray) -> np.ndarray:
+        """Actions ``[B]`` or ``[B, width]`` as ``[B, num_logits + num_continuous]``, with a one for each choice."""
+        columns, place, actions = [], 0, actions.reshape(len(actions), -1)
+        for kind, size in self.parts:
+            width = 1 if kind == "categorical" else size
+            own = actions[:, place : place + width]
+            columns.append(np.eye(size)[own[:, 0].astype(np.int64)] if kind == "categorical" else own)
+            place += width
+        return np.concatenate(columns, axis=1)

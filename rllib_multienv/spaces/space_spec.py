@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from rllib_multienv.spaces.actions import ActionWriter
 from rllib_multienv.spaces.observations import ObservationReader
+from rllib_multienv.spaces.previous import previous_names
 from rllib_multienv.spaces.rows import ActionRow, ObservationRow
 from rllib_multienv.spaces.tree import UnsupportedSpaceError as UnsupportedSpaceError
 
@@ -33,12 +34,13 @@ class SpaceSpec:
         action_low: Lower bounds in use of the continuous components; empty without them.
         action_high: Upper bounds in use.
         description: See `EnvSpec.description`; the id where none is given.
-        obs_names: Names of the observation's numbers, a few words each; empty if not known.
+        obs_names: Names of the observation's numbers, a few words each; empty if not known, or those that are not.
         action_names: Names of the logits and continuous components of actions; empty if not known.
         obs_measured: Measured features of the observation's numbers (`envs.measure`); empty if not measured.
         action_measured: The same of the logits and continuous components of actions.
         mask_in_info: Whether infos have an action mask.
         agents: Names of the agents, in the order of their rows, in a multi-agent environment.
+        inputs: Previous inputs (`NetConfig.inputs`), the last numbers of an observation.
     """
 
     env_id: str
@@ -53,6 +55,7 @@ class SpaceSpec:
     action_measured: tuple[tuple[float, ...], ...] = field(default=(), hash=False)
     mask_in_info: bool = False
     agents: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in the description, and check spaces and the numbers of names."""
@@ -102,10 +105,27 @@ class SpaceSpec:
             agents=tuple(agents),
         )
 
+    def with_inputs(self, inputs: Sequence[str]) -> SpaceSpec:
+        """The same environment with these previous inputs, not measured yet; itself if it has them."""
+        if tuple(inputs) == self.inputs:
+            return self
+        own = self.reader.layout.numbers - len(previous_names(self.inputs, self.action, self.action_names))
+        names = self.obs_names[:own] or ("",) * own
+        names += previous_names(inputs, self.action, self.action_names)
+        return replace(
+            self, inputs=tuple(inputs), obs_names=names if any(names) else (), obs_measured=(), action_measured=()
+        )
+
+    @cached_property
+    def without_inputs(self) -> SpaceSpec:
+        """The environment's own spaces, without previous inputs."""
+        return self.with_inputs(())
+
     @cached_property
     def reader(self) -> ObservationReader:
         """Turns observations into rows."""
-        return ObservationReader(self.env_id, self.observation_space, self.action, self.mask_in_info)
+        previous = len(previous_names(self.inputs, self.action, self.action_names))
+        return ObservationReader(self.env_id, self.observation_space, self.action, self.mask_in_info, previous)
 
     @cached_property
     def writer(self) -> ActionWriter:
@@ -201,7 +221,8 @@ class SpaceSpec:
         """Restore the fields; those of earlier versions that are computed now are left out."""
         names = {field.name for field in fields(self)}
         known = {key: value for key, value in state.items() if key in names}
-        self.__dict__.update({"description": state["env_id"], "mask_in_info": False, "agents": (), **known})
+        defaults = {"description": state["env_id"], "mask_in_info": False, "agents": (), "inputs": ()}
+        self.__dict__.update({**defaults, **known})
 
     def to_dict(self) -> dict[str, Any]:
         """A strictly JSON-able description (infinities as strings); `from_dict` reads it."""
@@ -217,6 +238,7 @@ class SpaceSpec:
             **{name: [list(row) for row in getattr(self, name)] for name in _MEASURED if getattr(self, name)},
             "mask_in_info": self.mask_in_info,
             "agents": list(self.agents),
+            **({"inputs": list(self.inputs)} if self.inputs else {}),
         }
 
     @classmethod
@@ -234,6 +256,7 @@ class SpaceSpec:
             **{name: tuple(tuple(map(float, row)) for row in data.get(name, ())) for name in _MEASURED},
             mask_in_info=data.get("mask_in_info", False),
             agents=tuple(data.get("agents", ())),
+            inputs=tuple(data.get("inputs", ())),
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rllib_multienv.nets import Memory
 from rllib_multienv.spaces.rows import ActionPart, ActionRow, ImageShape, ObservationRow
 
 
@@ -78,21 +77,3 @@ def actions_of(one: Any, count: int, seed: int = 0) -> Tensor:
         else:
             found.append(torch.rand(count, size, generator=generator) * 2 - 1)
     return found[0][:, 0] if one.discrete else torch.cat([action.float() for action in found], 1)
-
-
-class RunningSum(Memory):
-    """Adds all rows since the last reset."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        return torch.zeros(batch_size, self.size)
-
-    def forward(self, rows: Tensor, state: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        sums = []
-        for row, reset in zip(rows, first, strict=True):
-            state = torch.where(reset[:, None], 0.0, state) + row
-            sums.append(state)
-        return torch.stack(sums), state
