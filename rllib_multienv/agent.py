@@ -202,7 +202,7 @@ class MultiEnvAgent:
         """The memory's states ``[B, D]``, where rows in bool ``[B]`` begin episodes."""
         if state is None or not rows.any():
             return state
-        fresh = self.initial_state(len(state))
+        fresh: Any = self.initial_state(len(state))
         return torch.where(torch.from_numpy(rows)[:, None].to(self.device), fresh, state)
 
     @torch.no_grad()
@@ -296,7 +296,7 @@ class MultiEnvAgent:
                     seen, before = obs[member], states[member]
                     actions[member], after = self.act_on_raw(member, seen, explore, generator, before)
                     if own.acting is not None and after is not None:  # the others have seen nothing
-                        kept = self.begun(after, ~own.acting) if before is None else before
+                        kept: Any = self.begun(after, ~own.acting) if before is None else before
                         after = torch.where(torch.from_numpy(own.acting)[:, None].to(after.device), after, kept)
                     states[member] = after
                 if match is not None and copies.acting is not None:
@@ -470,8 +470,8 @@ class _Acting:
                     f"{env_id}: this agent sees the previous reward; pass act(..., reward=...), or call reset_memory() "
                     "where an episode begins."
                 )
-            rewards, dones = (np.broadcast_to(np.asarray(v, float), len(raw)) for v in (0.0 if reward is None else reward, done))
-            self.previous.settle(rewards, ~self.begins, dones)
+            rewards = np.broadcast_to(np.asarray(0.0 if reward is None else reward, float), len(raw))
+            self.previous.settle(rewards, ~self.begins, np.broadcast_to(np.asarray(done, float), len(raw)))
         return self.previous.added(raw)
 
 
