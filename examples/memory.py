@@ -12,7 +12,7 @@ sequences that it is trained on. Nothing else changes, also with many environmen
 """
 
 import sys
-from typing import Any
+from typing import Any, Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -41,7 +41,7 @@ class Cue(gym.Env):
         return 0, float(is_last and action == self.cue), is_last, False, {}
 
 
-def success(memory: str | None, iterations: int, *, seed: int = 0, verbose: bool = False) -> float:
+def success(memory: Literal["gru", "s4"] | None, iterations: int, *, seed: int = 0, verbose: bool = False) -> float:
     """Share of right answers of an agent that was trained for so many iterations."""
     config = (
         MultiEnvPPOConfig()
@@ -64,5 +64,6 @@ def success(memory: str | None, iterations: int, *, seed: int = 0, verbose: bool
 
 if __name__ == "__main__":
     kind = sys.argv[1] if len(sys.argv) > 1 else "gru"
-    right = success(None if kind == "none" else kind, int(sys.argv[2]) if len(sys.argv) > 2 else 60, verbose=True)
+    memory = None if kind == "none" else cast(Literal["gru", "s4"], kind)
+    right = success(memory, int(sys.argv[2]) if len(sys.argv) > 2 else 60, verbose=True)
     print(f"memory {kind}: {right:.0%} right")
