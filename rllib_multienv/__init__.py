@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO as MultiEnvPPO
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
+    from rllib_multienv.algorithms.sac import MultiEnvSAC as MultiEnvSAC
+    from rllib_multienv.algorithms.sac import MultiEnvSACConfig as MultiEnvSACConfig
     from rllib_multienv.envs.dataset import DatasetEnv as DatasetEnv
     from rllib_multienv.experience.ae_env import AEEnv as AEEnv
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
@@ -40,6 +42,7 @@ _NAMES = {
     "agent": ["MultiEnvAgent"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
+    "algorithms.sac": ["MultiEnvSAC", "MultiEnvSACConfig"],
     "envs.dataset": ["DatasetEnv"],
     "experience.ae_env": ["AEEnv"],
     "nets": [
@@ -50,7 +53,7 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL")
+_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC")
 _REGISTRY = "ray.tune.registry"
 
 

@@ -100,6 +100,8 @@ class MultiEnvAgent:
         known, spaces = self.space_specs.get(spec.id), spaces.with_inputs(self.checkpoint.network.inputs)
         if known is None:
             self._check_for_any(spec.id)
+            squashed = any(of_known.squashed for of_known in self.checkpoint.space_specs.values())
+            spaces = replace(spaces, squashed=squashed)
             if self.checkpoint.network.needs_measurements:
                 spaces = with_measurements(spec, spaces)
             if self._normalizers:

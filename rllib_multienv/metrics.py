@@ -46,6 +46,7 @@ QF_LOSS = "qf_loss"
 QF_EXPLAINED_VAR = "qf_explained_var"
 ADVANTAGE_MEAN = "advantage_mean"
 CLIPPED_WEIGHTS = "clipped_weights"
+ALPHA = "alpha"
 
 #: Meaning of every metric, by section and key. ENV stands for an env id, OTHER for a second one, GROUP for a group of
 #: parameters. What is under ``env_runners/`` is also under ``evaluation/env_runners/``, for the last evaluation.
@@ -112,7 +113,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         "learners/ENV/policy_loss": "Loss of the policy.",
         "learners/ENV/vf_loss": "Loss of the value function, before `vf_loss_coeff`.",
         "learners/ENV/total_loss": "Loss of the environment, before `env_loss_weights`.",
-        "learners/ENV/entropy": "Entropy of the policy (PPO).",
+        "learners/ENV/entropy": "Entropy of the policy (PPO, SAC); of squashed Gaussians an estimate.",
+        f"learners/ENV/{ALPHA}": "Temperature (SAC).",
         "learners/ENV/mean_kl_loss": "KL divergence of the policy from the one before the update (PPO).",
         "learners/ENV/curr_kl_coeff": "Coefficient of the KL divergence in the loss (PPO with `use_kl_loss`).",
         "learners/ENV/vf_explained_var": "Share of the variance of the value targets that the values explain; offline "
@@ -120,8 +122,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{ACCURACY}": "Share of the targets that the most probable actions hit (data sets with classes).",
         f"learners/ENV/{R_SQUARED}": "Share of the targets' variance that the mean actions explain, within a minibatch "
         "(data sets with numbers to predict).",
-        f"learners/ENV/{QF_LOSS}": "Loss of Q, summed over its estimates (IQL).",
-        f"learners/ENV/{QF_EXPLAINED_VAR}": "Share of the variance of Q's targets that Q explains (IQL).",
+        f"learners/ENV/{QF_LOSS}": "Loss of Q, summed over its estimates (IQL, SAC).",
+        f"learners/ENV/{QF_EXPLAINED_VAR}": "Share of the variance of Q's targets that Q explains (IQL, SAC).",
         f"learners/ENV/{ADVANTAGE_MEAN}": "Mean of Q - V, in normalised rewards (IQL).",
         f"learners/ENV/{CLIPPED_WEIGHTS}": "Share of the policy's weights that are at their bound (IQL).",
         f"learners/ENV/{GRADIENT_COSINE}/OTHER": "Cosine between the gradients of two environments, with "

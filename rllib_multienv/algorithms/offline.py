@@ -33,13 +33,15 @@ from rllib_multienv.spec import EnvSpec, resolve_env_specs
 logger = logging.getLogger("ray.rllib")
 
 
-def _datasets(value: Any) -> dict[str, Any]:
+def source_mapping(value: Any) -> dict[str, Any]:
+    """Check that data sets are given by env id."""
     if not isinstance(value, Mapping):
         raise ValueError(f"datasets={value!r}: must be a mapping from env ids to data sets.")
     return dict(value)
 
 
-def _absolute(value: str | Path | None) -> str | None:
+def absolute_path(value: str | Path | None) -> str | None:
+    """An absolute path."""
     return None if value is None else str(Path(value).expanduser().absolute())
 
 
@@ -89,9 +91,9 @@ class OfflineConfigMixin(MultiEnvConfigMixin):
     def offline_data(
         self,
         *,
-        datasets: Annotated[Any, Converted(_datasets)] = {},  # noqa: B006 (copied for each configuration)
-        data_dir: Annotated[str | Path | None, Converted(_absolute)] = None,
-        memory_map_dir: Annotated[str | Path | None, Converted(_absolute)] = None,
+        datasets: Annotated[Any, Converted(source_mapping)] = {},  # noqa: B006 (copied for each configuration)
+        data_dir: Annotated[str | Path | None, Converted(absolute_path)] = None,
+        memory_map_dir: Annotated[str | Path | None, Converted(absolute_path)] = None,
         reference_scores: Annotated[Any, Converted(_reference_scores)] = {},  # noqa: B006
         **rllib: Any,
     ) -> None:
@@ -227,6 +229,15 @@ class DatasetData(ReplayData):
         )
 
 
+def moments_of_known(config: Any) -> dict[str, Moments]:
+    """Statistics of observations by which the network that a run starts from knows environments of the run."""
+    if config.initial_checkpoint is None:
+        return {}
+    checkpoint = read_checkpoint(config.initial_checkpoint, weights=False)
+    ids = checkpoint.known_among(config.space_specs)
+    return {env_id: moments for env_id, moments in checkpoint.obs_moments.items() if env_id in ids}
+
+
 class OfflineAlgorithm(MultiEnvAlgorithm):
     """One iteration: ``num_steps_per_iteration`` optimiser steps, each on a minibatch of every data set.
 
@@ -259,12 +270,7 @@ class OfflineAlgorithm(MultiEnvAlgorithm):
             print(describe_shares(share_environments(costs, self.config.num_learners), costs), flush=True)
 
     def _load(self, config: Any) -> dict[str, LoadedDataset]:
-        known: dict[str, Moments] = {}
-        if config.initial_checkpoint is not None:
-            # The network knows these environments by the statistics that it was trained with.
-            checkpoint = read_checkpoint(config.initial_checkpoint, weights=False)
-            ids = checkpoint.known_among(config.space_specs)
-            known = {env_id: moments for env_id, moments in checkpoint.obs_moments.items() if env_id in ids}
+        known = moments_of_known(config)
         limits = {spec.id: episode_limit(spec) for spec in config.env_specs}
         folder, loaded = config.memory_map_dir, {}
         for env_id, source in config.datasets.items():

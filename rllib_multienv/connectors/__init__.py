@@ -1,6 +1,6 @@
 """ConnectorV2 pieces: between environments and module, and between rollouts and learner."""
 
-from rllib_multienv.connectors.actions import ActionsToEnv, SampleActions
+from rllib_multienv.connectors.actions import ActionsToEnv, RandomActions, SampleActions
 from rllib_multienv.connectors.advantages import GeneralizedAdvantages, generalized_advantages
 from rllib_multienv.connectors.normalize import (
     FlattenObservations,
@@ -25,6 +25,7 @@ __all__ = [
     "MultiEnvToModulePipeline",
     "NormalizeObservations",
     "ObservationsToTensors",
+    "RandomActions",
     "RewardScale",
     "RolloutConnector",
     "SampleActions",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 
-from rllib_multienv.nets import distribution_for
+from rllib_multienv.nets import MASKED_LOGIT, distribution_for
 from rllib_multienv.spec import SpaceSpec
 
 
@@ -71,6 +72,51 @@ def _check_actions(env_id: str, actions: Any, expected: torch.Tensor) -> None:
             f"A connector set batch[{env_id!r}]['actions'] to {given}; it must be a tensor {list(expected.shape)}: the "
             "network's actions, one row per copy."
         )
+
+
+class RandomActions(ConnectorV2):
+    """Sets ``"actions"`` in the first steps of each environment, before `SampleActions`: uniform in the action space.
+
+    Args:
+        space_specs: The environments.
+        num_steps: How many steps of each, over its copies.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self, *, space_specs: Mapping[str, SpaceSpec], num_steps: Mapping[str, int], seed: int | None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.writers = {env_id: spec.writer for env_id, spec in space_specs.items()}
+        self.generator = np.random.default_rng(seed)
+        self.left = dict(num_steps)
+
+    def __call__(self, *, batch: dict[str, Any], explore: bool | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Draw where there are steps left, among the actions that are not masked."""
+        for env_id in self.left if explore else ():
+            columns = batch.get(env_id)
+            if columns is None or self.left[env_id] <= 0 or Columns.ACTIONS in columns:
+                continue
+            inputs, writer = columns[Columns.ACTION_DIST_INPUTS], self.writers[env_id]
+            allowed = (inputs[:, : writer.layout.num_logits] > 0.5 * MASKED_LOGIT).cpu().numpy()
+            rows = writer.random_rows(len(inputs), self.generator, allowed)
+            columns[Columns.ACTIONS] = torch.from_numpy(rows).to(inputs.device)
+            self.left[env_id] -= len(rows)
+        return batch
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """State of the random generator, and the steps that are left."""
+        return {"random": self.generator.bit_generator.state, "left": dict(self.left)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue where a saved piece stopped; environments that it did not know begin with random actions."""
+        if "random" in state:
+            self.generator.bit_generator.state = state["random"]
+            self.left |= {env_id: left for env_id, left in state["left"].items() if env_id in self.left}
+
+    def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
+        """Runners draw independently: there is nothing to merge or to send."""
+        return {}
 
 
 class ActionsToEnv(ConnectorV2):

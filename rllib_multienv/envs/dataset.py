@@ -432,6 +432,12 @@ def dataset_length(spec: EnvSpec) -> int | None:
         return inner.epochs * inner.num_rows if isinstance(inner, DatasetEnv) else None
 
 
+def is_supervised(spec: EnvSpec) -> bool:
+    """Whether an environment is a data set that learners train on by the likelihood of its targets."""
+    with opened(spec) as env:
+        return isinstance(env.unwrapped, DatasetEnv) and env.unwrapped.is_supervised
+
+
 def deal_rows(copies: Iterable[gym.Env], seed: int | None, evaluation: bool = False) -> DatasetEnv | None:
     """Deal the rows of a data set to its copies in this process.
 

@@ -263,11 +263,12 @@ class MultiEnvLearner(TorchLearner):
         """
         self.config = config.copy(copy_frozen=False)  # RLlib changes a learner's own copy when it restores
         self._module_spec = config.get_multi_rl_module_spec()
-        before = set(self.network.parameters())
+        shared = self.module.shared
+        before = set(shared.parameters())
         self.module.change_environments(config.space_specs)
-        self.network.to(self._device)
-        if set(self.network.parameters()) != before:
-            self.reduction.broadcast_first(list(self.network.state_dict().values()))
+        shared.to(self._device)
+        if set(shared.parameters()) != before:
+            self.reduction.broadcast_first(list(shared.state_dict().values()))
             self._renew_optimizer()
         connector = config.build_learner_connector(device=self._device)
         connector.set_state(self._learner_connector.get_state())

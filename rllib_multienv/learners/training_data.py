@@ -22,6 +22,8 @@ from rllib_multienv.rollout import Rollout
 
 logger = logging.getLogger("ray.rllib")
 
+#: Column of standard normal numbers ``[n, width]``, see :class:`ReplayData`.
+NOISE = "noise"
 #: Rows of one store that are drawn at a time, at most: they stay in the processor's cache, and a gather of many rows
 #: costs hardly more than one of few.
 _BLOCK_ROWS = 8192
@@ -168,9 +170,12 @@ class ReplayData(SharedTrainingData):
 
     Attributes:
         batch_sizes: Transitions of each environment in a minibatch, over all learners.
+        noise_sizes: Standard normal numbers that the loss of an environment needs for each transition; they come as the
+            column :data:`NOISE`. Drawn with the rows, they do not depend on the number of learners.
     """
 
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    noise_sizes: Mapping[str, int] = field(default_factory=dict)
 
     def draw(
         self,
@@ -204,10 +209,14 @@ class ReplayData(SharedTrainingData):
                 own = self.share(env_id).rows(0, size)
                 if own.start == own.stop:
                     continue  # a sliver of an environment, less than a row
-                drawn = [replay.draw(draw_generator(seed, number, keys[env_id]), size)[own] for number in numbers]
+                generators = [draw_generator(seed, number, keys[env_id]) for number in numbers]
+                drawn = [replay.draw(generator, size)[own] for generator in generators]
+                found = replay.columns(np.concatenate(drawn))
+                if width := self.noise_sizes.get(env_id, 0):
+                    noise = [generator.standard_normal((size, width), np.float32)[own] for generator in generators]
+                    found[NOISE] = np.concatenate(noise)  # [rows, width]
                 columns[env_id] = {
-                    key: torch.from_numpy(column).to(device).split(len(drawn[0]))
-                    for key, column in replay.columns(np.concatenate(drawn)).items()
+                    key: torch.from_numpy(column).to(device).split(len(drawn[0])) for key, column in found.items()
                 }
                 weights[env_id] = len(drawn[0]) / size
             for n in range(len(numbers)):

@@ -14,7 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from rllib_multienv.modules.shared_module import SharedModule
-from rllib_multienv.nets import ActionValues, ActorCritic, distribution_for
+from rllib_multienv.nets import distribution_for
 from rllib_multienv.spec import SpaceSpec
 
 #: ModuleID of the module that owns every parameter.
@@ -78,20 +78,18 @@ class MultiEnvModule(MultiRLModule):
 
     def change_environments(self, space_specs: Mapping[str, SpaceSpec]) -> None:
         """Add and remove environments; those that stay are not touched, unless they were measured otherwise."""
-        network, known = self.shared.network, self.shared.model_config["interfaces"]
+        known = self.shared.model_config["interfaces"]
         for env_id in [env_id for env_id in self._rl_modules if env_id != SHARED_MODULE]:
             if env_id not in space_specs:
                 self.remove_module(env_id)
-                network.remove_env(env_id)
+                self.shared.remove_env(env_id)
         for env_id, space_spec in space_specs.items():
             if env_id not in self._rl_modules:
-                network.add_env(env_id, space_spec)
+                self.shared.add_env(env_id, space_spec)
                 self.add_module(env_id, env_view_spec(space_spec, inference_only=self.inference_only).build())
             elif space_spec != known[env_id]:
-                for part in self.shared.children():
-                    if isinstance(part, ActorCritic | ActionValues):
-                        part.remove_env(env_id)
-                        part.add_env(env_id, space_spec)
+                self.shared.remove_env(env_id)
+                self.shared.add_env(env_id, space_spec)
         for model_config in (self.shared.model_config, self.rl_module_specs[SHARED_MODULE].model_config):
             model_config["interfaces"] = dict(space_specs)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rllib_multienv.nets import ActorCritic, Outputs, Part, net_config_from_dict
 from rllib_multienv.rollout import FIRST, VALID
+from rllib_multienv.spec import SpaceSpec
 
 VF_LOGITS = "vf_logits"
 
@@ -49,6 +50,14 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         RLlib asks for a mode at every forward, and setting it in every layer takes as long as a small network.
         """
         return self if mode == self.training else super().train(mode)
+
+    def add_env(self, env_id: str, space_spec: SpaceSpec) -> None:
+        """Make an environment known to all networks."""
+        self.network.add_env(env_id, space_spec)
+
+    def remove_env(self, env_id: str) -> None:
+        """Remove an environment from all networks."""
+        self.network.remove_env(env_id)
 
     def get_non_inference_attributes(self) -> list[str]:
         """The parts that only values need: runners neither keep nor receive them."""

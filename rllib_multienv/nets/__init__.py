@@ -10,7 +10,16 @@ from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .config import NetConfig, net_config_from_dict
 from .encoders import ImageEncoderConfig, TextEncoderConfig
 from .generated import GeneratedActorCritic, GeneratedNetConfig
-from .heads import ActionDistribution, Categorical, Deterministic, DiagGaussian, distribution_for
+from .heads import (
+    MASKED_LOGIT,
+    ActionDistribution,
+    Categorical,
+    Deterministic,
+    DiagGaussian,
+    Product,
+    SquashedGaussian,
+    distribution_for,
+)
 from .interface import Inputs, Interface
 from .memory import Memory, State
 from .mlp import MLPActorCritic, MLPNetConfig
@@ -26,6 +35,7 @@ from .single import SingleActorCritic, SingleNetConfig
 from .specific import SpecificActorCritic, SpecificNetConfig
 
 __all__ = [
+    "MASKED_LOGIT",
     "ActionDistribution",
     "ActionValues",
     "ActorCritic",
@@ -47,10 +57,12 @@ __all__ = [
     "OneEnvironmentActorCritic",
     "Outputs",
     "Part",
+    "Product",
     "SingleActorCritic",
     "SingleNetConfig",
     "SpecificActorCritic",
     "SpecificNetConfig",
+    "SquashedGaussian",
     "State",
     "TextEncoderConfig",
     "distribution_for",

@@ -61,20 +61,34 @@ class ActionValues(nn.Module, ABC):
         Returns:
             ``[num_estimates, B]`` by environment.
         """
+        numbers = {e: self.numbers(e, actions[e]) for e in obs if not self.interfaces[e].discrete}
+        return {e: self.taken(e, values, actions[e]) for e, values in self.every(obs, numbers).items()}
+
+    def every(self, obs: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values of all actions of a single choice, and of given actions of all other kinds.
+
+        Args:
+            obs: ``[B, width]`` by environment.
+            numbers: actions as numbers (see `numbers`) of the environments whose actions are not single choices.
+
+        Returns:
+            ``[num_estimates, B, n]`` by environment; n is 1 where the action is no single choice.
+        """
         inputs = {}
         for env_id, rows in obs.items():
-            interface = self.interfaces[env_id]
-            numbers, media, _ = Inputs.of(env_id, interface.observation, rows)
-            if not interface.discrete:
-                numbers = torch.cat([numbers, action_numbers(interface.action, actions[env_id])], 1)
-            inputs[env_id] = Inputs(numbers, media)
-        values = {}
-        for env_id, outputs in self.all_values(inputs).items():  # [num_estimates, B, n]
-            if self.interfaces[env_id].discrete:
-                taken = actions[env_id].long().expand(len(outputs), -1).unsqueeze(2)  # [num_estimates, B, 1]
-                outputs = outputs.gather(2, taken)
-            values[env_id] = outputs.squeeze(2)
-        return values
+            found, media, _ = Inputs.of(env_id, self.interfaces[env_id].observation, rows)
+            inputs[env_id] = Inputs(torch.cat([found, numbers[env_id]], 1) if env_id in numbers else found, media)
+        return self.all_values(inputs)
+
+    def numbers(self, env_id: str, actions: Tensor) -> Tensor:
+        """Actions ``[B, width]`` as numbers ``[B, num_logits + num_continuous]``: choices are one-hot."""
+        return action_numbers(self.interfaces[env_id].action, actions)
+
+    def taken(self, env_id: str, values: Tensor, actions: Tensor) -> Tensor:
+        """``[num_estimates, B]``, of `every` action's values those of the actions taken."""
+        if self.interfaces[env_id].discrete:
+            values = values.gather(2, actions.long().expand(len(values), -1).unsqueeze(2))  # [num_estimates, B, 1]
+        return values.squeeze(2)
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment known."""

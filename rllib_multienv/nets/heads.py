@@ -20,6 +20,7 @@ from rllib_multienv.spaces.rows import ActionRow
 from .interface import Interface
 
 __all__ = [
+    "MASKED_LOGIT",
     "VALUE_HEADS",
     "ActionDistribution",
     "Bernoulli",
@@ -27,6 +28,7 @@ __all__ = [
     "Deterministic",
     "DiagGaussian",
     "Product",
+    "SquashedGaussian",
     "ValueBins",
     "bounded_log_std",
     "distribution_for",
@@ -38,8 +40,8 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _LOW_LOG_STD, _HIGH_LOG_STD, _START_LOG_STD = -5.0, 2.0, -0.5
 _OFFSET = math.log((_START_LOG_STD - _LOW_LOG_STD) / (_HIGH_LOG_STD - _START_LOG_STD))
 
-# Logit of what an action mask forbids: its probability is 0, and products of the two are finite.
-_MASKED = -1e9
+#: Logit of what an action mask forbids: its probability is 0, and products of the two are finite.
+MASKED_LOGIT = -1e9
 
 VALUE_HEADS = ("scalar", "two_hot", "hl_gauss")
 # Width of the smoothing in bins, as Farebrother et al. recommend.
@@ -68,7 +70,7 @@ def mask_logits(inputs: Tensor, mask: Tensor) -> Tensor:
         mask: bytes ``[B, num_logits]``, 0 where an action is forbidden.
     """
     forbidden = F.pad(mask == 0, (0, inputs.shape[1] - mask.shape[1]))  # [B, num_inputs]
-    return inputs.masked_fill(forbidden, _MASKED)
+    return inputs.masked_fill(forbidden, MASKED_LOGIT)
 
 
 class Deterministic:
@@ -135,6 +137,11 @@ class DiagGaussian:
         mean = self.mean.detach()
         return mean + self.log_std.detach().exp() * torch.empty_like(mean).normal_(generator=generator)
 
+    def relaxed(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions ``[B, A]`` made of standard normal noise ``[B, A]``, and their log density ``[B]``."""
+        logp = -(0.5 * noise.square() + self.log_std).sum(-1) - _HALF_LOG_2PI * noise.shape[-1]  # [B]
+        return self.mean + self.log_std.exp() * noise, logp
+
     def logp(self, actions: Tensor) -> Tensor:
         """Log density ``[B]`` of actions ``[B, A]``."""
         scaled = (actions - self.mean) * torch.exp(-self.log_std)
@@ -153,6 +160,41 @@ class DiagGaussian:
     def to_deterministic(self) -> Deterministic:
         """The mean."""
         return Deterministic(self.mean)
+
+
+# Actions nearer to the bounds than float32 can tell apart from them count as this far from zero.
+_LARGEST_SQUASHED = 1.0 - 1e-6
+
+
+class SquashedGaussian(DiagGaussian):
+    """``tanh`` of independent normal components, in (-1, 1) (Haarnoja et al. 2018, arXiv 1812.05905, appendix C)."""
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Actions ``[B, A]`` in (-1, 1), without gradient."""
+        return torch.tanh(super().sample(generator))
+
+    def relaxed(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DiagGaussian.relaxed`."""
+        normal, logp = super().relaxed(noise)
+        return torch.tanh(normal), logp - _log_slope(normal)
+
+    def logp(self, actions: Tensor) -> Tensor:
+        """Log density ``[B]`` of actions ``[B, A]``; those at the bounds count as just inside of them."""
+        normal = torch.atanh(actions.clamp(-_LARGEST_SQUASHED, _LARGEST_SQUASHED))
+        return super().logp(normal) - _log_slope(normal)
+
+    def entropy(self) -> Tensor:
+        """An unbiased estimate of the entropy ``[B]`` from one sample: there is no closed form."""
+        return -self.relaxed(torch.randn_like(self.mean))[1]
+
+    def to_deterministic(self) -> Deterministic:
+        """``tanh`` of the mean, the median."""
+        return Deterministic(torch.tanh(self.mean))
+
+
+def _log_slope(normal: Tensor) -> Tensor:
+    """``[B]``, the sum of ``log(1 - tanh(u)^2)`` over ``[B, A]``, also where that rounds to the logarithm of 0."""
+    return 2.0 * (math.log(2.0) - normal - F.softplus(-2.0 * normal)).sum(-1)
 
 
 class Bernoulli:
@@ -191,6 +233,7 @@ class Product:
     """
 
     row: ClassVar[ActionRow]
+    gaussian: ClassVar[type[DiagGaussian]]
 
     def __init__(self, parts: list[Categorical | Bernoulli | DiagGaussian], widths: list[int]) -> None:
         self.parts = parts
@@ -204,7 +247,7 @@ class Product:
         for (kind, size), group in groupby(cls.row.parts):
             count = len(list(group))
             if kind == "continuous":
-                parts.append(DiagGaussian.from_logits(dist_inputs[:, start:]))
+                parts.append(cls.gaussian.from_logits(dist_inputs[:, start:]))
                 widths.append(size)
                 continue
             logits = dist_inputs[:, start : start + count * size]
@@ -220,6 +263,41 @@ class Product:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Actions ``[B, width]`` without gradient."""
         return torch.cat([part.sample(generator).float() for part in self.parts], 1)
+
+    def relaxed(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Drawn actions as numbers, as action values take them, with gradients.
+
+        Choices and bits have the gradients of their relaxed distributions (the straight-through Gumbel-softmax
+        estimator; Jang et al. 2017, arXiv 1611.01144).
+
+        Args:
+            noise: Standard normal, ``[B, num_logits + num_continuous]``.
+
+        Returns:
+            Numbers ``[B, num_logits + num_continuous]``, and their log probability ``[B]``, of choices and bits in
+            expectation.
+        """
+        numbers, logp, start = [], [], 0
+        for part in self.parts:
+            if isinstance(part, DiagGaussian):
+                drawn, density = part.relaxed(noise[:, start:])
+                numbers.append(drawn)
+                logp.append(density)
+                continue
+            logits = part.log_probs if isinstance(part, Categorical) else part.logits  # [B, k, n] or [B, n]
+            size = logits[0].numel()
+            uniform = torch.special.ndtr(noise[:, start : start + size]).clamp(1e-6, 1.0 - 1e-6).view_as(logits)
+            start += size
+            if isinstance(part, Categorical):
+                race = logits - torch.log(-torch.log(uniform))
+                soft = torch.softmax(race, -1)
+                hard = F.one_hot(race.argmax(-1), race.shape[-1]).to(soft)
+            else:
+                soft = torch.sigmoid(logits + torch.logit(uniform))
+                hard = (soft > 0.5).to(soft)
+            numbers.append((hard + soft - soft.detach()).flatten(1))
+            logp.append(-part.entropy())
+        return torch.cat(numbers, 1), self._total(logp)
 
     def logp(self, actions: Tensor) -> Tensor:
         """Log probability ``[B]`` of actions ``[B, width]``, mixed with a density if some are continuous."""
@@ -248,16 +326,16 @@ ActionDistribution = Categorical | DiagGaussian | Product
 
 
 @cache
-def _product_of(row: ActionRow) -> type[Product]:
-    return type("Product", (Product,), {"row": row})
+def _product_of(row: ActionRow, gaussian: type[DiagGaussian]) -> type[Product]:
+    return type("Product", (Product,), {"row": row, "gaussian": gaussian})
 
 
 def distribution_for(interface: Interface) -> type[Categorical] | type[DiagGaussian] | type[Product]:
     """The distribution class for this environment's policy outputs."""
-    row = interface.action
+    row, gaussian = interface.action, SquashedGaussian if interface.squashed else DiagGaussian
     if row.discrete:
         return Categorical
-    return _product_of(row) if row.num_logits else DiagGaussian
+    return _product_of(row, gaussian) if row.num_logits else gaussian
 
 
 def _symlog(x: Tensor) -> Tensor:

@@ -69,6 +69,10 @@ class Interface(Protocol):
     def action_high(self) -> Sequence[float]:
         """Upper bounds of the continuous components."""
 
+    @property
+    def squashed(self) -> bool:
+        """Whether ``tanh`` keeps continuous actions in (-1, 1); otherwise they are clipped."""
+
 
 @dataclass(frozen=True)
 class StateActionInterface:
@@ -86,6 +90,7 @@ class StateActionInterface:
     discrete: bool = True
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
+    squashed: bool = False
 
     @property
     def description(self) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .actor_critic import OneEnvironmentActorCritic, Part
 from .config import NetConfig, require, require_choice
-from .heads import gaussian_inputs
+from .heads import bounded_log_std, gaussian_inputs
 from .interface import Interface
 from .layers import ACTIVATIONS, mlp
 
@@ -26,6 +26,8 @@ class MLPNetConfig(NetConfig):
         hidden: sizes of the hidden layers.
         activation: ``"tanh"``, ``"relu"`` or ``"gelu"``.
         squash_mean: whether tanh keeps the means of continuous actions in (-1, 1).
+        state_dependent_std: whether the standard deviations of continuous actions depend on the observation, as SAC
+            needs it; otherwise they are parameters.
     """
 
     type: ClassVar[str] = "mlp"
@@ -33,6 +35,7 @@ class MLPNetConfig(NetConfig):
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["tanh", "relu", "gelu"] = "tanh"
     squash_mean: bool = False
+    state_dependent_std: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -50,7 +53,8 @@ class MLPNetConfig(NetConfig):
 
 
 class MLPActorCritic(OneEnvironmentActorCritic):
-    """Separate MLPs for policy and value; the log standard deviation is learned and starts at 0.
+    """Separate MLPs for policy and value; the log standard deviation is learned and starts at 0, or near -0.5 where it
+    depends on the observation.
 
     See docs/deviations.md, 7.
     """
@@ -62,10 +66,11 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         self.config = config
         obs_size, action_size = self.interface.obs_size, self.interface.action_size
         activation = ACTIVATIONS[config.activation]
-        self.actor = mlp([obs_size, *config.hidden, action_size], activation, 0.01)
+        continuous, depends = self.interface.action.num_continuous, config.state_dependent_std
+        outputs = action_size + (continuous if depends else 0)
+        self.actor = mlp([obs_size, *config.hidden, outputs], activation, 0.01)
         self.critic = mlp([obs_size, *config.hidden, 1], activation, 1.0)
-        continuous = self.interface.action.num_continuous
-        self.log_std = nn.Parameter(torch.zeros(continuous)) if continuous else None
+        self.log_std = nn.Parameter(torch.zeros(continuous)) if continuous and not depends else None
         self.encoders = config.encoders(interfaces, config.hidden[0] if config.hidden else 1)
         self.memory = config.memory_of(config.hidden[-1])
         has_layer = bool(config.hidden) or self.encoders is None
@@ -86,9 +91,14 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         if part == "critic":
             return {self.env_id: self.critic[-1](rows).squeeze(1)}
         outputs = self.actor[-1](rows)
-        if self.log_std is not None:
-            logits, mean = outputs.tensor_split([self.interface.action.num_logits], 1)
-            log_std, squash = self.log_std.expand_as(mean), self.config.squash_mean
+        action, squash = self.interface.action, self.config.squash_mean
+        if action.num_continuous:
+            logits, mean = outputs.tensor_split([action.num_logits], 1)
+            if self.log_std is None:
+                mean, raw = mean.chunk(2, 1)  # each [B, A]
+                log_std = bounded_log_std(raw)
+            else:
+                log_std = self.log_std.expand_as(mean)
             outputs = gaussian_inputs(mean, log_std, squash_mean=squash, logits=logits)
         return {self.env_id: outputs}
 

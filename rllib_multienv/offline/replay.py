@@ -118,12 +118,16 @@ class GrowingReplay(Replay):
 
     Args:
         capacity: Transitions to keep, at least 1.
+
+    Attributes:
+        reward_scale: What rewards are divided by when they are drawn, whenever they were added.
     """
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"capacity={capacity}: a replay store must hold at least one transition.")
         self.capacity = capacity
+        self.reward_scale = 1.0
         self._arrays: dict[str, np.ndarray] = {}  # {column: [capacity, ...]}
         self._size = self._next = 0  # transitions held, and the row that the next one goes to
 
@@ -172,12 +176,21 @@ class GrowingReplay(Replay):
 
     def columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """See :meth:`Replay.columns`."""
-        return {key: array[rows] for key, array in self._arrays.items()}
+        columns = {key: array[rows] for key, array in self._arrays.items()}
+        if self.reward_scale != 1.0:
+            columns[REWARDS] = columns[REWARDS] / np.float32(self.reward_scale)
+        return columns
 
     def get_state(self) -> dict[str, Any]:
         """All transitions with their rows, for a checkpoint; after :meth:`set_state` the same rows are drawn."""
         arrays = {key: array[: self._size].copy() for key, array in self._arrays.items()}
-        return {"arrays": arrays, "size": self._size, "next": self._next, "capacity": self.capacity}
+        return {
+            "arrays": arrays,
+            "size": self._size,
+            "next": self._next,
+            "capacity": self.capacity,
+            "reward_scale": self.reward_scale,
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take over a state.
@@ -192,4 +205,4 @@ class GrowingReplay(Replay):
         }
         for key, array in state["arrays"].items():
             self._arrays[key][: state["size"]] = array
-        self._size, self._next = state["size"], state["next"]
+        self._size, self._next, self.reward_scale = state["size"], state["next"], state["reward_scale"]

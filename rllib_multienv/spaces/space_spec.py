@@ -41,6 +41,7 @@ class SpaceSpec:
         mask_in_info: Whether infos have an action mask.
         agents: Names of the agents, in the order of their rows, in a multi-agent environment.
         inputs: Previous inputs (`NetConfig.inputs`), the last numbers of an observation.
+        squashed: Whether the agent's continuous actions are squashed by ``tanh`` (SAC) rather than clipped.
     """
 
     env_id: str
@@ -56,6 +57,7 @@ class SpaceSpec:
     mask_in_info: bool = False
     agents: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    squashed: bool = False
 
     def __post_init__(self) -> None:
         """Fill in the description, and check spaces and the numbers of names."""
@@ -221,7 +223,13 @@ class SpaceSpec:
         """Restore the fields; those of earlier versions that are computed now are left out."""
         names = {field.name for field in fields(self)}
         known = {key: value for key, value in state.items() if key in names}
-        defaults = {"description": state["env_id"], "mask_in_info": False, "agents": (), "inputs": ()}
+        defaults = {
+            "description": state["env_id"],
+            "mask_in_info": False,
+            "agents": (),
+            "inputs": (),
+            "squashed": False,
+        }
         self.__dict__.update({**defaults, **known})
 
     def to_dict(self) -> dict[str, Any]:
@@ -239,6 +247,7 @@ class SpaceSpec:
             "mask_in_info": self.mask_in_info,
             "agents": list(self.agents),
             **({"inputs": list(self.inputs)} if self.inputs else {}),
+            **({"squashed": True} if self.squashed else {}),
         }
 
     @classmethod
@@ -257,6 +266,7 @@ class SpaceSpec:
             mask_in_info=data.get("mask_in_info", False),
             agents=tuple(data.get("agents", ())),
             inputs=tuple(data.get("inputs", ())),
+            squashed=data.get("squashed", False),
         )
 
 

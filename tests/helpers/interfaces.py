@@ -44,6 +44,7 @@ def any_interface(
         discrete=action.discrete,
         action_low=(-bound,) * action.num_continuous,
         action_high=(bound,) * action.num_continuous,
+        squashed=False,
     )
 
 

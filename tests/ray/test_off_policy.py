@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def config(num_learners: int = 0) -> Any:
         .environment(envs=ENVS)
         .env_runners(num_envs_per_env_runner=2, rollout_fragment_length=16)
         .rl_module(model_config=TINY_NET)
-        .training(replay_capacity=50, min_replay_size=40, batch_size=9, num_steps_per_iteration=3)
+        .training(replay_capacity=50, min_replay_size=40, batch_size=9, update_to_data_ratio=3 / 32)
         .learners(num_learners=num_learners)
         .debugging(seed=0)
     )
@@ -62,6 +63,18 @@ def test_transitions_have_the_real_next_observation() -> None:
     assert found["obs"].tolist() == [0, 10, 1, 11, 2]
     assert found["new_obs"].tolist() == [100, 11, 2, 111, 102]
     assert found["terminateds"].tolist() == [True, False, False, False, False]
+
+
+def test_returns_of_several_steps_end_with_the_episode_and_the_rollout() -> None:
+    rollout = ends((5, 1), terminated=[(2, 0)])
+    rewards = np.array([[1.0], [10.0], [100.0], [1000.0], [10000.0]])
+    rollout = replace(rollout, obs=np.arange(5.0)[:, None], rewards=rewards, final_obs=np.array([-2.0, -4.0]))
+    found = transitions(rollout, n_step=2, gamma=0.5)
+    assert found["rewards"].tolist() == [6, 60, 100, 6000, 10000]
+    assert found["new_obs"].tolist() == [2, -2, -2, -4, -4]
+    assert found["terminateds"].tolist() == [False, True, True, False, False]
+    assert found["discounts"].tolist() == [0.25, 0.25, 0.5, 0.25, 0.5]
+    assert found["obs"].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.distributions as reference
 from interfaces import actions_of, any_interface, interface
 
-from rllib_multienv.nets import Categorical, DiagGaussian, distribution_for
+from rllib_multienv.nets import Categorical, DiagGaussian, SquashedGaussian, distribution_for
 from rllib_multienv.nets.heads import ValueBins, mask_logits
 
 KINDS = ("two_hot", "hl_gauss")
@@ -34,6 +36,55 @@ def test_gaussian_equals_the_reference() -> None:
     assert torch.allclose(ours.entropy(), theirs.entropy())
     assert torch.allclose(ours.kl(other), reference.kl_divergence(theirs, theirs_other))
     assert torch.equal(ours.to_deterministic().sample(), a[:, :3])
+
+
+def test_squashed_gaussian_equals_the_reference() -> None:
+    torch.manual_seed(0)
+    inputs = 0.5 * torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    ours = SquashedGaussian.from_logits(inputs)
+    normal = reference.Normal(inputs[:, :3], inputs[:, 3:].exp())
+    theirs = reference.TransformedDistribution(reference.Independent(normal, 1), reference.TanhTransform())
+    noise = torch.randn(5, 3, dtype=torch.float64)
+    actions, logp = ours.relaxed(noise)
+    assert torch.allclose(actions, torch.tanh(inputs[:, :3] + inputs[:, 3:].exp() * noise))
+    assert torch.allclose(logp, theirs.log_prob(actions.detach()), rtol=1e-5)
+    assert torch.allclose(ours.logp(actions), theirs.log_prob(actions), rtol=1e-5)
+    assert torch.equal(ours.to_deterministic().sample(), torch.tanh(inputs[:, :3]))
+    drawn = ours.sample(torch.Generator().manual_seed(0))
+    assert not drawn.requires_grad and (drawn.abs() < 1).all()
+    assert torch.isfinite(ours.logp(torch.ones(5, 3, dtype=torch.float64))).all()
+
+
+def test_the_entropy_of_a_squashed_gaussian_is_estimated_without_bias() -> None:
+    torch.manual_seed(0)
+    narrow = torch.tensor([0.3, math.log(0.05)]).expand(20_000, 2)
+    slope = math.log(1 - math.tanh(0.3) ** 2)  # nearly constant over so narrow a distribution
+    expected = 0.5 * math.log(2 * math.pi * math.e) + math.log(0.05) + slope
+    assert SquashedGaussian.from_logits(narrow).entropy().mean().item() == pytest.approx(expected, abs=0.02)
+
+
+def test_relaxed_products_are_draws_with_gradients() -> None:
+    one = any_interface(4, [("categorical", 3), ("categorical", 3), ("bernoulli", 2)])
+    inputs = torch.tensor([[1.0, 0.0, -1.0, 0.0, 0.0, 2.0, 0.5, -0.5]]).repeat(20_000, 1).requires_grad_()
+    distribution = distribution_for(one).from_logits(inputs)
+    numbers, logp = distribution.relaxed(torch.randn(20_000, 8, generator=torch.Generator().manual_seed(0)))
+    chances = torch.cat([inputs[0, :3].softmax(0), inputs[0, 3:6].softmax(0), inputs[0, 6:].sigmoid()])
+    assert torch.allclose(numbers.mean(0), chances, atol=0.015)
+    assert torch.allclose(numbers, numbers.round(), atol=1e-6)
+    assert torch.allclose(logp, -distribution.entropy())
+    gradient = torch.autograd.grad(numbers[:, 2].sum(), inputs)[0].mean(0)
+    assert gradient[2] > 0 > gradient[0] and not gradient[3:].any()
+
+
+def test_relaxed_numbers_of_a_mixed_action_end_with_the_continuous_ones() -> None:
+    one = any_interface(4, [("bernoulli", 2), ("continuous", 3)])
+    one.squashed = True
+    inputs, noise = torch.randn(5, 8), torch.randn(5, 5)
+    numbers, logp = distribution_for(one).from_logits(inputs).relaxed(noise)
+    actions, density = SquashedGaussian.from_logits(inputs[:, 2:]).relaxed(noise[:, 2:])
+    assert torch.equal(numbers[:, 2:], actions)
+    entropy = reference.Bernoulli(logits=inputs[:, :2]).entropy().sum(1)
+    assert torch.allclose(logp, density - entropy, atol=1e-5)
 
 
 def test_categorical_samples_have_the_given_frequencies() -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_multienv.algorithms.action_values import ActionValuesAlgorithm
 from rllib_multienv.algorithms.iql.learner import MultiEnvIQLLearner
 from rllib_multienv.algorithms.iql.module import IQLSharedModule
-from rllib_multienv.algorithms.multi_env_algorithm import part_of
 from rllib_multienv.algorithms.offline import OfflineAlgorithm, OfflineConfigMixin
 from rllib_multienv.algorithms.settings import (
     Count,
@@ -25,8 +22,6 @@ from rllib_multienv.algorithms.settings import (
     is_schedule,
     settings,
 )
-from rllib_multienv.checkpoints import AgentCheckpoint
-from rllib_multienv.transfer import transferred_state
 
 #: Straight pieces that a cosine is drawn with.
 _COSINE_PIECES = 64
@@ -105,25 +100,10 @@ class MultiEnvIQLConfig(OfflineConfigMixin, AlgorithmConfig):
                     self._value_error(f"{name} is a schedule; actor_lr_cosine_steps is for fixed rates.")
 
 
-class MultiEnvIQL(OfflineAlgorithm):
+class MultiEnvIQL(ActionValuesAlgorithm, OfflineAlgorithm):
     """Implicit Q-learning in the offline loop: Algorithm 2 of the paper."""
 
     @classmethod
     def get_default_config(cls) -> MultiEnvIQLConfig:
         """An empty configuration of this algorithm."""
         return MultiEnvIQLConfig()
-
-    def _initial_weights(self, checkpoint: AgentCheckpoint, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Policy and V, and Q if the agent was trained offline too; otherwise Q keeps its fresh parameters."""
-        weights = super()._initial_weights(checkpoint, state)
-        if checkpoint.action_values is None:
-            return weights
-        specs, path = self.config.space_specs, self.config.initial_checkpoint
-        own = part_of(state, "action_values")
-        for name, tensor in transferred_state(checkpoint, own, specs, path, part="action_values").items():
-            weights[f"action_values.{name}"] = weights[f"targets.{name}"] = tensor.numpy()
-        return weights
-
-    def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
-        """With Q."""
-        return replace(super()._describe(state), action_values=part_of(state, "action_values"))

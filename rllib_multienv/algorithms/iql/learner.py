@@ -12,25 +12,20 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import POLICY_LOSS_KEY, VF_LOSS_KEY
 from torch import Tensor, nn
 
+from rllib_multienv.algorithms.action_values import ActionValuesLearner
 from rllib_multienv.algorithms.iql.loss import MAX_WEIGHT, iql_loss, policy_weights
-from rllib_multienv.algorithms.iql.module import QF_PREDS, QF_TARGET, VF_PREDS_NEXT, IQLSharedModule
-from rllib_multienv.learners import MultiEnvLearner, Step
+from rllib_multienv.algorithms.iql.module import QF_PREDS, QF_TARGET, VF_PREDS_NEXT
+from rllib_multienv.learners import Step
 from rllib_multienv.metrics import ADVANTAGE_MEAN, CLIPPED_WEIGHTS, QF_EXPLAINED_VAR, QF_LOSS
 from rllib_multienv.offline.replay import DatasetReplay
 
 _WEIGHTS = "policy_weights"
 
 
-class MultiEnvIQLLearner(MultiEnvLearner):
+class MultiEnvIQLLearner(ActionValuesLearner):
     """The losses of V, Q and policy for each environment; the target networks move after each step."""
 
     critic_losses = MappingProxyType({"value": VF_LOSS_KEY, "critic": QF_LOSS})
-
-    @property
-    def _shared(self) -> IQLSharedModule:
-        shared = self.module.shared
-        assert isinstance(shared, IQLSharedModule)
-        return shared
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Policy, V and Q, with a learning rate each."""
@@ -38,10 +33,6 @@ class MultiEnvIQLLearner(MultiEnvLearner):
         yield "actor", self.network.actor_parameters(), rates["actor"]
         yield "value", self.network.critic_parameters(), rates["value"]
         yield "critic", self._shared.action_value_parameters(), rates["critic"]
-
-    def after_step(self) -> None:
-        """Move the target networks."""
-        self._shared.move_targets(self.config.tau)
 
     def compute_losses(self, *, fwd_out: dict[str, Any], step: Step) -> dict[str, Tensor]:
         """The loss of each environment; learners that share an environment share the mean of its weights."""
