@@ -151,6 +151,7 @@ class VectorFamily(TaskSplits, VectorEnv):
         action_names: A few words for each component of the action, or each discrete one.
         task_names: A few words for each component of the task.
         split: The tasks that resets draw from.
+        task: ``[D]``, a task that all resets have instead, which makes it a plain environment.
         task_visible: Whether the task is appended to the observation.
         num_train_tasks: See `TaskSplits`.
         trial_episodes: Episodes of each trial. A trial has one task; its inner episodes end without `terminated` or
@@ -179,6 +180,7 @@ class VectorFamily(TaskSplits, VectorEnv):
         action_names: Sequence[str],
         task_names: Sequence[str],
         split: Split = "train",
+        task: Sequence[float] | None = None,
         task_visible: bool = False,
         num_train_tasks: int | None = None,
         trial_episodes: int = 1,
@@ -201,7 +203,10 @@ class VectorFamily(TaskSplits, VectorEnv):
         self.action_space = batch_space(action_space, num_envs)
         self.generators = [np.random.default_rng() for _ in range(num_envs)]
         self.tasks = np.zeros((num_envs, len(task_names)))
-        self._set_tasks = np.full_like(self.tasks, np.nan)  # NaN: drawn
+        if task is not None and np.shape(task) != (len(task_names),):
+            raise ValueError(f"{type(self).__name__}: task={task!r} must be a list of {len(task_names)} numbers.")
+        self._own_task = np.full(len(task_names), np.nan) if task is None else np.array(task, np.float64)
+        self._set_tasks = np.tile(self._own_task, (num_envs, 1))  # NaN: drawn
         self._steps = np.zeros(num_envs, np.int64)
         self._episode = np.zeros(num_envs, np.int64)  # in the trial
 
@@ -245,7 +250,7 @@ class VectorFamily(TaskSplits, VectorEnv):
 
     def set_tasks(self, tasks: Any) -> None:
         """Use these tasks (``[B, D]``) from the next reset of each copy on; None: draw them again."""
-        self._set_tasks[:] = np.nan if tasks is None else tasks
+        self._set_tasks[:] = self._own_task if tasks is None else tasks
 
     def begin_trials(self, copies: np.ndarray) -> None:
         """Draw a task for each of these copies (``[N]`` indices), and begin its first episode."""
@@ -385,9 +390,7 @@ class FamilyEnv(gym.Env):
         returns = self.vector.oracle_returns()
         return None if returns is None else float(returns[0])
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode, of a new task unless one is set."""
         super().reset(seed=seed)
         self.vector.generators[0] = self.np_random

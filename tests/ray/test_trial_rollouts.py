@@ -66,7 +66,9 @@ def test_metrics_tell_the_episodes_of_a_trial_apart_and_evaluation_counts_trials
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_training_is_resumed_in_the_middle_of_trials(tmp_path: Path) -> None:
-    assert_goes_on_when_restored(tiny_config([replace(GUESS, trial_episodes=4)]), tmp_path)
+    assert_goes_on_when_restored(
+        tiny_config([replace(GUESS, trial_episodes=4), EnvSpec("multienv/GridNavi-v0", trial_episodes=4)]), tmp_path
+    )
 
 
 @pytest.mark.usefixtures("ray_cluster")

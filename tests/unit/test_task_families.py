@@ -10,6 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rllib_multienv.envs import probe_spaces
+from rllib_multienv.envs.errors import EnvFailure
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.spec import EnvSpec
 from rllib_multienv.tasks import PHYSICS_FAMILIES, VECTOR_FAMILIES, VectorFamily, family_of
@@ -160,6 +161,22 @@ def test_a_picture_shows_the_state(env_id: str, kwargs: dict[str, Any]) -> None:
     picture: Any = env.render()
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     assert len(np.unique(picture)) > 2
+
+
+def test_a_family_with_a_task_is_a_plain_environment() -> None:
+    env = family("multienv/PointGoal-v0", task=[1.5, 0])
+    for split in ("train", "test"):
+        env.split = split
+        env.reset()
+        assert env.task.tolist() == [1.5, 0]
+    env.set_task([0, 1])
+    env.reset()
+    assert env.task.tolist() == [0, 1]
+    env.set_task(None)
+    env.reset()
+    assert env.task.tolist() == [1.5, 0]
+    with pytest.raises(EnvFailure, match=r"PointGoal: task=\[1\] must be a list of 2 numbers"):
+        family("multienv/PointGoal-v0", task=[1])
 
 
 def test_what_is_no_family_is_none() -> None:
