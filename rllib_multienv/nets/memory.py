@@ -271,9 +271,21 @@ class NetworkMemory(nn.Module):
         Returns:
             Rows ``[R, H]``, and ``{env_id: [B, D]}`` after the last time step.
         """
+        # In bfloat16 what is remembered would be forgotten soon, and not all recurrent layers have it.
+        with torch.autocast(rows.device.type, enabled=False):
+            return self._forward(rows.to(next(self.core.parameters()).dtype), counts, state, first, valid)
+
+    def _forward(
+        self,
+        rows: Tensor,
+        counts: Mapping[str, int],
+        state: State | None,
+        first: Mapping[str, Tensor] | None,
+        valid: Mapping[str, Tensor] | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         sizes = [counts[env_id] if first is None else first[env_id].shape[1] for env_id in counts]
         parts = [
-            self.core.initial_state(size) if state is None or env_id not in state else state[env_id].to(rows.dtype)
+            self.core.initial_state(size) if state is None or env_id not in state else state[env_id]
             for env_id, size in zip(counts, sizes, strict=True)
         ]
         before = torch.cat(parts) if len(parts) > 1 else parts[0]  # [B, D]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from cli_helpers import ROOT
 from first_gradient import RecordsFirstGradient, of_learners
 from multi_agent_envs import Countdown
 from tiny_runs import assert_goes_on_when_restored, assert_same, learner_batch, make_runner, running, tiny_config
@@ -190,3 +192,10 @@ def test_what_cannot_be_trained_is_refused() -> None:
         MultiEnvIQLConfig().environment(envs=["CartPole-v1"]).rl_module(model_config=network)._validate_network()
     with pytest.raises(ValueError, match="gives 2 sequences of max_seq_len=64 per fragment"):
         config(["CartPole-v1"], max_seq_len=64).training(num_minibatches=4).validate()
+
+
+@pytest.mark.parametrize(("memory", "iterations"), [("gru", 40), ("s4", 60), (None, 15)])
+def test_a_cue_is_acted_on_twenty_steps_later_only_with_memory(memory: str | None, iterations: int) -> None:
+    success = runpy.run_path(str(ROOT / "examples" / "memory.py"))["success"]
+    right = success(memory, iterations)
+    assert right > 0.95 if memory else 0.3 < right < 0.7
