@@ -77,7 +77,7 @@ class SetActorCritic(ActorCritic):
         self.actor = Tower(config.width, {"logits": 1, "gaussian": 2})
         self.critic = Tower(config.width, {"value": 1})
         self.encoders = config.encoders(interfaces, config.width)  # of images and text
-        self.memory = config.memory_of(config.width)
+        self.memory = config.memory_of(interfaces, config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
     from rllib_multienv.algorithms.sac import MultiEnvSAC as MultiEnvSAC
     from rllib_multienv.algorithms.sac import MultiEnvSACConfig as MultiEnvSACConfig
+    from rllib_multienv.algorithms.varibad import MultiEnvVariBAD as MultiEnvVariBAD
+    from rllib_multienv.algorithms.varibad import MultiEnvVariBADConfig as MultiEnvVariBADConfig
     from rllib_multienv.envs.dataset import DatasetEnv as DatasetEnv
     from rllib_multienv.experience.ae_env import AEEnv as AEEnv
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
@@ -43,6 +45,7 @@ _NAMES = {
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
     "algorithms.sac": ["MultiEnvSAC", "MultiEnvSACConfig"],
+    "algorithms.varibad": ["MultiEnvVariBAD", "MultiEnvVariBADConfig"],
     "envs.dataset": ["DatasetEnv"],
     "experience.ae_env": ["AEEnv"],
     "nets": [
@@ -53,7 +56,7 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC")
+_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC", "MultiEnvVariBAD")
 _REGISTRY = "ray.tune.registry"
 
 

@@ -47,6 +47,11 @@ QF_EXPLAINED_VAR = "qf_explained_var"
 ADVANTAGE_MEAN = "advantage_mean"
 CLIPPED_WEIGHTS = "clipped_weights"
 ALPHA = "alpha"
+NEGATIVE_ELBO = "negative_elbo"
+REWARD_ERROR = "reward_error"
+POSTERIOR_KL = "posterior_kl"
+POSTERIOR_STD_FIRST = "posterior_std_first"
+POSTERIOR_STD_LAST = "posterior_std_last"
 
 #: Meaning of every metric, by section and key. ENV stands for an env id, OTHER for a second one, GROUP for a group of
 #: parameters. What is under ``env_runners/`` is also under ``evaluation/env_runners/``, for the last evaluation.
@@ -126,6 +131,13 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{QF_EXPLAINED_VAR}": "Share of the variance of Q's targets that Q explains (IQL, SAC).",
         f"learners/ENV/{ADVANTAGE_MEAN}": "Mean of Q - V, in normalised rewards (IQL).",
         f"learners/ENV/{CLIPPED_WEIGHTS}": "Share of the policy's weights that are at their bound (IQL).",
+        f"learners/ENV/{NEGATIVE_ELBO}": "Loss of the belief about the task: squared errors of the predicted rewards "
+        "of a trial, in their standard deviations, and `kl_weight` times the KL (VariBAD).",
+        f"learners/ENV/{REWARD_ERROR}": "Mean squared error of the predicted rewards, in the same unit (VariBAD).",
+        f"learners/ENV/{POSTERIOR_KL}": "Mean KL divergence of a posterior over tasks from the one before (VariBAD).",
+        f"learners/ENV/{POSTERIOR_STD_FIRST}": "Mean standard deviation of the posterior after the first observation "
+        "of a trial (VariBAD).",
+        f"learners/ENV/{POSTERIOR_STD_LAST}": "The same at the end of the trial (VariBAD).",
         f"learners/ENV/{GRADIENT_COSINE}/OTHER": "Cosine between the gradients of two environments, with "
         "`reporting(gradient_cosine_interval=...)`.",
         "learners/ENV/num_module_steps_trained": "Steps trained on in this iteration; each counts once.",

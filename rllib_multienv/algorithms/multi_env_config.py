@@ -209,8 +209,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         },
     }
 
-    #: Whether networks may have memory.
-    supports_memory: ClassVar[bool] = False
+    #: Kinds of memory that networks may have (`NetConfig.memory`).
+    memories: ClassVar[tuple[str, ...]] = ()
     shared_module_class: type[SharedModule] = SharedModule
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -665,10 +665,10 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
 
     def _validate_network(self) -> None:
         network = self.network_config
-        if network.memory is not None and not self.supports_memory:
+        if network.memory is not None and network.memory not in self.memories:
+            known = ", ".join(map(repr, self.memories)) or "no memory; MultiEnvPPO does"
             self._value_error(
-                f"memory={network.memory!r}: networks with memory are trained by MultiEnvPPO so far, not by "
-                f"{self.algo_class.__name__}. Leave it out of the network's configuration."
+                f"memory={network.memory!r} in the network's configuration: {self.algo_class.__name__} trains {known}."
             )
         if network.inputs and not self.samples_online:
             self._value_error(f"inputs={network.inputs!r}: data sets have no previous inputs. Leave them out.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -48,7 +48,7 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
     ``num_envs_per_env_runner`` copies of it; there is no train batch size to set.
     """
 
-    supports_memory = True
+    memories: ClassVar[tuple[str, ...]] = ("gru", "s4")
 
     @settings
     def training(
@@ -315,6 +315,15 @@ class OnPolicyAlgorithm(OnlineAlgorithm):
     before it.
     """
 
+    def _costs(self, sampled: SampledRound) -> dict[str, float]:
+        """What each environment costs a learner in this iteration, in the order in which learners take them."""
+        costs = {
+            env_id: cost * max(1, sum(steps for _, steps in sampled.fragments[env_id]))
+            for env_id, cost in environment_costs(self.config).items()
+            if env_id in sampled.fragments
+        }
+        return near_their_learners(costs, sampled.nodes, self.learner_nodes)
+
     def training_step(self) -> None:
         """Sample, update, send weights."""
         sampled, env_steps = self.sample()
@@ -323,12 +332,7 @@ class OnPolicyAlgorithm(OnlineAlgorithm):
             self._sampling.begin_next(self._lengths)
         if not sampled.fragments:
             return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
-        costs = {
-            env_id: cost * max(1, sum(steps for _, steps in sampled.fragments[env_id]))
-            for env_id, cost in environment_costs(self.config).items()
-            if env_id in sampled.fragments
-        }
-        costs = near_their_learners(costs, sampled.nodes, self.learner_nodes)
+        costs = self._costs(sampled)
         self.update(
             RolloutData.of(sampled.fragments, costs),
             env_steps,

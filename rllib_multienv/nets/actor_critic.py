@@ -131,25 +131,19 @@ class ActorCritic(nn.Module, ABC):
         next_state: dict[str, Tensor] = {}
         rows: Tensor | None = None
         remembered: Tensor | None = None
-        encoded = {} if self.encoders is None else self.encoders.encode(self.interfaces, inputs, counts)
-
-        def encode(part: Part) -> Tensor:
-            media = None if self.encoders is None else self.encoders(part, encoded)  # [R, H]
-            return self.encode(part, present, media)
-
+        encoded = self._encoded_media(inputs, counts)
         if present and self.memory is not None:
-            rows = encode("actor")
-            remembered, next_state = self.memory(rows, counts, state, first, valid)
+            rows = self._rows("actor", present, encoded)
+            seen = {env_id: inputs[env_id] for env_id in counts}
+            remembered, next_state = self.memory.remember(rows, seen, counts, state, first, valid)
         for part in parts if present else ():
-            if part == "actor" and remembered is not None:
-                outputs[part] = self.decode(part, remembered, counts)
-                continue
-            if rows is None or not self.shares_encoder:
-                rows = encode("actor" if self.shares_encoder else part)
-            if self.memory is not None:
-                outputs[part] = self.decode(part, rows + self.memory.critic(remembered), counts)
-            else:
-                outputs[part] = self.decode(part, rows, counts)
+            if rows is None or not (self.shares_encoder or (part == "actor" and remembered is not None)):
+                rows = self._rows("actor" if self.shares_encoder else part, present, encoded)
+            own = rows
+            if self.memory is not None and remembered is not None:
+                joined = self.memory.for_actor if part == "actor" else self.memory.for_critic
+                own = joined(rows, remembered)
+            outputs[part] = self.decode(part, own, counts)
         for env_id, found in outputs["actor"].items():
             if (mask := inputs[env_id].mask) is not None:
                 outputs["actor"][env_id] = mask_logits(found, mask)
@@ -157,6 +151,19 @@ class ActorCritic(nn.Module, ABC):
             for part in parts:
                 outputs[part] |= {e: self._no_output(part, e) for e in inputs if e not in present}
         return Outputs(outputs["actor"], outputs["critic"], next_state)
+
+    def encode_inputs(self, inputs: Mapping[str, Inputs]) -> Tensor:
+        """The actor's encoded rows ``[R, H]`` of observations in the order of their sizes, none without a row."""
+        present = {env_id: own.numbers for env_id, own in inputs.items()}
+        counts = {env_id: len(value) for env_id, value in present.items()}
+        return self._rows("actor", present, self._encoded_media(inputs, counts))
+
+    def _encoded_media(self, inputs: Mapping[str, Inputs], counts: Mapping[str, int]) -> dict[str, Tensor]:
+        return {} if self.encoders is None else self.encoders.encode(self.interfaces, inputs, counts)
+
+    def _rows(self, part: Part, present: Mapping[str, Tensor], encoded: Mapping[str, Tensor]) -> Tensor:
+        media = None if self.encoders is None else self.encoders(part, encoded)  # [R, H]
+        return self.encode(part, present, media)
 
     def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Distribution inputs of every environment in ``obs``."""
@@ -190,6 +197,8 @@ class ActorCritic(nn.Module, ABC):
             raise ValueError(f"environment {env_id!r} is known already with another interface; remove it first")
         Encoders.check(self.encoders, env_id, interface)
         self.interfaces[env_id] = interface
+        if self.memory is not None:
+            self.memory.add_env(env_id, interface)
 
     def remove_env(self, env_id: str) -> None:
         """Remove an environment.
@@ -199,6 +208,8 @@ class ActorCritic(nn.Module, ABC):
         """
         self._known(env_id)
         del self.interfaces[env_id]
+        if self.memory is not None:
+            self.memory.remove_env(env_id)
 
     def drop_critic(self) -> None:
         """Delete the children that only values need."""

@@ -280,7 +280,7 @@ class AgnosticActorCritic(ActorCritic):
         self.critic = Tower(config, ("value",), with_encoder=not config.share_encoder, bins=bins)
         parts = ("actor",) if config.share_encoder else ("actor", "critic")
         self.encoders = config.encoders(interfaces, config.d_model, parts)
-        self.memory = config.memory_of(config.d_model)
+        self.memory = config.memory_of(interfaces, config.d_model)
         self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)

@@ -12,6 +12,7 @@ from rllib_multienv.spaces.previous import INPUTS
 
 from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic
+from .belief import BeliefMemory
 from .encoders import Encoders, ImageEncoderConfig, TextEncoderConfig, check_encoders
 from .interface import Interface
 from .memory import MEMORIES, NetworkMemory
@@ -80,10 +81,12 @@ class NetConfig:
             when the network is built; in files also ``true``: the default sizes in any case, so that environments with
             images can be added later.
         text_encoder: the same of the encoder of text.
-        memory: what the network remembers with: ``"gru"``, ``"s4"`` (S4D layers over time), or None.
+        memory: what the network remembers with: ``"gru"``, ``"s4"`` (S4D layers over time), ``"belief"`` (a posterior
+            over tasks, which VariBAD trains), or None.
         memory_size: units of a GRU layer (None: the width of the network's rows), or states of each feature of an S4
             layer (None: 16).
         memory_layers: layers of the memory.
+        belief_size: numbers of the posterior.
         max_seq_len: time steps of the sequences that a network with memory is trained on. Each begins with the state
             that the memory had there when it was sampled; gradients end at its beginning.
         inputs: what of the last time step is added to the numbers of each observation (`spaces.previous`):
@@ -95,9 +98,10 @@ class NetConfig:
 
     image_encoder: ImageEncoderConfig | None = None
     text_encoder: TextEncoderConfig | None = None
-    memory: Literal["gru", "s4"] | None = None
+    memory: Literal["gru", "s4", "belief"] | None = None
     memory_size: int | None = None
     memory_layers: int = 1
+    belief_size: int = 5
     max_seq_len: int = 64
     inputs: tuple[str, ...] = ()
 
@@ -118,11 +122,12 @@ class NetConfig:
                 value = tuple(value)
                 object.__setattr__(self, field.name, value)
             require(_fits(value, hint), field.name, value, _words(hint))
-        require(self.memory is None or self.memory in MEMORIES, "memory", self.memory, f"None or in {list(MEMORIES)}")
+        kinds = [*MEMORIES, "belief"]
+        require(self.memory is None or self.memory in kinds, "memory", self.memory, f"None or in {kinds}")
         size, even = self.memory_size, self.memory == "s4"
         fits = size is None or (size >= 1 and not (even and size % 2))
         require(fits, "memory_size", size, "None or an even whole number >= 2" if even else "None or >= 1")
-        require_whole(self, "memory_layers", "max_seq_len")
+        require_whole(self, "memory_layers", "belief_size", "max_seq_len")
         known = set(self.inputs) <= set(INPUTS) and len(set(self.inputs)) == len(self.inputs)
         require(known, "inputs", self.inputs, f"some of {INPUTS}, each once")
 
@@ -161,17 +166,21 @@ class NetConfig:
             return None
         return Encoders(needed.image_encoder, needed.text_encoder, width, parts)
 
-    def memory_of(self, width: int) -> NetworkMemory | None:
+    def memory_of(self, interfaces: Mapping[str, Interface], width: int) -> NetworkMemory | None:
         """Memory of a network's rows ``[R, width]``; None where ``memory`` is."""
+        sizes = self.memory_size, self.memory_layers
         if self.memory is None:
             return None
-        return NetworkMemory(MEMORIES[self.memory](width, self.memory_size, self.memory_layers), width)
+        if self.memory == "belief":
+            network = dataclasses.replace(self, memory=None).build(interfaces)
+            return BeliefMemory(network, width, *sizes, self.belief_size)
+        return NetworkMemory(MEMORIES[self.memory](width, *sizes), width)
 
     def check_memory(self, network: ActorCritic) -> None:
         """Raise a ValueError if ``memory`` is set and a network made by `build` has none."""
         if self.memory is not None and network.memory is None:
-            name = type(network).__name__
-            require(False, "memory", self.memory, f"None, unless {name} sets self.memory = config.memory_of(width)")
+            line = "self.memory = config.memory_of(interfaces, width)"
+            require(False, "memory", self.memory, f"None, unless {type(network).__name__} has the line {line}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read by `net_config_from_dict`."""

@@ -246,7 +246,7 @@ class GeneratedActorCritic(ActorCritic):
             nn.init.zeros_(head.bias)
         self._layouts = LayoutCache(config)
         self.encoders = config.encoders(interfaces, config.width)
-        self.memory = config.memory_of(config.width)
+        self.memory = config.memory_of(interfaces, config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .interface import Inputs, Interface
 from .kernels import S4DKernels
 from .packed import Segments
 from .sequence import MixingLayer
@@ -77,16 +78,21 @@ class GRUMemory(Memory):
 
     def forward(self, rows: Tensor, state: Tensor, pieces: Segments) -> tuple[Tensor, Tensor]:
         """See `Memory.forward`."""
+        found, after = self.units(rows, state, pieces)
+        return rows + self.linear(found), after
+
+    def units(self, rows: Tensor, state: Tensor, pieces: Segments) -> tuple[Tensor, Tensor]:
+        """The units of the last layer ``[N, size]`` instead of rows, and the states after each piece."""
         hidden = state.unflatten(1, (self.gru.num_layers, -1)).transpose(0, 1).contiguous()  # [layers, P, size]
         normed = self.norm(rows)
         if pieces.max_length == 1:
             found, hidden = self.gru(normed[None], hidden)  # [1, P, size]
-            return rows + self.linear(found[0]), hidden.transpose(0, 1).flatten(1)
+            return found[0], hidden.transpose(0, 1).flatten(1)
         to_steps, sizes = _time_first(pieces)
         to_steps = to_steps.to(rows.device)
         packed, hidden = self.gru(PackedSequence(normed[to_steps], sizes), hidden)
         found = torch.empty_like(packed.data).index_copy(0, to_steps, packed.data)  # [N, size]
-        return rows + self.linear(found), hidden.transpose(0, 1).flatten(1)
+        return found, hidden.transpose(0, 1).flatten(1)
 
 
 def _time_first(pieces: Segments) -> tuple[Tensor, Tensor]:
@@ -248,8 +254,41 @@ class NetworkMemory(nn.Module):
 
     def __init__(self, core: Memory, width: int) -> None:
         super().__init__()
-        self.core = core
-        self.critic = nn.Linear(width, width, bias=False)
+        self.core, self.width = core, width
+        self.critic: nn.Module = nn.Linear(width, width, bias=False)
+
+    def for_actor(self, rows: Tensor, remembered: Tensor) -> Tensor:
+        """Rows ``[R, H]`` for the actor's decoders, from its encoded rows and what is remembered of each."""
+        return remembered
+
+    def for_critic(self, rows: Tensor, remembered: Tensor) -> Tensor:
+        """Rows ``[R, H]`` for the critic's decoders, from its encoded rows and what is remembered of each."""
+        added: Tensor = self.critic(remembered)
+        return rows + added
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """An environment becomes known."""
+
+    def remove_env(self, env_id: str) -> None:
+        """An environment is removed."""
+
+    def remember(
+        self,
+        rows: Tensor,
+        inputs: Mapping[str, Inputs],
+        counts: Mapping[str, int],
+        state: State | None,
+        first: Mapping[str, Tensor] | None,
+        valid: Mapping[str, Tensor] | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is remembered of each row ``[R, ...]``, and the next states; see `forward`.
+
+        Args:
+            rows: the actor's encoded rows ``[R, H]``.
+            inputs: observations of which they are.
+            counts, state, first, valid: as in `forward`.
+        """
+        return self(rows, counts, state, first, valid)
 
     def forward(
         self,

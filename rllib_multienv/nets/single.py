@@ -82,7 +82,7 @@ class SingleActorCritic(OneEnvironmentActorCritic):
         self.actor = _Tower(config, self.interface.obs_size, self.interface.action.num_inputs, 0.01)
         self.critic = _Tower(config, self.interface.obs_size, 1, 1.0)
         self.encoders = config.encoders(interfaces, config.width)
-        self.memory = config.memory_of(config.width)
+        self.memory = config.memory_of(interfaces, config.width)
 
     def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""

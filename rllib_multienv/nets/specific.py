@@ -123,7 +123,7 @@ class SpecificActorCritic(ActorCritic):
         self.actor = _Tower(config)
         self.critic = _Tower(config)
         self.encoders = config.encoders(interfaces, config.width)
-        self.memory = config.memory_of(config.width)
+        self.memory = config.memory_of(interfaces, config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 

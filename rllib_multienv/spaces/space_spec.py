@@ -123,6 +123,15 @@ class SpaceSpec:
         """The environment's own spaces, without previous inputs."""
         return self.with_inputs(())
 
+    def columns_of(self, name: str) -> slice:
+        """Where one of the previous inputs is among an observation's numbers; nowhere if it is not in `inputs`."""
+        sizes = [len(previous_names([one], self.action, self.action_names)) for one in self.inputs]
+        if name not in self.inputs:
+            return slice(0, 0)
+        place = self.inputs.index(name)
+        first = self.obs_size - sum(sizes) + sum(sizes[:place])
+        return slice(first, first + sizes[place])
+
     @cached_property
     def reader(self) -> ObservationReader:
         """Turns observations into rows."""

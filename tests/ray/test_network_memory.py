@@ -188,7 +188,7 @@ def test_a_view_of_the_module_takes_and_gives_the_state() -> None:
 
 def test_what_cannot_be_trained_is_refused() -> None:
     network = GeneratedNetConfig(memory="gru")
-    with pytest.raises(ValueError, match="memory='gru': networks with memory are trained by MultiEnvPPO so far"):
+    with pytest.raises(ValueError, match="memory='gru' in the network's configuration: MultiEnvIQL trains no memory"):
         MultiEnvIQLConfig().environment(envs=["CartPole-v1"]).rl_module(model_config=network)._validate_network()
     with pytest.raises(ValueError, match="gives 2 sequences of max_seq_len=64 per fragment"):
         config(["CartPole-v1"], max_seq_len=64).training(num_minibatches=4).validate()
