@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +80,8 @@ def adaptation_table(results: Sequence[AdaptationResult]) -> Table:
     title = f"Adaptation: return per episode, {len(results[0].tasks)} {results[0].split} tasks"
     table = make_table("environment", *headings, title=title)
     for result in results:
-        ends = [number(float(values.mean())) for values in (result.oracle, result.random)]
+        means = (float(values.mean()) for values in (result.oracle, result.random))
+        ends = [number(mean if math.isfinite(mean) else None) for mean in means]
         table.add_row(result.env_id, *map(_with_interval, [*result.means, result.total]), *ends)
     return table
 

@@ -241,8 +241,9 @@ class EnvCopies:
         return self.env.call("sample_tasks", n, split, rng)[0]
 
     def oracle_actions(self) -> Any:
-        """B actions of a family's scripted policy, which knows the tasks, in the present states."""
-        return self.env.oracle_actions() if self.backend == "vector" else self.env.call("oracle_action")
+        """B actions of a family's scripted policy, which knows the tasks, in the present states; None without one."""
+        actions = self.env.oracle_actions() if self.backend == "vector" else self.env.call("oracle_action")
+        return None if actions[0] is None else actions
 
     def oracle_returns(self) -> np.ndarray | None:
         """``[B]``, return of the best policy in one episode of each copy's task; None where it is not known."""

@@ -45,7 +45,8 @@ class AdaptationResult:
         split: Where the tasks are from, such as ``"test"``.
         tasks: ``[N, D]``.
         returns: ``[N, K]``.
-        oracle: ``[N]``, return of an episode with the task known: of the best policy, or of a scripted one.
+        oracle: ``[N]``, return of an episode with the task known: of the best policy, or of a scripted one; NaN where
+            the family has neither.
         random: ``[N]``, return of an episode of random actions.
     """
 
@@ -124,7 +125,8 @@ def measure_adaptation(
     random = _returns(copies, _Random(copies, rng), 1)[:, 0]
     oracle = copies.oracle_returns()
     if oracle is None:
-        oracle = _returns(copies, _Oracle(copies), 1)[:, 0]
+        is_scripted = copies.oracle_actions() is not None
+        oracle = _returns(copies, _Oracle(copies), 1)[:, 0] if is_scripted else np.full(copies.num_envs, np.nan)
     returns = _returns(copies, adapter, episodes)
     return AdaptationResult(
         env_id=copies.spec.id, split=split, tasks=tasks, returns=returns, oracle=oracle, random=random
@@ -199,7 +201,8 @@ def plot_adaptation(results: Sequence[AdaptationResult], output: str | Path) -> 
         ax.plot(numbers, means[:, 0], "o-", color="C0", markersize=4, label=f"agent, {result.split} tasks")
         ax.fill_between(numbers, means[:, 1], means[:, 2], color="C0", alpha=0.2, linewidth=0)
         for label, values, dots in (("oracle", result.oracle, "--"), ("random actions", result.random, ":")):
-            ax.axhline(values.mean(), color="black", linewidth=0.8, linestyle=dots, label=label)
+            if np.isfinite(values).all():
+                ax.axhline(values.mean(), color="black", linewidth=0.8, linestyle=dots, label=label)
         ax.set_title(result.env_id, fontsize=9.5, parse_math=False)
         ax.set_xlabel("episode of the trial", fontsize=8)
         ax.set_ylabel("return per episode", fontsize=8)

@@ -99,3 +99,9 @@ def test_a_data_set_and_games_train_in_one_agent(tmp_path: Path) -> None:
 def test_a_curriculum_says_what_it_samples(tmp_path: Path) -> None:
     lines = run_example("curriculum.py", "--iterations", "1", cwd=tmp_path)
     assert "768 steps" in lines[0] and "2: " in lines[0] and lines[-1].endswith("was not mastered")
+
+
+def test_an_agent_learns_to_adapt(tmp_path: Path) -> None:
+    lines = run_example("meta_learning.py", "1", cwd=tmp_path)
+    assert [line.partition(":")[0] for line in lines[-6:-2]] == [f"episode {k}" for k in range(1, 5)]
+    assert 10 < float(lines[-2].split()[1].rstrip(",")) < 12.1 and (tmp_path / "adaptation.png").is_file()

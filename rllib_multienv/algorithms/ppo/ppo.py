@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Literal
 from ray.rllib.algorithms.ppo.ppo import PPO, PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 
+from rllib_multienv.algorithms.meta_learning import MetaLearningMixin
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
-from rllib_multienv.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfigMixin
+from rllib_multienv.algorithms.on_policy import OnPolicyAlgorithm
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.algorithms.ppo.module import PPOSharedModule
 from rllib_multienv.algorithms.ppo.proximal_policy import ProximalPolicy
@@ -25,7 +26,7 @@ from rllib_multienv.algorithms.settings import (
 )
 
 
-class MultiEnvPPOConfig(OnPolicyConfigMixin, PPOConfig):
+class MultiEnvPPOConfig(MetaLearningMixin, PPOConfig):
     """Configuration of :class:`MultiEnvPPO`.
 
     An RLlib configuration: its methods are RLlib's, with the settings below. Defaults are the paper's (Table 2a), but 8
