@@ -7,6 +7,7 @@ import it here: files and checkpoints then know it by the config's ``type``.
 from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic, OneEnvironmentActorCritic, Outputs, Part
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
+from .care import CARENetConfig, MixtureOfEncoders
 from .config import NetConfig, net_config_from_dict
 from .encoders import ImageEncoderConfig, TextEncoderConfig
 from .generated import GeneratedActorCritic, GeneratedNetConfig
@@ -32,7 +33,11 @@ from .parameters import (
     parameters_of_parts,
 )
 from .single import SingleActorCritic, SingleNetConfig
+from .size import num_parameters, same_size
+from .soft_modular import SoftModularNetConfig, SoftModules
 from .specific import SpecificActorCritic, SpecificNetConfig
+from .task_encoder import TaskEncoder, TaskEncoderNetConfig
+from .task_heads import TaskHeadsActorCritic, TaskHeadsNetConfig
 
 __all__ = [
     "MASKED_LOGIT",
@@ -41,6 +46,7 @@ __all__ = [
     "ActorCritic",
     "AgnosticActorCritic",
     "AgnosticNetConfig",
+    "CARENetConfig",
     "Categorical",
     "Deterministic",
     "DiagGaussian",
@@ -52,6 +58,7 @@ __all__ = [
     "MLPActorCritic",
     "MLPNetConfig",
     "Memory",
+    "MixtureOfEncoders",
     "NetConfig",
     "NetworkActionValues",
     "OneEnvironmentActorCritic",
@@ -60,10 +67,16 @@ __all__ = [
     "Product",
     "SingleActorCritic",
     "SingleNetConfig",
+    "SoftModularNetConfig",
+    "SoftModules",
     "SpecificActorCritic",
     "SpecificNetConfig",
     "SquashedGaussian",
     "State",
+    "TaskEncoder",
+    "TaskEncoderNetConfig",
+    "TaskHeadsActorCritic",
+    "TaskHeadsNetConfig",
     "TextEncoderConfig",
     "distribution_for",
     "env_key",
@@ -71,6 +84,8 @@ __all__ = [
     "frozen_parameters",
     "is_in_parts",
     "net_config_from_dict",
+    "num_parameters",
     "owning_environments",
     "parameters_of_parts",
+    "same_size",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["CachedModule"]
+__all__ = ["CachedModule", "clear_caches"]
 
 T = TypeVar("T")
 
@@ -85,3 +85,10 @@ class CachedModule(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_owners": [], "_seen_steps": -1, "_seen": [], "_kept": {}}
+
+
+def clear_caches(network: nn.Module) -> None:
+    """Drop everything that the modules of a network keep, when environments have changed."""
+    for module in network.modules():
+        if isinstance(module, CachedModule):
+            module.clear_cache()

@@ -107,7 +107,8 @@ class NetConfig:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _TYPES[cls.type] = cls
+        if "type" in vars(cls):  # others are bases
+            _TYPES[cls.type] = cls
 
     def __post_init__(self) -> None:
         """Check the types of all fields, as they are annotated; derived classes check ranges.

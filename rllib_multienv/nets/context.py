@@ -8,9 +8,11 @@ environments with similar descriptions or spaces have similar contexts (docs/dev
 from __future__ import annotations
 
 import math
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import shake_128
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -33,6 +35,7 @@ __all__ = [
     "position_codes",
     "position_features",
     "sinusoidal_encoding",
+    "word_codes",
 ]
 
 # Wavelengths of the encoder's position features, in positions: from near the shortest that neighbours can show to a few
@@ -49,6 +52,7 @@ _NAME_SIZE = 48
 _BOUND_SIZE = 6
 _LARGEST_BOUND = 1e6
 CONTEXT_SIZE = _NAME_SIZE + 4 + _BOUND_SIZE
+WORDS_SIZE = 64
 
 
 def sinusoidal_encoding(length: int, d_model: int) -> Tensor:
@@ -203,31 +207,60 @@ def describe(interface: Interface, kind: str = "id") -> Tensor:
     return torch.cat([name, sizes, bounds]).float()
 
 
+def word_codes(description: str) -> Tensor:
+    """``[WORDS_SIZE]``, the sum of hashed codes of a description's words, of mean square one."""
+    words = dict.fromkeys(re.findall(r"[a-z]+|[0-9.]+", description.lower())) or {"": None}
+    total = torch.cat([position_codes(word, 1, WORDS_SIZE) for word in words]).sum(0)
+    return (total / math.sqrt(len(words))).float()
+
+
 class TaskContext(nn.Module):
     """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and sum it").
 
     Args:
-        mode: ``"computed"``: a shared linear map of `describe`; ``"embedding"``: a learned row per environment, under
-            its `env_key`; ``"none"``: nothing.
+        mode: ``"computed"``: a shared linear map of `describe`; ``"words"``: of `word_codes`; ``"vectors"``: of
+            ``vectors``; ``"embedding"``: a learned row per environment, under its `env_key`; ``"none"``: nothing.
         d_model: features H.
         descriptions: of components, see `describe`.
+        vectors: a vector for each environment's description.
     """
 
-    def __init__(self, mode: str, d_model: int, descriptions: str = "id") -> None:
+    def __init__(
+        self,
+        mode: str,
+        d_model: int,
+        descriptions: str = "id",
+        vectors: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         self.mode = mode
         self.descriptions = descriptions
         self.d_model = d_model
         self._descriptions: dict[str, Tensor] = {}
-        if mode == "computed":
-            self.linear = nn.Linear(CONTEXT_SIZE, d_model)
+        self._vectors = dict(vectors)
+        sizes = {"computed": CONTEXT_SIZE, "words": WORDS_SIZE, "vectors": len(next(iter(vectors.values()), ()))}
+        if mode in sizes:
+            self.linear = nn.Linear(sizes[mode], d_model)
         elif mode == "embedding":
             self.rows = nn.ParameterDict()
 
     def add_env(self, env_id: str, interface: Interface) -> None:
-        """Add an environment; ``"embedding"`` gets a new row."""
+        """Add an environment; ``"embedding"`` gets a new row.
+
+        Raises:
+            ValueError: there is no vector for its description.
+        """
         if self.mode == "computed":
             self._descriptions[env_id] = describe(interface, self.descriptions)
+        elif self.mode == "words":
+            self._descriptions[env_id] = word_codes(interface.description)
+        elif self.mode == "vectors":
+            if interface.description not in self._vectors:
+                raise ValueError(
+                    f"context_vectors: there is none for {interface.description!r}, the description of environment "
+                    f"{env_id!r}; there are some for {sorted(self._vectors)}"
+                )
+            self._descriptions[env_id] = torch.tensor(self._vectors[interface.description])
         elif self.mode == "embedding" and env_key(env_id) not in self.rows:
             reference = next(iter(self.rows.values()), None)
             row = torch.randn(self.d_model)

@@ -10,6 +10,7 @@ belongs to an environment.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,15 +21,23 @@ from torch import Tensor, nn
 
 from .action_values import NetworkActionValues
 from .actor_critic import ActorCritic, Part
-from .cache import CachedModule
+from .cache import CachedModule, clear_caches
 from .config import NetConfig, require, require_choice, require_whole
-from .context import CONTEXT_SIZE, DESCRIPTIONS, Descriptions, describe, describe_actions, describe_observation
+from .context import (
+    CONTEXT_SIZE,
+    DESCRIPTIONS,
+    Descriptions,
+    TaskContext,
+    describe,
+    describe_actions,
+    describe_observation,
+)
 from .heads import VALUE_HEADS, ValueBins, bounded_log_std, gaussian_inputs
 from .interface import Interface
 from .layout import Layout, LayoutCache, OutputLayout
 from .packed import block_linear, read_rows
 
-__all__ = ["GeneratedActorCritic", "GeneratedNetConfig"]
+__all__ = ["FirstLayer", "GeneratedActorCritic", "GeneratedNetConfig", "Middle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +98,10 @@ class GeneratedNetConfig(NetConfig):
         """``[C]``, the description of the environment."""
         return describe(interface, self.descriptions)
 
+    def make_middle(self) -> Middle | None:
+        """The hidden layers of actor or critic; None: the residual MLP that the environment's description modulates."""
+        return None
+
     def build(self, interfaces: Mapping[str, Interface]) -> GeneratedActorCritic:
         """Build the network for these environments; others can be added later."""
         return GeneratedActorCritic(self, interfaces)
@@ -131,14 +144,47 @@ class Generator(nn.Module):
         return torch.addmm(skip, hidden, self.out.weight.t(), beta=scale, alpha=scale)
 
 
-class _Encoder(CachedModule):
-    """The generated first layer and the modulation of the hidden units."""
+class Middle(nn.Module, ABC):
+    """Hidden layers between generated first and last layers, which know the environment of each row.
 
-    def __init__(self, config: GeneratedNetConfig) -> None:
+    Attributes:
+        context: a vector for each environment.
+    """
+
+    def __init__(self, context: TaskContext) -> None:
+        super().__init__()
+        self.context = context
+
+    @abstractmethod
+    def forward(self, rows: Tensor, layout: Layout) -> Tensor:
+        """``[R, H]`` to ``[R, H]``."""
+
+    def contexts(self, layout: Layout, like: Tensor) -> Tensor:
+        """``[E, C]``, of the environments of a batch."""
+        return self.context.table(layout.order, like)
+
+    @staticmethod
+    def of_rows(values: Tensor, layout: Layout) -> Tensor:
+        """``[E, K]`` to ``[R, K]``, each row that of its environment; ``[1, K]`` where there is only one."""
+        return values if len(layout.order) == 1 else layout.membership.to(values) @ values
+
+
+class FirstLayer(CachedModule):
+    """The generated first layer.
+
+    Args:
+        config: the sizes.
+        modulated: whether it also gives scales and shifts of the hidden units.
+    """
+
+    def __init__(self, config: GeneratedNetConfig, *, modulated: bool) -> None:
         super().__init__()
         self.config = config
         self.weights = Generator(config.code_size, config.generator_width, config.width, 1.0)
         self.bias = nn.Linear(CONTEXT_SIZE, config.width)
+        self.modulation: nn.Linear | None = None
+        if not modulated:
+            return
         self.modulation = nn.Linear(CONTEXT_SIZE, 2 * config.depth * config.width)
         with torch.no_grad():
             self.modulation.weight.normal_(std=0.3 / math.sqrt(CONTEXT_SIZE))
@@ -148,14 +194,17 @@ class _Encoder(CachedModule):
         """Rows ``[R, H]`` from the packed observations ``[N]``, and scale and shift ``[R or 1, H]`` of each block."""
         weights, biases, modulation = self.cached(layout.order, lambda: self._generate(layout))
         rows = block_linear(scalars, weights, biases, layout.blocks)
+        if modulation is None:
+            return rows, ()
         if len(layout.order) > 1:
             modulation = layout.membership.to(modulation) @ modulation  # [R, depth * 2 * H]
         return rows, modulation.unflatten(1, (-1, self.config.width)).unbind(1)
 
-    def _generate(self, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
+    def _generate(self, layout: Layout) -> tuple[Tensor, Tensor, Tensor | None]:
         """Weights ``[U, H]``, biases ``[E, H]`` and modulations ``[E, depth * 2 * H]``."""
         environments = layout.environments
-        return self.weights(layout.components), self.bias(environments), self.modulation(environments)
+        modulation = None if self.modulation is None else self.modulation(environments)
+        return self.weights(layout.components), self.bias(environments), modulation
 
 
 class _Decoder(CachedModule):
@@ -202,12 +251,14 @@ class _Block(nn.Module):
 
 
 class _Tower(nn.Module):
-    """Actor or critic: generated first layer, shared residual MLP, generated outputs."""
+    """Actor or critic: generated first layer, shared hidden layers, generated outputs."""
 
     def __init__(self, config: GeneratedNetConfig, decoders: Mapping[str, tuple[int, float, float]]) -> None:
         super().__init__()
-        self.encoder = _Encoder(config)
-        self.blocks = nn.ModuleList(_Block(config.width, config.dropout) for _ in range(config.depth))
+        self.middle = config.make_middle()
+        self.encoder = FirstLayer(config, modulated=self.middle is None)
+        depth = config.depth if self.middle is None else 0
+        self.blocks = nn.ModuleList(_Block(config.width, config.dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(config.width)
         self.decoders = nn.ModuleDict({name: _Decoder(config, *sizes) for name, sizes in decoders.items()})
         self.head: nn.Linear | None = None
@@ -217,6 +268,8 @@ class _Tower(nn.Module):
         rows, modulations = self.encoder(scalars, layout)
         if media is not None:
             rows = rows + media
+        if self.middle is not None:
+            rows = self.middle(rows, layout)
         for block, scale, shift in zip(self.blocks, modulations[::2], modulations[1::2], strict=True):
             rows = block(rows, scale, shift)
         encoded: Tensor = self.norm(rows)
@@ -227,7 +280,8 @@ class GeneratedActorCritic(ActorCritic):
     """Policy and value networks with generated first and last layers.
 
     Names in the state dict: ``actor.encoder`` (what generates the first layer and the modulation), ``actor.blocks``,
-    ``actor.decoders.{logits,mean,log_std}``, ``critic.encoder``, ``critic.blocks``, ``critic.decoders.value``.
+    ``actor.decoders.{logits,mean,log_std}``, ``critic.encoder``, ``critic.blocks``, ``critic.decoders.value``; where
+    the config has a middle of its own, ``middle`` instead of ``blocks``.
 
     Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
     """
@@ -250,13 +304,25 @@ class GeneratedActorCritic(ActorCritic):
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 
+    @property
+    def _middles(self) -> list[Middle]:
+        towers = [self.actor, *([self.critic] if hasattr(self, "critic") else [])]
+        return [tower.middle for tower in towers if tower.middle is not None]
+
+    def add_env(self, env_id: str, interface: Interface) -> None:
+        """See `ActorCritic.add_env`."""
+        is_new = env_id not in self.interfaces
+        super().add_env(env_id, interface)
+        for middle in self._middles if is_new else ():
+            middle.context.add_env(env_id, interface)
+
     def remove_env(self, env_id: str) -> None:
         """See `ActorCritic.remove_env`."""
         super().remove_env(env_id)
+        for middle in self._middles:
+            middle.context.remove_env(env_id)
         self._layouts.clear()
-        for module in self.modules():
-            if isinstance(module, CachedModule):
-                module.clear_cache()
+        clear_caches(self)
 
     def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""

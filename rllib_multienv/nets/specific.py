@@ -59,7 +59,7 @@ class SpecificNetConfig(NetConfig):
         return SpecificActorCritic(self, interfaces)
 
 
-class _Tower(nn.Module):
+class SpecificTower(nn.Module):
     """Actor or critic: an encoder and decoders for each environment, and a shared residual MLP between them."""
 
     def __init__(self, config: SpecificNetConfig) -> None:
@@ -72,22 +72,28 @@ class _Tower(nn.Module):
     def _residual_mlp(self, depth: int) -> ResidualMLP:
         return ResidualMLP(self.config.width, depth, self.config.width, self.config.dropout)
 
+    def new_encoder(self, inputs: int) -> nn.Module | None:
+        """The encoder of a new environment; None if there is one for all."""
+        layer = input_layer(inputs, self.config.width)
+        return nn.Sequential(layer, self._residual_mlp(self.config.encoder_depth))
+
     def add_env(self, env_id: str, inputs: int, outputs: Mapping[str, tuple[int, float]]) -> None:
         """New parts for an environment: ``outputs`` gives size and gain of each decoder by its name."""
         width, config, like = self.config.width, self.config, next(self.middle.parameters())
-        encoder = nn.Sequential(input_layer(inputs, width), self._residual_mlp(config.encoder_depth))
         decoders = nn.ModuleDict(
             {
                 name: nn.Sequential(self._residual_mlp(config.decoder_depth), output_layer(width, size, gain))
                 for name, (size, gain) in outputs.items()
             }
         )
-        insert_part(self.encoder, env_id, encoder.to(like).train(self.training))
+        if (encoder := self.new_encoder(inputs)) is not None:
+            insert_part(self.encoder, env_id, encoder.to(like).train(self.training))
         insert_part(self.decoders, env_id, decoders.to(like).train(self.training))
 
     def remove_env(self, env_id: str) -> None:
         """Drop an environment's parts."""
-        del self.encoder[env_key(env_id)]
+        if env_key(env_id) in self.encoder:
+            del self.encoder[env_key(env_id)]
         del self.decoders[env_key(env_id)]
 
     def encode(self, obs: Mapping[str, Tensor], media: Tensor | None) -> Tensor:
@@ -120,8 +126,7 @@ class SpecificActorCritic(ActorCritic):
     def __init__(self, config: SpecificNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config
-        self.actor = _Tower(config)
-        self.critic = _Tower(config)
+        self.actor, self.critic = self._tower(interfaces), self._tower(interfaces)
         self.encoders = config.encoders(interfaces, config.width)
         self.memory = config.memory_of(interfaces, config.width)
         for env_id, interface in interfaces.items():
@@ -148,6 +153,9 @@ class SpecificActorCritic(ActorCritic):
         self.actor.remove_env(env_id)
         if self._has_critic:
             self.critic.remove_env(env_id)
+
+    def _tower(self, interfaces: Mapping[str, Interface]) -> SpecificTower:
+        return SpecificTower(self.config)
 
     @property
     def _has_critic(self) -> bool:

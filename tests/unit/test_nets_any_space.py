@@ -13,12 +13,14 @@ from interfaces import RunningSum, actions_of, any_interface, described, rows_of
 from rllib_multienv.nets import (
     ActorCritic,
     AgnosticNetConfig,
+    CARENetConfig,
     GeneratedNetConfig,
     ImageEncoderConfig,
     MLPNetConfig,
     NetConfig,
     SingleNetConfig,
     SpecificNetConfig,
+    TaskHeadsNetConfig,
     TextEncoderConfig,
     distribution_for,
     net_config_from_dict,
@@ -52,6 +54,8 @@ FOR_ANY = [
     GeneratedNetConfig(width=8, generator_width=8, code_size=16, **SMALL),
     GeneratedNetConfig(width=8, generator_width=8, code_size=16, state_dependent_std=False, **SMALL),
     SpecificNetConfig(width=8, **SMALL),
+    CARENetConfig(width=8, generator_width=8, code_size=16, encoder_width=16, **SMALL),
+    TaskHeadsNetConfig(width=8, generator_width=8, code_size=16, **SMALL),
 ]
 FOR_ONE = [
     MLPNetConfig(hidden=(8,), **SMALL),
@@ -151,7 +155,7 @@ def test_rows_of_another_width_or_dtype_are_named() -> None:
 
 @pytest.mark.parametrize("config", FOR_ANY, ids=lambda config: config.type)
 def test_one_set_of_parameters_for_all_actions(config: NetConfig) -> None:
-    if config.type == "specific":
+    if config.type in ("specific", "task_heads"):
         return
     net, few = build(config, ENVS), build(config, {"vector": ENVS["vector"]})
     few.load_state_dict(net.state_dict(), strict=True)

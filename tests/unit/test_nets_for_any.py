@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pickle
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from interfaces import described, interface
 
-from rllib_multienv.nets import ActorCritic, AgnosticNetConfig, GeneratedNetConfig, NetConfig
+from rllib_multienv.nets import (
+    ActorCritic,
+    AgnosticNetConfig,
+    CARENetConfig,
+    GeneratedNetConfig,
+    NetConfig,
+    SoftModularNetConfig,
+    TaskEncoderNetConfig,
+    TaskHeadsNetConfig,
+)
 
 FOUR = described(
     {
@@ -37,7 +47,14 @@ def generated(**fields: Any) -> GeneratedNetConfig:
     return GeneratedNetConfig(**{"width": 8, "generator_width": 8, "code_size": 16, **fields})
 
 
-BOTH = pytest.mark.parametrize("config", [agnostic(), generated()], ids=["agnostic", "generated"])
+SMALL: dict[str, Any] = {"width": 8, "generator_width": 8, "code_size": 16}
+MULTI_TASK = [
+    TaskEncoderNetConfig(**SMALL, context_size=6),
+    SoftModularNetConfig(**SMALL, context_size=6, depth=3, num_modules=3),
+    CARENetConfig(**SMALL, context_size=6, encoder_width=5, num_encoders=3, depth=1),
+]
+# No parameter belongs to an environment.
+AGNOSTIC = pytest.mark.parametrize("config", [agnostic(), generated(), *MULTI_TASK], ids=lambda config: config.type)
 VARIANTS = [
     agnostic(),
     agnostic(embedding="s4d", num_heads=2),
@@ -49,6 +66,9 @@ VARIANTS = [
     generated(),
     generated(depth=1, squash_mean=True),
     generated(state_dependent_std=False),
+    *MULTI_TASK,
+    *(replace(config, context="embedding") for config in MULTI_TASK),
+    TaskHeadsNetConfig(**SMALL),
     *(
         network(descriptions=kind)
         for network in (agnostic, generated)
@@ -85,7 +105,7 @@ def test_packed_equals_separate(config: NetConfig, dtype: torch.dtype) -> None:
         assert torch.allclose(policy[env_id][:1], one, atol=tolerance, rtol=tolerance)
 
 
-@BOTH
+@AGNOSTIC
 def test_gradients_of_packed_equal_those_of_separate(config: NetConfig) -> None:
     net, obs = build(config).double(), observations(FOUR, torch.float64)
 
@@ -101,7 +121,7 @@ def test_gradients_of_packed_equal_those_of_separate(config: NetConfig) -> None:
         assert torch.allclose(together, parameter.grad, atol=1e-10)
 
 
-@BOTH
+@AGNOSTIC
 def test_environments_without_samples_get_empty_outputs(config: NetConfig) -> None:
     net, obs = build(config), observations(FOUR)
     expected = net.policy({"Acrobot-v1": obs["Acrobot-v1"]})["Acrobot-v1"]
@@ -112,7 +132,7 @@ def test_environments_without_samples_get_empty_outputs(config: NetConfig) -> No
     assert net.policy({"CartPole-v1": torch.zeros(0, 4)})["CartPole-v1"].shape == (0, 2)
 
 
-@BOTH
+@AGNOSTIC
 def test_state_of_four_loads_strictly_into_three_others(config: NetConfig) -> None:
     source, target = build(config, FOUR), build(config, THREE)
     target.load_state_dict(source.state_dict(), strict=True)
@@ -140,7 +160,10 @@ def test_number_of_parameters_does_not_depend_on_the_number_of_environments() ->
 
 @pytest.mark.parametrize(
     "config",
-    [agnostic(), agnostic(embedding="s4d"), agnostic(embedding="gru"), agnostic(context="embedding"), generated()],
+    [
+        *(agnostic(), agnostic(embedding="s4d"), agnostic(embedding="gru"), agnostic(context="embedding"), generated()),
+        *(*MULTI_TASK, replace(MULTI_TASK[1], context="embedding"), TaskHeadsNetConfig(**SMALL)),
+    ],
 )
 def test_gradients_reach_every_parameter(config: NetConfig) -> None:
     net = build(config)
@@ -152,7 +175,7 @@ def test_gradients_reach_every_parameter(config: NetConfig) -> None:
         assert parameter.grad.abs().max() > 0 or ("value" in name and "weight_hh" in name), name
 
 
-@BOTH
+@AGNOSTIC
 def test_discrete_environments_leave_the_gaussian_decoders_alone(config: NetConfig) -> None:
     net = build(config)
     net.policy(observations({"CartPole-v1": FOUR["CartPole-v1"]}))["CartPole-v1"].square().sum().backward()
@@ -240,7 +263,7 @@ def test_deviations_of_the_task_alone_are_learned(config: NetConfig, parts: set[
     assert reached == parts
 
 
-@BOTH
+@AGNOSTIC
 def test_wrong_observations_are_named(config: NetConfig) -> None:
     net = build(config)
     with pytest.raises(KeyError, match="Nope"):
@@ -253,7 +276,7 @@ def test_wrong_observations_are_named(config: NetConfig) -> None:
         net.remove_env("Nope")
 
 
-@BOTH
+@AGNOSTIC
 def test_copies_and_pickles_give_the_same_outputs(config: NetConfig) -> None:
     net, obs = build(config), observations(FOUR)
     with torch.no_grad():
@@ -288,7 +311,7 @@ def test_renaming_changes_no_output(config: NetConfig) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@BOTH
+@AGNOSTIC
 def test_the_description_tells_environments_apart(config: NetConfig) -> None:
     alike = {"one": interface(4, 2, True, description="pole"), "two": interface(4, 2, True, description="cart")}
     net, obs = build(config, alike), torch.randn(5, 4)
