@@ -29,11 +29,15 @@ if TYPE_CHECKING:
     from rllib_multienv.envs.dataset import DatasetEnv as DatasetEnv
     from rllib_multienv.experience.ae_env import AEEnv as AEEnv
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
+    from rllib_multienv.nets import CARENetConfig as CARENetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
     from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
     from rllib_multienv.nets import MLPNetConfig as MLPNetConfig
     from rllib_multienv.nets import SingleNetConfig as SingleNetConfig
+    from rllib_multienv.nets import SoftModularNetConfig as SoftModularNetConfig
     from rllib_multienv.nets import SpecificNetConfig as SpecificNetConfig
+    from rllib_multienv.nets import TaskEncoderNetConfig as TaskEncoderNetConfig
+    from rllib_multienv.nets import TaskHeadsNetConfig as TaskHeadsNetConfig
     from rllib_multienv.nets import TextEncoderConfig as TextEncoderConfig
     from rllib_multienv.spec import EnvSpec as EnvSpec
     from rllib_multienv.spec import SpaceSpec as SpaceSpec
@@ -50,6 +54,7 @@ _NAMES = {
     "experience.ae_env": ["AEEnv"],
     "nets": [
         *("AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"),
+        *("CARENetConfig", "SoftModularNetConfig", "TaskEncoderNetConfig", "TaskHeadsNetConfig"),
         *("ImageEncoderConfig", "TextEncoderConfig"),
     ],
     "spec": ["EnvSpec", "SpaceSpec"],

@@ -281,8 +281,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
                 :class:`~rllib_multienv.nets.GeneratedNetConfig`; for several environments also a
                 :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a :class:`~rllib_multienv.nets.SingleNetConfig`
                 or :class:`~rllib_multienv.nets.MLPNetConfig`; or a mapping of their fields with ``type`` ``"agnostic"``
-                (where not given), ``"generated"``, ``"specific"``, ``"single"`` or ``"mlp"``. None: the network of the
-                agent that :meth:`initialize_from` names, or ``AgnosticNetConfig()``.
+                (where not given), ``"generated"``, ``"specific"``, ``"single"``, ``"mlp"`` or another
+                (docs/multitask.md). None: the network of the agent that :meth:`initialize_from` names, or
+                ``AgnosticNetConfig()``.
         """
 
     @settings
