@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from interfaces import RunningSum, actions_of, any_interface, described, rows_of
+from interfaces import actions_of, any_interface, described, rows_of
 
 from rllib_multienv.nets import (
     ActorCritic,
@@ -273,9 +273,7 @@ def test_actor_and_critic_share_the_encoders_and_a_runner_drops_what_values_need
 
 @pytest.mark.parametrize("config", FOR_ANY[1:3], ids=lambda config: config.type)
 def test_memory_remembers_images(config: NetConfig) -> None:
-    net = build(config, ENVS)
-    parts = ("actor",) if net.shares_encoder else ("actor", "critic")
-    net.memory = torch.nn.ModuleDict({part: RunningSum(8) for part in parts})
+    net = build(replace(config, memory="gru"), ENVS)
     obs = {env_id: rows_of(ENVS[env_id], 6) for env_id in ("all", "vector")}  # two copies, three time steps
     first = {env_id: torch.zeros(3, 2, dtype=torch.bool) for env_id in obs}
     whole, state = net(obs, None, first), None
