@@ -16,7 +16,6 @@ from rllib_multienv.cli.terminal import make_console, make_table, number, shown,
 
 if TYPE_CHECKING:
     from rllib_multienv.evaluation.adaptation import AdaptationResult
-    from rllib_multienv.evaluation.scores import Interval
 
 
 def adapt(
@@ -74,17 +73,15 @@ def adapt(
 
 
 def adaptation_table(results: Sequence[AdaptationResult]) -> Table:
-    """Mean return of each episode with its 95% interval, of all episodes, of the oracle and of random actions."""
-    episodes = range(1, results[0].returns.shape[1] + 1)
-    headings = [*(f"episode {k}" for k in episodes), "all", "oracle", "random"]
+    """Mean return of each episode with its 95% interval, and of all episodes; of the oracle and of random actions."""
     title = f"Adaptation: return per episode, {len(results[0].tasks)} {results[0].split} tasks"
-    table = make_table("environment", *headings, title=title)
+    table = make_table("environment", "episode", "mean", "95% interval", "oracle", "random", title=title)
     for result in results:
-        means = (float(values.mean()) for values in (result.oracle, result.random))
-        ends = [number(mean if math.isfinite(mean) else None) for mean in means]
-        table.add_row(result.env_id, *map(_with_interval, [*result.means, result.total]), *ends)
+        count = result.returns.shape[1]
+        rows = [*((str(k), mean, 1) for k, mean in enumerate(result.means, 1)), ("all", result.total, count)]
+        for episode, mean, times in rows:
+            known = (float(values.mean()) * times for values in (result.oracle, result.random))
+            interval = f"{number(mean.low)} to {number(mean.high)}" if math.isfinite(mean.low) else "-"
+            ends = (number(value if math.isfinite(value) else None) for value in known)
+            table.add_row(result.env_id if episode == "1" else "", episode, number(mean.value), interval, *ends)
     return table
-
-
-def _with_interval(interval: Interval) -> str:
-    return f"{number(interval.value)} [{number(interval.low)}, {number(interval.high)}]"

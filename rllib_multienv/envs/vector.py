@@ -233,6 +233,11 @@ class EnvCopies:
         self._check_family()
         self.env.set_tasks(tasks)
 
+    def set_split(self, split: str) -> None:
+        """Let the copies of a task family be those of a split, from the next reset on."""
+        self._check_family()
+        self.env.set_split(split)
+
     def sample_tasks(self, n: int, split: str, rng: np.random.Generator) -> np.ndarray:
         """``[n, D]`` tasks of a family's split; see `tasks.TaskFamily.sample_tasks`."""
         self._check_family()

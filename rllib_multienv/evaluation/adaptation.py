@@ -120,6 +120,7 @@ def measure_adaptation(
         EnvFailure: An episode does not end.
     """
     rng = np.random.default_rng(seed)
+    copies.set_split(split)  # of some families, rewards differ too
     tasks = copies.sample_tasks(copies.num_envs, split, rng)
     copies.set_tasks(tasks)
     random = _returns(copies, _Random(copies, rng), 1)[:, 0]
