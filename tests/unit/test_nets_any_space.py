@@ -272,8 +272,9 @@ def test_actor_and_critic_share_the_encoders_and_a_runner_drops_what_values_need
 
 
 @pytest.mark.parametrize("config", FOR_ANY[1:3], ids=lambda config: config.type)
-def test_memory_remembers_images(config: NetConfig) -> None:
-    net = build(replace(config, memory="gru"), ENVS)
+@pytest.mark.parametrize("memory", ["gru", "s4", "belief"])
+def test_memory_remembers_images(config: NetConfig, memory: Any) -> None:
+    net = build(replace(config, memory=memory), ENVS)
     obs = {env_id: rows_of(ENVS[env_id], 6) for env_id in ("all", "vector")}  # two copies, three time steps
     first = {env_id: torch.zeros(3, 2, dtype=torch.bool) for env_id in obs}
     whole, state = net(obs, None, first), None
