@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from cli_helpers import ROOT
 from first_gradient import of_learners
 from tiny_runs import assert_same, make_runner, running, tiny_config, weights
 from toy_family import Guess
@@ -47,6 +49,17 @@ def test_the_loss_falls_and_the_posterior_narrows_within_a_trial(tmp_path: Path)
     assert results[-1]["posterior_std_last"] < 0.75 * results[-1]["posterior_std_first"]
     adapted = MultiEnvAgent.from_checkpoint(path).adapt("guess", split="train", num_tasks=4, episodes=2)
     assert adapted.returns.shape == (4, 2)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_belief_can_be_drawn(tmp_path: Path) -> None:
+    grid = EnvSpec("grid", make="multienv/GridNavi-v0", trial_episodes=2, kwargs={"horizon": 6})
+    with running(config([grid])) as algo:
+        algo.train()
+        path = algo.save_to_path(str(tmp_path / "checkpoint"))
+    draw = runpy.run_path(str(ROOT / "benchmarks" / "varibad_belief.py"))["main"]
+    draw(path, str(tmp_path / "belief.png"), 1, [0, 5, 11])
+    assert (tmp_path / "belief.png").stat().st_size > 5_000
 
 
 @pytest.mark.usefixtures("ray_cluster")
