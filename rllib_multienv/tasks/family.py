@@ -26,8 +26,6 @@ __all__ = [
 #: The last two are those of families with hidden parameters.
 Split = Literal["train", "test", "interpolation", "extrapolation"]
 SPLITS: tuple[Split, ...] = ("train", "test")
-#: Tasks of the test split of a family with infinitely many.
-TEST_TASKS = 40
 # Seeds of the lists of tasks of families with infinitely many.
 _LIST_SEEDS: dict[str, int] = {"train": 1, "test": 2}
 
@@ -73,15 +71,18 @@ def family_of(env: Any) -> Any:
 class TaskSplits:
     """The training and test tasks of a distribution.
 
-    The test split is a fixed list of `TEST_TASKS` draws (seed 2). The training split is the distribution itself, or a
-    fixed list of `num_train_tasks` draws (seed 1). A family with a finite number of tasks overrides `listed_tasks`.
+    The test split is a fixed list of `num_test_tasks` draws (seed 2). The training split is the distribution itself, or
+    a fixed list of `num_train_tasks` draws (seed 1). A family with a finite number of tasks overrides `listed_tasks`.
 
     Attributes:
         splits: Names of the splits.
+        num_train_tasks: Length of the list of training tasks; None: there is none.
+        num_test_tasks: Length of the list of test tasks.
     """
 
     splits: tuple[Split, ...] = SPLITS
     num_train_tasks: int | None = None
+    num_test_tasks: int = 40
     _lists: dict[str, np.ndarray | None] | None = None
 
     def check_split(self, split: str) -> None:
@@ -99,7 +100,7 @@ class TaskSplits:
 
     def listed_tasks(self, split: Split) -> np.ndarray | None:
         """``[tasks, D]``, all tasks of a split; None where they are infinitely many."""
-        number = TEST_TASKS if split == "test" else self.num_train_tasks
+        number = self.num_test_tasks if split == "test" else self.num_train_tasks
         return None if number is None else self.draw_tasks(number, np.random.default_rng(_LIST_SEEDS[split]))
 
     def sample_tasks(self, n: int, split: Split, rng: np.random.Generator) -> np.ndarray:
