@@ -25,14 +25,17 @@ from rllib_multienv.normalization import ObservationNormalizer
 DRAWS = 200
 
 
-def believed_rewards(shared: Any, env_id: str, rows: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean predicted reward of each cell after each step ``[T, C]``, and the posterior's mean deviation ``[T]``.
+def believed_rewards(
+    shared: Any, env_id: str, rows: np.ndarray, cells: np.ndarray, neighbours: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean predicted reward of moving to each cell after each step ``[T, C]``, and the posterior's deviation ``[T]``.
 
     Args:
         shared: the module of a learner.
         env_id: the environment.
         rows: ``[T, I]``, a trial as the module saw it.
         cells: ``[C, I]``, such rows of an agent in each cell.
+        neighbours: bool ``[C, C]``, the cells that are one move apart.
     """
     first = torch.zeros(len(rows), 1, dtype=torch.bool)
     first[0] = True
@@ -41,13 +44,16 @@ def believed_rewards(shared: Any, env_id: str, rows: np.ndarray, cells: np.ndarr
             {env_id: Inputs(torch.from_numpy(rows))}, {env_id: first}, {env_id: ~first | first}
         )
         mean, log_var = belief[:, None].chunk(2, -1)  # [T, 1, D] each
-        seen = {env_id: Inputs(torch.from_numpy(cells))}
-        steps = shared.decoder.encode(seen, seen)[:, None]  # [C, 1, F]
+        before, after = np.argwhere(neighbours).T  # [P] each, all moves from one cell to the next
+        steps = shared.decoder.encode(
+            {env_id: Inputs(torch.from_numpy(cells[before]))}, {env_id: Inputs(torch.from_numpy(cells[after]))}
+        )[:, None]  # [P, 1, F]
         posteriors = Posteriors(mean, log_var, ~first | first)
         generator = torch.Generator().manual_seed(0)
         draws = [posteriors.sample(torch.randn(mean.shape, generator=generator)) for _ in range(DRAWS)]
-        predicted = torch.stack([shared.decoder.decode(steps, latents)[..., 0] for latents in draws]).mean(0)  # [T, C]
-    return predicted.numpy(), (0.5 * log_var).exp().mean((1, 2)).numpy()
+        of_moves = torch.stack([shared.decoder.decode(steps, latents)[..., 0] for latents in draws]).mean(0)  # [T, P]
+    predicted = np.stack([of_moves.numpy()[:, after == cell].mean(1) for cell in range(len(cells))], 1)  # [T, C]
+    return predicted, (0.5 * log_var).exp().mean((1, 2)).numpy()
 
 
 def main(checkpoint: str, output: str, copy: int, steps: Sequence[int]) -> None:
@@ -62,17 +68,19 @@ def main(checkpoint: str, output: str, copy: int, steps: Sequence[int]) -> None:
     assert rollout.first[0, copy], "a fragment must be a whole number of trials"
     spaces = algo.config.space_specs[env_id]
     raw = np.zeros((size * size, spaces.obs_size), np.float32)
-    raw[:, :2] = [(x, y) for y in range(size) for x in range(size)]
+    places = np.array([(x, y) for y in range(size) for x in range(size)])
+    raw[:, :2] = places
+    neighbours = np.abs(places[:, None] - places).sum(2) == 1
     moments = [piece.moments() for piece in runner.statistics if isinstance(piece, NormalizeObservations)]
     normalize = ObservationNormalizer.of(moments[0][env_id].total()) if moments else lambda rows: rows
     cells = normalize(raw)
     (shared,) = (result.get() for result in algo.learner_group.foreach_learner(lambda learner: learner.module.shared))
-    predicted, deviations = believed_rewards(shared, env_id, rollout.obs[:, copy], cells)
+    predicted, deviations = believed_rewards(shared, env_id, rollout.obs[:, copy], cells, neighbours)
     visited = np.abs(rollout.obs[:, copy, None, :2] - cells[:, :2]).sum(2).argmin(1)  # [T]
     figure = Figure(figsize=(1.8 * len(steps), 2.4), layout="constrained")
     axes = figure.subplots(1, len(steps))
     for ax, step in zip(axes, steps, strict=True):
-        ax.imshow(predicted[step].reshape(size, size), origin="lower", cmap="viridis")
+        ax.imshow(predicted[step].reshape(size, size), origin="lower", vmin=predicted.min(), vmax=predicted.max())
         ax.plot(visited[: step + 1] % size, visited[: step + 1] // size, "w.-", markersize=6, linewidth=0.8)
         ax.add_patch(_frame(goal))
         ax.set(title=f"step {step}\nstd {deviations[step]:.2f}", xticks=[], yticks=[])
