@@ -46,7 +46,9 @@ def believed_rewards(
         mean, log_var = belief[:, None].chunk(2, -1)  # [T, 1, D] each
         before, after = np.argwhere(neighbours).T  # [P] each, all moves from one cell to the next
         steps = shared.decoder.encode(
-            {env_id: Inputs(torch.from_numpy(cells[before]))}, {env_id: Inputs(torch.from_numpy(cells[after]))}
+            shared.network.interfaces,
+            {env_id: Inputs(torch.from_numpy(cells[before]))},
+            {env_id: Inputs(torch.from_numpy(cells[after]))},
         )[:, None]  # [P, 1, F]
         posteriors = Posteriors(mean, log_var, ~first | first)
         generator = torch.Generator().manual_seed(0)

@@ -49,6 +49,7 @@ CLIPPED_WEIGHTS = "clipped_weights"
 ALPHA = "alpha"
 NEGATIVE_ELBO = "negative_elbo"
 REWARD_ERROR = "reward_error"
+STATE_ERROR = "state_error"
 POSTERIOR_KL = "posterior_kl"
 POSTERIOR_STD_FIRST = "posterior_std_first"
 POSTERIOR_STD_LAST = "posterior_std_last"
@@ -134,6 +135,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{NEGATIVE_ELBO}": "Loss of the belief about the task: squared errors of the predicted rewards "
         "of a trial, in their standard deviations, and `kl_weight` times the KL (VariBAD).",
         f"learners/ENV/{REWARD_ERROR}": "Mean squared error of the predicted rewards, in the same unit (VariBAD).",
+        f"learners/ENV/{STATE_ERROR}": "Mean squared error of the predicted next observations, normalised (VariBAD "
+        "with `state_loss_coeff`).",
         f"learners/ENV/{POSTERIOR_KL}": "Mean KL divergence of a posterior over tasks from the one before (VariBAD).",
         f"learners/ENV/{POSTERIOR_STD_FIRST}": "Mean standard deviation of the posterior after the first observation "
         "of a trial (VariBAD).",

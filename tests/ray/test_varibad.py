@@ -52,6 +52,17 @@ def test_the_loss_falls_and_the_posterior_narrows_within_a_trial(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_next_observations_are_predicted_in_all_environments() -> None:
+    """An observation tells the step, so with the action it tells the next one."""
+    grid = EnvSpec("grid", make="multienv/GridNavi-v0", kwargs={"horizon": 6})
+    made = config([GUESS, grid], state_loss_coeff=10.0, vae_lr=3e-3, num_vae_updates=10)
+    with running(made) as algo:
+        results = [algo.train()["learners"] for _ in range(25)]
+    for env_id in ("guess", "grid"):  # of normalised observations, whose variance is 1
+        assert results[-1][env_id]["state_error"] < 0.4 < results[0][env_id]["state_error"]
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_the_belief_can_be_drawn(tmp_path: Path) -> None:
     grid = EnvSpec("grid", make="multienv/GridNavi-v0", trial_episodes=2, kwargs={"horizon": 6})
     with running(config([grid])) as algo:
@@ -75,6 +86,7 @@ def test_policy_and_values_leave_the_belief_alone() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_run_is_resumed_with_its_trials_and_its_optimisers(tmp_path: Path) -> None:
     made = config([GUESS, OTHER]).env_runners(rollout_fragment_length=8)  # trials go over fragments
+    made.training(state_loss_coeff=0.5)
     with running(made) as algo:
         algo.train()
         path = algo.save_to_path(str(tmp_path / "checkpoint"))

@@ -10,14 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.algorithms.varibad.loss import Posteriors, negative_elbo, squared_errors
+from rllib_multienv.algorithms.varibad.loss import Posteriors, negative_elbo, summed_errors
 from rllib_multienv.algorithms.varibad.module import VariBADSharedModule
 from rllib_multienv.algorithms.varibad.trials import TrialBatch, TrialStore
 from rllib_multienv.learners import LearnerHook
 from rllib_multienv.learners.minibatches import LossMeans
 from rllib_multienv.learners.shares import Share, Shares
 from rllib_multienv.learners.training_data import SharedTrainingData
-from rllib_multienv.metrics import NEGATIVE_ELBO, POSTERIOR_KL, POSTERIOR_STD_FIRST, POSTERIOR_STD_LAST, REWARD_ERROR
+from rllib_multienv.metrics import (
+    NEGATIVE_ELBO,
+    POSTERIOR_KL,
+    POSTERIOR_STD_FIRST,
+    POSTERIOR_STD_LAST,
+    REWARD_ERROR,
+    STATE_ERROR,
+)
 from rllib_multienv.nets import Inputs
 from rllib_multienv.rollout import Rollout
 
@@ -43,7 +50,7 @@ class BeliefSteps(LearnerHook):
     def after_update(self, learner: Any, means: LossMeans) -> None:
         """Take the steps of one update, and log the losses of the last one."""
         config, shared = learner.config, learner.module.shared
-        parameters = [*shared.belief.encoder_parameters(), *shared.decoder.parameters()]
+        parameters = [*shared.belief.encoder_parameters(), *(p for d in shared.decoders for p in d.parameters())]
         optimizer = self._optimizer_of(parameters, config.vae_lr)
         for env_id in self._stores.keys() - set(learner.env_ids):
             del self._stores[env_id]
@@ -106,12 +113,16 @@ class BeliefSteps(LearnerHook):
         for resets in first.values():
             resets[0] = True
         rows = [int(exists.sum()) for exists in valid.values()]
-        beliefs = shared.belief.infer(inputs, first, valid).split(rows)  # [n, 2 D] each
-        steps = shared.decoder.encode(inputs, after).split(rows)  # [n, F] each
+        spaces = {env_id: config.space_specs[env_id] for env_id in batches}
+        columns = [shared.belief.infer(inputs, first, valid)]  # [R, 2 D]
+        columns += [decoder.encode(spaces, inputs, after) for decoder in shared.decoders]  # [R, F] each
         total: Tensor | None = None
-        for (env_id, batch), belief, encoded in zip(batches.items(), beliefs, steps, strict=True):
+        for (env_id, batch), *parts in zip(batches.items(), *(column.split(rows) for column in columns), strict=True):
+            exists = valid[env_id]
+            belief, *steps = (_over_time(column, exists) for column in parts)  # [T, N, ...] each
+            states = _over_time(after[env_id].numbers[:, : spaces[env_id].without_inputs.obs_size], exists)
             loss = self._of_environment(
-                learner, env_id, batch, valid[env_id], belief, encoded, generators[env_id],
+                learner, env_id, batch, Posteriors.of(belief, exists), steps, states, generators[env_id],
                 is_reported=number == config.num_vae_updates - 1,
             )  # fmt: skip
             weight = weights[env_id] * config.env_loss_weights.get(env_id, 1.0)
@@ -123,47 +134,61 @@ class BeliefSteps(LearnerHook):
         learner: Any,
         env_id: str,
         batch: TrialBatch,
-        valid: Tensor,
-        belief: Tensor,
-        encoded: Tensor,
+        posteriors: Posteriors,
+        steps: Sequence[Tensor],
+        states: Tensor,
         rng: np.random.Generator,
         *,
         is_reported: bool,
     ) -> Tensor:
-        """Mean loss of an environment's trials, from the beliefs ``[n, 2 D]`` and encoded steps ``[n, F]`` of these."""
-        config, shape = learner.config.get_config_for_module(env_id), valid.shape
-        mean, log_var = belief.new_zeros(*shape, belief.shape[1]).masked_scatter(valid[..., None], belief).chunk(2, -1)
-        posteriors = Posteriors(mean, log_var, valid)  # [T, N, D]
+        """Mean loss of an environment's trials.
+
+        Args:
+            learner: The learner.
+            env_id: The environment.
+            batch: Its trials.
+            posteriors: Of each of their time steps.
+            steps: ``[T, N, F]``, their steps as each decoder has encoded them.
+            states: ``[T, N, I]``, numbers of the next observations.
+            rng: Source of the draws.
+            is_reported: Whether losses are logged.
+        """
+        config, shared = learner.config.get_config_for_module(env_id), learner.module.shared
+        length, device = len(states), states.device
         inferred, decoded = (
-            torch.from_numpy(np.sort(rng.permutation(shape[0])[:count])).to(belief.device)
+            torch.from_numpy(np.sort(rng.permutation(length)[:count])).to(device)
             for count in (config.vae_subsample_elbos, config.vae_subsample_decodes)
         )
         # Noise of all trials of the batch, also of those that other learners have: it is the same in all of them.
-        own = self.shares.get(env_id, Share()).rows(0, config.vae_batch_num_trajs)
-        noise = rng.standard_normal((config.vae_batch_num_trajs, len(inferred), mean.shape[2]), np.float32)[own]
-        of_terms = Posteriors(mean[inferred], log_var[inferred], valid[inferred])  # [Z, N, D]
-        latents = of_terms.sample(torch.from_numpy(noise).to(belief.device).transpose(0, 1))  # [Z, N, D]
-        steps = encoded.new_zeros(*shape, encoded.shape[1]).masked_scatter(valid[..., None], encoded)[decoded]
-        targets, known = (
-            torch.from_numpy(column).to(belief.device)[decoded]
-            for column in (batch.rewards, batch.decoded & batch.valid)
+        size, own = config.vae_batch_num_trajs, self.shares.get(env_id, Share())
+        shape = (size, len(inferred), posteriors.mean.shape[2])
+        noise = torch.from_numpy(rng.standard_normal(shape, np.float32)[own.rows(0, size)]).to(device)
+        of_terms = posteriors.at(inferred)  # of Z time steps
+        latents = of_terms.sample(noise.transpose(0, 1))  # [Z, N, D]
+        rewards, known = (
+            torch.from_numpy(column).to(device)[decoded] for column in (batch.rewards, batch.decoded & batch.valid)
         )  # [K, N] each
-        errors = squared_errors(learner.module.shared.decoder.decode(steps, latents), targets, known)  # [Z, N]
-        errors = errors * (shape[0] / len(decoded))
+        predicted = shared.decoder.decode(steps[0][decoded], latents)  # [Z, K, N]
+        errors = {REWARD_ERROR: summed_errors((predicted - rewards).square(), known)}  # [Z, N]
+        total = errors[REWARD_ERROR]
+        if shared.state_decoder is not None:
+            following = shared.state_decoder.decode(env_id, steps[1][decoded], latents)  # [Z, K, N, I]
+            errors[STATE_ERROR] = summed_errors((following - states[decoded]).square().mean(-1), known)
+            total = total + config.state_loss_coeff * errors[STATE_ERROR]
         kl = posteriors.kl_to_previous()
-        loss = negative_elbo(errors, of_terms.valid, kl, valid, config.kl_weight).mean()
+        total = total * (length / len(decoded))
+        loss = negative_elbo(total, of_terms.valid, kl, posteriors.valid, config.kl_weight).mean()
         if is_reported:
             first, last = posteriors.deviations()
-            every = errors.masked_fill(~of_terms.valid, 0.0).sum() / (
-                of_terms.valid.sum() * known.sum(0).float().mean()
-            )
-            for key, value in (
-                (NEGATIVE_ELBO, loss),
-                (REWARD_ERROR, every * len(decoded) / shape[0]),
-                (POSTERIOR_KL, kl.sum() / valid.sum()),
-                (POSTERIOR_STD_FIRST, first.mean()),
-                (POSTERIOR_STD_LAST, last.mean()),
-            ):
+            counted = (of_terms.valid[:, None] & known).sum().clamp(min=1)  # predictions
+            reported = {
+                NEGATIVE_ELBO: loss,
+                **{key: error.masked_fill(~of_terms.valid, 0.0).sum() / counted for key, error in errors.items()},
+                POSTERIOR_KL: kl.sum() / posteriors.valid.sum(),
+                POSTERIOR_STD_FIRST: first.mean(),
+                POSTERIOR_STD_LAST: last.mean(),
+            }
+            for key, value in reported.items():
                 learner.metrics.log_value((env_id, key), value.detach(), window=1)
         return loss
 
@@ -182,6 +207,11 @@ class BeliefSteps(LearnerHook):
         for env_id, (capacity, saved) in state["stores"].items():
             self._stores[env_id] = TrialStore(capacity)
             self._stores[env_id].set_state(saved)
+
+
+def _over_time(rows: Tensor, valid: Tensor) -> Tensor:
+    """Rows ``[n, F]`` where ``valid`` ``[T, N]`` says, zeros elsewhere: ``[T, N, F]``."""
+    return rows.new_zeros(*valid.shape, rows.shape[1]).masked_scatter(valid[..., None], rows)
 
 
 class MultiEnvVariBADLearner(MultiEnvPPOLearner):

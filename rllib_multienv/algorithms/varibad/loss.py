@@ -21,6 +21,16 @@ class Posteriors:
     log_var: Tensor
     valid: Tensor
 
+    @classmethod
+    def of(cls, belief: Tensor, valid: Tensor) -> Posteriors:
+        """From ``[T, N, 2 D]``, means, then log variances."""
+        mean, log_var = belief.chunk(2, -1)
+        return cls(mean, log_var, valid)
+
+    def at(self, times: Tensor) -> Posteriors:
+        """Those of some time steps."""
+        return Posteriors(self.mean[times], self.log_var[times], self.valid[times])
+
     def sample(self, noise: Tensor) -> Tensor:
         """``[T, N, D]``, drawn with standard normal ``noise`` of that shape; with gradient."""
         return self.mean + (0.5 * self.log_var).exp() * noise
@@ -39,18 +49,17 @@ class Posteriors:
         return std[0], std.gather(0, last[None])[0]
 
 
-def squared_errors(predicted: Tensor, targets: Tensor, decoded: Tensor) -> Tensor:
-    """Squared errors of all posteriors' predictions of whole trials, summed over the steps that are predicted.
+def summed_errors(errors: Tensor, decoded: Tensor) -> Tensor:
+    """Errors of all posteriors' predictions of whole trials, summed over the steps that are predicted.
 
     Args:
-        predicted: ``[Z, K, N]``, of K steps of N trials from Z posteriors of each.
-        targets: ``[K, N]``.
+        errors: ``[Z, K, N]``, of K steps of N trials from Z posteriors of each.
         decoded: bool ``[K, N]``, the steps that count.
 
     Returns:
         ``[Z, N]``.
     """
-    return (predicted - targets).square().masked_fill(~decoded, 0.0).sum(1)
+    return errors.masked_fill(~decoded, 0.0).sum(1)
 
 
 def negative_elbo(errors: Tensor, inferred: Tensor, kl: Tensor, valid: Tensor, kl_weight: float) -> Tensor:

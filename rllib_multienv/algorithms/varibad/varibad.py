@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+
 from rllib_multienv.algorithms.multi_env_config import network_config
 from rllib_multienv.algorithms.ppo.ppo import MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.algorithms.settings import Count, NonNegative, PerEnvironment, Positive, settings
 from rllib_multienv.algorithms.varibad.learner import MultiEnvVariBADLearner
 from rllib_multienv.algorithms.varibad.module import VariBADSharedModule
 from rllib_multienv.env_runners.sampling import SampledRound, environment_costs
+from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import NetConfig
 
 
@@ -33,6 +36,7 @@ class MultiEnvVariBADConfig(MultiEnvPPOConfig):
         *,
         vae_lr: Positive = 1e-3,
         kl_weight: PerEnvironment[NonNegative] = 0.1,
+        state_loss_coeff: NonNegative = 0.0,
         num_vae_updates: Count = 3,
         vae_batch_num_trajs: Count = 25,
         vae_buffer_size: Count = 1000,
@@ -45,6 +49,8 @@ class MultiEnvVariBADConfig(MultiEnvPPOConfig):
         Args:
             vae_lr: Learning rate of encoder and decoder.
             kl_weight: Factor of the KL divergence of each posterior from the one before (lambda).
+            state_loss_coeff: Factor of the errors of predicted next observations; 0: they are not predicted. For
+                families whose tasks differ in how the environment moves, not in rewards alone.
             num_vae_updates: Steps of encoder and decoder in each iteration.
             vae_batch_num_trajs: Trials of each environment in such a step, over all learners.
             vae_buffer_size: Trials of each environment that are kept, the newest ones.
@@ -59,6 +65,12 @@ class MultiEnvVariBADConfig(MultiEnvPPOConfig):
         inputs = ("previous_action", "previous_reward", "previous_done")
         memory: Any = given.memory or "belief"
         return dataclasses.replace(given, memory=memory, inputs=inputs).for_environments(self.space_specs)
+
+    def get_multi_rl_module_spec(self, **kwargs: Any) -> MultiRLModuleSpec:
+        """Specification of the agent, with the decoders that the belief needs."""
+        spec = super().get_multi_rl_module_spec(**kwargs)
+        spec.rl_module_specs[SHARED_MODULE].model_config["decodes_states"] = self.state_loss_coeff > 0
+        return spec
 
     def get_default_learner_class(self) -> type:
         """VariBAD's learner."""
