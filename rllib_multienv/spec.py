@@ -168,10 +168,12 @@ class EnvSpec:
             raise ValueError(
                 f"{env} was not made by gym.make, so no copies of it can be made: write EnvSpec(\"a-name\", make=...)."
             )
-        kwargs = {key: value for key, value in env.spec.kwargs.items() if key != "render_mode"}
-        limit = env.spec.max_episode_steps
-        registered = gym.registry[env.spec.id].max_episode_steps if env.spec.id in gym.registry else None
-        return cls(env.spec.id, kwargs=kwargs, max_episode_steps=None if limit == registered else limit)
+        registered, limit = gym.registry.get(env.spec.id), env.spec.max_episode_steps
+        given = {key: value for key, value in env.spec.kwargs.items() if key != "render_mode"}
+        defaults = {} if registered is None else registered.kwargs
+        kwargs = {key: value for key, value in given.items() if key not in defaults or not _same(value, defaults[key])}
+        is_default = registered is not None and limit == registered.max_episode_steps
+        return cls(env.spec.id, kwargs=kwargs, max_episode_steps=None if is_default else limit)
 
     @classmethod
     def _of_mapping(cls, value: Mapping[str, Any]) -> EnvSpec:

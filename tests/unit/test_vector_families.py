@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -34,6 +35,11 @@ def test_auto_takes_it_for_families_stepped_as_arrays_with_and_without_trials() 
 def test_other_environments_have_no_such_backend() -> None:
     with pytest.raises(ValueError, match="'CartPole-v1': backend='vector' is for task families"):
         resolve_backend(EnvSpec("CartPole-v1", backend="vector"))
+
+
+def test_a_family_that_was_made_is_the_same_environment_as_its_id() -> None:
+    assert EnvSpec.of(gym.make(ID)) == EnvSpec(ID)
+    assert EnvSpec.of(gym.make(ID, size=7, render_mode="rgb_array")) == EnvSpec(ID, kwargs={"size": 7})
 
 
 def test_wrong_arguments_are_named() -> None:
