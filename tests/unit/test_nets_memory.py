@@ -13,11 +13,15 @@ from torch import Tensor
 
 from rllib_multienv.nets import (
     AgnosticNetConfig,
+    CARENetConfig,
     GeneratedNetConfig,
     MLPNetConfig,
     NetConfig,
     SingleNetConfig,
+    SoftModularNetConfig,
     SpecificNetConfig,
+    TaskEncoderNetConfig,
+    TaskHeadsNetConfig,
     net_config_from_dict,
 )
 from rllib_multienv.nets.actor_critic import ActorCritic
@@ -29,10 +33,14 @@ NETWORKS = {
     "shared encoder": AgnosticNetConfig(d_model=8, d_state=4, share_encoder=True),
     "specific": SpecificNetConfig(width=8),
     "generated": GeneratedNetConfig(width=8),
+    "soft_modular": SoftModularNetConfig(width=8),
+    "care": CARENetConfig(width=8),
+    "task_encoder": TaskEncoderNetConfig(width=8),
+    "task_heads": TaskHeadsNetConfig(width=8),
     "single": SingleNetConfig(width=8),
     "mlp": MLPNetConfig(hidden=(8, 6)),
 }
-MEMORIES = ["gru", "s4"]
+MEMORIES = ["gru", "s4", "belief"]
 
 
 def network(name: str, memory: str, **fields: Any) -> ActorCritic:
