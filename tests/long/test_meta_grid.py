@@ -1,7 +1,8 @@
-"""RL² learns to find a hidden goal in a grid, and to go straight to it afterwards, with the shipped file."""
+"""RL² and VariBAD learn to find a hidden goal in a grid, and to go straight to it afterwards, with the shipped files."""
 
 from __future__ import annotations
 
+import pytest
 from cli_helpers import ROOT
 from tiny_runs import running
 
@@ -9,8 +10,9 @@ from rllib_multienv import MultiEnvPPOConfig
 from rllib_multienv.config_files import build_config
 
 
-def test_the_agent_explores_in_the_first_episode_and_knows_the_goal_in_the_last(ray_cluster: None) -> None:
-    config = build_config(ROOT / "tune_configs" / "meta" / "rl2_grid.yaml")
+@pytest.mark.parametrize("name", ["rl2_grid", "varibad_grid"])
+def test_the_agent_explores_in_the_first_episode_and_knows_the_goal_in_the_last(name: str, ray_cluster: None) -> None:
+    config = build_config(ROOT / "tune_configs" / "meta" / f"{name}.yaml")
     assert isinstance(config, MultiEnvPPOConfig)
     with running(config.evaluation(evaluation_interval=None)) as algo:
         for _ in range(180):
