@@ -1,4 +1,4 @@
-"""RL² and VariBAD learn to find a hidden goal in a grid, and to go straight to it afterwards, with the shipped files."""
+"""RL² and VariBAD learn to find a hidden goal in a grid, and then go straight to it, with the shipped files."""
 
 from __future__ import annotations
 
