@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from rllib_multienv.nets import TextEncoderConfig as TextEncoderConfig
     from rllib_multienv.spec import EnvSpec as EnvSpec
     from rllib_multienv.spec import SpaceSpec as SpaceSpec
+    from rllib_multienv.tasks.meta_world import metaworld_mt10 as metaworld_mt10
+    from rllib_multienv.tasks.meta_world import metaworld_mt25 as metaworld_mt25
+    from rllib_multienv.tasks.meta_world import metaworld_mt50 as metaworld_mt50
 
 __version__ = "0.1.0"
 
@@ -58,6 +61,7 @@ _NAMES = {
         *("ImageEncoderConfig", "TextEncoderConfig"),
     ],
     "spec": ["EnvSpec", "SpaceSpec"],
+    "tasks.meta_world": ["metaworld_mt10", "metaworld_mt25", "metaworld_mt50"],
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)

@@ -292,6 +292,7 @@ class MultiEnvAgent:
             obs = {member: own.reset() for member, own in members.items()}
             returns, lengths = np.zeros(copies.num_envs), np.zeros(copies.num_envs, dtype=int)
             states: dict[str, torch.Tensor | None] = dict.fromkeys(members)
+            reached = np.zeros(copies.num_envs, dtype=bool)
             while left.any():
                 actions = {}
                 for member, own in members.items():
@@ -312,6 +313,7 @@ class MultiEnvAgent:
                 step, mine = steps[env_id], ~steps[env_id].is_reset
                 returns += step.rewards
                 lengths += mine
+                reached |= False if step.success is None else step.success
                 if lengths.max() > max_steps:
                     raise endless(env_id, max_steps, ", or pass a larger max_steps")
                 counted = np.ones(copies.num_envs, dtype=bool) if match is None else match.learning()
@@ -319,8 +321,9 @@ class MultiEnvAgent:
                     if left[row] and counted[row]:
                         result.append((float(returns[row]), int(lengths[row])))
                         result.agents += [agents[row % len(agents)]] if agents else []
+                        result.successes += [] if step.success is None else [bool(reached[row])]
                         left[row] -= 1
-                    returns[row], lengths[row] = 0.0, 0
+                    returns[row], lengths[row], reached[row] = 0.0, 0, False
                 if match is not None:
                     match.begin(copies.restarted)
                 obs = {member: own.obs for member, own in steps.items()}

@@ -115,6 +115,10 @@ FAMILIES = (
 )
 
 
+#: Names, in lower case, that stand for several environments, and the functions that list these.
+SUITES = {
+    f"meta-world/{name}": f"rllib_multienv.tasks.meta_world:metaworld_{name}" for name in ("mt10", "mt25", "mt50")
+}
 #: Packages of PettingZoo's environments, and our extras that install what they need.
 PETTINGZOO_EXTRAS = {
     "pettingzoo.classic": "classic",

@@ -28,6 +28,7 @@ NORMALIZED_SCORE = "normalized_score"
 AGENT_RETURN_MEAN = "agent_return_mean"
 WIN_RATE = "win_rate"
 DRAW_RATE = "draw_rate"
+SUCCESS_RATE = "success_rate"
 TRIAL_EPISODE_RETURN_MEAN = "trial_episode_return_mean"
 ADAPTATION_RETURN_MEAN = "adaptation_return_mean"
 
@@ -81,6 +82,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"env_runners/{WIN_RATE}/ENV/OPPONENT/AGENT": "In evaluation with `opponents`: share of the games against an "
         "opponent that the learner won as this agent, that is with a positive return.",
         f"env_runners/{DRAW_RATE}/ENV/OPPONENT/AGENT": "The same for returns of 0.",
+        f"env_runners/{SUCCESS_RATE}/ENV": "Share of these episodes in which the environment reported success at any "
+        "step, as Meta-World and Gymnasium-Robotics do (`success` or `is_success` in the info).",
         f"env_runners/{MODULE_EPISODE_RETURN_MIN}/ENV": "Smallest return of the same episodes.",
         f"env_runners/{MODULE_EPISODE_RETURN_MAX}/ENV": "Largest return of the same episodes.",
         f"env_runners/{MODULE_EPISODE_LEN_MEAN}/ENV": "Mean number of steps of the same episodes.",

@@ -27,6 +27,7 @@ EPISODE_ENDS = "episode_ends"
 #: Columns bool [L, S] of a learner's batch whose rows are sequences for a network with memory: the memory is reset
 #: before this time step; the time step has a row.
 FIRST, VALID = "first", "valid"
+_SUCCESS = "success"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +54,7 @@ class Rollout:
         final_state: [F, D], the memory's state after the steps that `final_obs` follow.
         first: bool [T, B], the memory was reset before this step.
         extra: ``{name: [T, B, ...]}``, further columns, such as those that a user's connector adds.
+        success: bool [T, B], the environment's goal is reached; None where it does not say.
         infos: dict [T, B, 2], the environment's info that came with the observation acted on, and the one that the step
             returned; None where nobody takes episodes.
     """
@@ -73,6 +75,7 @@ class Rollout:
     final_state: np.ndarray | None = None
     first: np.ndarray
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    success: np.ndarray | None = None
     infos: np.ndarray | None = None
 
     @property
@@ -191,14 +194,16 @@ class RolloutBuilder:
             columns = {**columns, TARGETS: step.targets}
         if step.episode_ends is not None:
             columns = {**columns, EPISODE_ENDS: step.episode_ends}
-        if self._t == 0:
-            for key, value in columns.items():
-                self._columns[key] = np.empty((self._length, *value.shape), value.dtype)
-            if step.acting is not None:
-                self._counts = np.zeros(self._num_envs, dtype=np.int64)
-                for array in (self.rewards, self.terminated, self.truncated):
-                    array[:] = 0
-                self.is_reset[:] = True
+        if step.success is not None:
+            columns = {**columns, _SUCCESS: step.success}
+        for key in columns.keys() - self._columns.keys():  # all of them come with the first step, but for the last one
+            value = columns[key]
+            self._columns[key] = np.zeros((self._length, *value.shape), value.dtype)
+        if self._t == 0 and step.acting is not None:
+            self._counts = np.zeros(self._num_envs, dtype=np.int64)
+            for array in (self.rewards, self.terminated, self.truncated):
+                array[:] = 0
+            self.is_reset[:] = True
         if self._counts is None:
             rows, times = range(self._num_envs), [self._t] * self._num_envs
             at: Any = self._t
@@ -275,7 +280,7 @@ class RolloutBuilder:
                 self._infos = self._infos[:longest]
             if self._state_in is not None:
                 self._state_in = self._state_in[: -(-longest // self._max_seq_len)]
-        raw = columns.pop(RAW_OBS, None)
+        raw, success = columns.pop(RAW_OBS, None), columns.pop(_SUCCESS, None)
         ended = self.terminated | self.truncated | self.is_reset
         first = np.concatenate([begins[None], ended[:-1]]) & ~self.is_reset  # [T, B]
         rollout = Rollout(
@@ -293,6 +298,7 @@ class RolloutBuilder:
             final_state=self._stacked_final_states(final_rows),
             first=first,
             extra=columns,
+            success=success,
             infos=self._infos,
         )
         return rollout, raw
@@ -335,6 +341,7 @@ class RunningEpisode:
         return_: Rewards in earlier fragments.
         trial_returns: Returns of the trial's episodes that are over, then of the present one so far; empty without
             trials.
+        success: Whether the environment's goal was reached in any step; None where it does not say.
         id_: RLlib's id; empty until an episode object is built.
         custom_data: What callbacks have put into the episode.
         chunks: Episode objects of earlier fragments, where a callback wants them.
@@ -343,17 +350,21 @@ class RunningEpisode:
     length: int = 0
     return_: float = 0.0
     trial_returns: list[float] = field(default_factory=list)
+    success: bool | None = None
     id_: str = ""
     custom_data: dict[str, Any] = field(default_factory=dict)
     chunks: list[SingleAgentEpisode] = field(default_factory=list)
 
-    def advance(self, rewards: np.ndarray, ends: np.ndarray | None) -> None:
+    def advance(self, rewards: np.ndarray, ends: np.ndarray | None, success: np.ndarray | None = None) -> None:
         """Count further steps.
 
         Args:
             rewards: [n], theirs.
             ends: bool [n], see `EPISODE_ENDS`; None without trials.
+            success: bool [n], see `Rollout.success`.
         """
+        if success is not None:
+            self.success = bool(self.success) or bool(success.any())
         self.length += len(rewards)
         self.return_ += float(rewards.sum())
         if ends is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import pickle
 import re
@@ -19,7 +20,7 @@ import cloudpickle
 import gymnasium as gym
 import numpy as np
 
-from rllib_multienv.gym_ids import check_envpool_id, did_you_mean, find_env, register_missing, registrations
+from rllib_multienv.gym_ids import SUITES, check_envpool_id, did_you_mean, find_env, register_missing, registrations
 from rllib_multienv.spaces.space_spec import SpaceSpec, UnsupportedSpaceError
 
 __all__ = ["Backend", "EnvSpec", "SpaceSpec", "UnsupportedSpaceError", "environment_keys", "resolve_env_specs"]
@@ -394,23 +395,32 @@ def environment_keys(environments: Iterable[EnvSpec | SpaceSpec]) -> dict[str, i
     return keys
 
 
+def _specs_of(value: Any) -> Sequence[EnvSpec]:
+    suite = SUITES.get(value.lower()) if isinstance(value, str) else None
+    if suite is None:
+        return [EnvSpec.of(value)]
+    module, _, name = suite.partition(":")
+    return getattr(importlib.import_module(module), name)()
+
+
 def resolve_env_specs(envs: Any) -> tuple[EnvSpec, ...]:
     """The environments of a run, checked.
 
     Args:
-        envs: One of, or an iterable of, what `EnvSpec.of` takes.
+        envs: One of, or an iterable of, what `EnvSpec.of` takes; also names of `gym_ids.SUITES`.
 
     Returns:
         One EnvSpec per environment, in the given order.
 
     Raises:
-        ValueError: There is none; two have one id; an id is unknown to Gymnasium (the nearest are named).
+        ValueError: There is none; two have one id; an id is unknown to Gymnasium (the nearest are named); a suite needs
+            a package that is not installed.
         ModuleNotFoundError: The module of a ``"module:Name"`` cannot be imported.
     """
     single = isinstance(envs, str | EnvSpec | Mapping | gym.Env) or callable(envs)
     if not single and not isinstance(envs, Iterable):
         raise TypeError(f"envs must be a list of environments, not {envs!r}.")
-    specs = tuple(EnvSpec.of(value) for value in ([envs] if single else envs))
+    specs = tuple(spec for value in ([envs] if single else envs) for spec in _specs_of(value))
     if not specs:
         raise ValueError('No environment was given: envs=["CartPole-v1", ...] names at least one.')
     seen: set[str] = set()

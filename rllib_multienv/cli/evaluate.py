@@ -133,12 +133,17 @@ def evaluation_table(rows: Sequence[Evaluated]) -> Table:
     with_random = any(row.random is not None for row in rows)
     if with_random:
         headings.append("random")
+    with_success = any(row.result.successes for row in rows)
+    if with_success:
+        headings.append("success")
     table = make_table("environment", *headings, title="Evaluation: return per episode")
     for row in rows:
         result = row.result
-        values = [result.mean, result.std, result.min, result.max, result.mean_length]
+        values: list[float | None] = [result.mean, result.std, result.min, result.max, result.mean_length]
         if row.random is not None:
             values.append(row.random.mean)
+        if with_success:
+            values.append(result.success_rate)
         name = f"{result.env_id} (unseen)" if row.unseen else result.env_id
         table.add_row(name, str(len(result)), *map(number, values))
     return table

@@ -38,6 +38,7 @@ from rllib_multienv.metrics import (
     MODULE_EPISODES,
     NUM_FRAGMENTS_LOST_LIFETIME,
     NUM_TEXTS_CUT_LIFETIME,
+    SUCCESS_RATE,
     TRIAL_EPISODE_RETURN_MEAN,
     WIN_RATE,
 )
@@ -154,7 +155,7 @@ class EpisodeMetrics:
     def __init__(self, logger: MetricsLogger, window: int | None) -> None:
         self._logger = logger
         self._window = window
-        # Return, length, and the returns of a trial's episodes.
+        # Return, length, success (NaN where the environment does not say), and the returns of a trial's episodes.
         self._episodes: dict[str, deque[tuple[float, ...]]] = {}
 
     def episode(self, env_id: str, episode: RunningEpisode, agent: str = "") -> None:
@@ -162,7 +163,8 @@ class EpisodeMetrics:
         return_, parts = episode.return_, episode.trial_returns[:-1]
         if agent:
             self._logger.log_value((AGENT_RETURN_MEAN, env_id, agent), return_, reduce="mean", window=self._window)
-        self._episodes.setdefault(env_id, deque(maxlen=self._window)).append((return_, episode.length, *parts))
+        success = np.nan if episode.success is None else float(episode.success)
+        self._episodes.setdefault(env_id, deque(maxlen=self._window)).append((return_, episode.length, success, *parts))
         self._logger.log_value((EPISODE_RETURNS, env_id), return_, reduce="item_series")
 
     def game(self, env_id: str, opponent: str, agent: str, return_: float) -> None:
@@ -198,11 +200,13 @@ class EpisodeMetrics:
         log(NUM_EPISODES, num_episodes, reduce="sum")
         log(NUM_EPISODES_LIFETIME, num_episodes, reduce="lifetime_sum")
         for env_id, window in self._episodes.items():
-            returns, lengths, *parts = np.array(window, dtype=np.float64).T
+            returns, lengths, successes, *parts = np.array(window, dtype=np.float64).T
             log((MODULE_EPISODE_RETURN_MEAN, env_id), float(returns.mean()), reduce="mean")
             log((MODULE_EPISODE_RETURN_MIN, env_id), float(returns.min()), reduce="min")
             log((MODULE_EPISODE_RETURN_MAX, env_id), float(returns.max()), reduce="max")
             log((MODULE_EPISODE_LEN_MEAN, env_id), float(lengths.mean()), reduce="mean")
+            if not np.isnan(successes).all():
+                log((SUCCESS_RATE, env_id), float(np.nanmean(successes)), reduce="mean")
             for number, part in enumerate(parts, 1):
                 log((TRIAL_EPISODE_RETURN_MEAN, env_id, str(number)), float(part.mean()), reduce="mean")
         if self._episodes:
@@ -224,4 +228,6 @@ class EpisodeMetrics:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over saved windows."""
-        self._episodes = {env_id: deque(window, maxlen=self._window) for env_id, window in state.items()}
+        # Of earlier versions: return and length alone.
+        rows = {env_id: [(*row, np.nan)[: max(3, len(row))] for row in window] for env_id, window in state.items()}
+        self._episodes = {env_id: deque(window, maxlen=self._window) for env_id, window in rows.items()}

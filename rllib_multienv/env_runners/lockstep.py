@@ -290,7 +290,8 @@ class Lockstep:
             b, first, stop = chunk
             if episodes is not None:
                 episodes.append(self._callbacks.episode(env_id, rollout, chunk, running[b]))
-            running[b].advance(rewards[first:stop, b], None if ends is None else ends[first:stop, b])
+            rows, flags = slice(first, stop), (ends, rollout.success)
+            running[b].advance(rewards[rows, b], *(None if flag is None else flag[rows, b] for flag in flags))
             if done[stop - 1, b]:
                 agent = self.environments[env_id].agent(b)
                 if self.opponent is None:

@@ -255,7 +255,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             self._lockstep.seconds[timer] = 0.0
         if learners_take_episodes:
             return rollouts
-        return {env_id: replace(rollout, infos=None) for env_id, rollout in rollouts.items()}
+        return {env_id: replace(rollout, success=None, infos=None) for env_id, rollout in rollouts.items()}
 
     def _rounds(
         self,

@@ -175,7 +175,7 @@ class OwnedEnvironment:
         snapshot = self.copies.snapshot()
         if snapshot is None:
             return None
-        saved = ("id_", "length", "return_", "trial_returns", "custom_data")
+        saved = ("id_", "length", "return_", "trial_returns", "success", "custom_data")
         episodes = [{name: getattr(running, name) for name in saved} for running in self.running]
         held = {key: column.copy() for key, column in self._held.items()}
         memory = None if self.state is None else (self.state.copy(), self._initial_state)

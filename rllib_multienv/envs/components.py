@@ -110,8 +110,9 @@ def _of_environment(inner: Any) -> Names:
     if (own := getattr(inner, "component_names", None)) is not None:
         return own
     module, name = type(inner).__module__, type(inner).__name__
-    if module.startswith(("gymnasium.envs.mujoco.", "rllib_multienv.tasks.")):
-        extra = getattr(inner, "extra_names", ())  # of components after those of the model
+    extra = getattr(inner, "extra_names", None)  # of a family's components, after those of the model
+    if module.startswith("gymnasium.envs.mujoco.") or extra is not None:
+        extra = extra or ()
         obs_names, action_names = _of_mujoco(inner, inner.observation_space.shape[0] - len(extra))
         return (*obs_names, *extra) if obs_names else (), action_names
     if not module.startswith("gymnasium.envs."):

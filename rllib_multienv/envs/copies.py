@@ -59,6 +59,8 @@ class VectorStep:
             step: the step of a row then belongs to its last action, and `is_reset` says that none is complete.
         episode_ends: bool ``[B]``, the step was the last of an episode within a trial (the trial's last one too);
             None without trials.
+        success: bool ``[B]``, the environment's goal is reached, as its infos say; None for environments whose infos
+            say nothing of it.
     """
 
     obs: np.ndarray
@@ -73,6 +75,7 @@ class VectorStep:
     targets: np.ndarray | None = None
     acting: np.ndarray | None = None
     episode_ends: np.ndarray | None = None
+    success: np.ndarray | None = None
 
 
 class InfoArrays:

@@ -34,6 +34,8 @@ from rllib_multienv.tasks.family import family_of
 
 __all__ = ["EnvCopies", "VectorStep", "probe_spaces", "resolve_backend"]
 
+#: Keys of an info that say whether the environment's goal is reached: Meta-World's and Gymnasium-Robotics'.
+SUCCESS_KEYS = ("success", "is_success")
 #: Bytes of an environment's saved state from which a warning names it.
 LARGE_STATE = 64 * 2**20
 
@@ -91,6 +93,7 @@ class EnvCopies:
         seeds = copy_seeds(seed, num_envs)
         self._seeds: list[int] | list[None] = seeds
         self._obs: np.ndarray | None = None
+        self._success_key: str | None = None
         self.infos: Any = [{}] * num_envs
         self.env: Any
         if self.backend == "envpool":
@@ -222,7 +225,17 @@ class EnvCopies:
             step.targets = self.space_spec.action_from_env(np.stack([info[TARGET] for info in step.infos]))
         if self._previous is not None:
             self._previous.step(step)
+        step.success = self._successes(step.infos)
         return step
+
+    def _successes(self, infos: Any) -> np.ndarray | None:
+        """See `VectorStep.success`; infos that are arrays are of backends whose environments have none."""
+        if not isinstance(infos, list | tuple):
+            return None
+        if self._success_key is None:
+            self._success_key = next((key for key in SUCCESS_KEYS if key in infos[0]), None)
+        key = self._success_key
+        return None if key is None else np.array([bool(info.get(key, False)) for info in infos])
 
     def set_tasks(self, tasks: Any) -> None:
         """Give the copies of a task family their tasks, ``[B, D]``, from the next reset on; None: draw them again.

@@ -15,12 +15,14 @@ class EvaluationResult(list[tuple[float, int]]):
     Attributes:
         env_id: The environment.
         agents: The agent of each entry, in a multi-agent environment; else empty.
+        successes: Whether the environment reported success in any step of each episode; empty where it never does.
     """
 
     def __init__(self, env_id: str, episodes: Iterable[tuple[float, int]] = ()) -> None:
         super().__init__(episodes)
         self.env_id = env_id
         self.agents: list[str] = []
+        self.successes: list[bool] = []
 
     @property
     def returns(self) -> list[float]:
@@ -57,9 +59,16 @@ class EvaluationResult(list[tuple[float, int]]):
         """Mean number of steps per episode."""
         return statistics.fmean(self.lengths)
 
+    @property
+    def success_rate(self) -> float | None:
+        """Share of the episodes with success; None where the environment does not report it."""
+        return statistics.fmean(self.successes) if self.successes else None
+
     def to_dict(self) -> dict[str, Any]:
-        """The columns of `write_evaluation`."""
+        """The columns of `write_evaluation`; `success_rate` where the environment reports success."""
         numbers = {name: getattr(self, name) for name in ("mean", "std", "min", "max", "mean_length")}
+        if self.successes:
+            numbers["success_rate"] = self.success_rate
         return {"env_id": self.env_id, "episodes": len(self), **numbers}
 
     def __repr__(self) -> str:
@@ -77,7 +86,7 @@ def write_evaluation(results: Iterable[EvaluationResult], path: str | Path) -> P
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
-    """Write rows as CSV, with the columns of the first one."""
-    writer = csv.DictWriter(file, [*rows[0]] if rows else ["env_id"])
+    """Write rows as CSV, with the columns of all of them."""
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)) or ["env_id"])
     writer.writeheader()
     writer.writerows(rows)

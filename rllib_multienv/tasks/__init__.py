@@ -58,5 +58,10 @@ PHYSICS_FAMILIES = {
     "Walker2dFoot": ("hidden_parameters:Walker2dFoot", 1000),
 }
 
+register(
+    id="multienv/MetaWorld-v0", entry_point="rllib_multienv.tasks.meta_world:make_meta_world", max_episode_steps=500
+)
+register(id="multienv/SignNavigation-v0", entry_point="rllib_multienv.tasks.sign:SignNavigation")
+
 for _name, (_family, _steps) in PHYSICS_FAMILIES.items():
     register(id=f"multienv/{_name}-v0", entry_point=f"rllib_multienv.tasks.{_family}", max_episode_steps=_steps)

@@ -45,20 +45,20 @@ class CartPoleHidden(HiddenSplits, VectorFamily):
 
     Gravity is 9.8 + 5 mu_0, the cart's mass 1 + 0.5 mu_1, the pole's mass 0.1 + 0.09 mu_2, half its length 0.5 + 0.3
     mu_3, and the force of action 1 is 10 mu_4 N, so that actions may be reversed. Rewards are 1; an episode ends as
-    CartPole's does, or after 200 steps. Training and interpolation draw every mu from [-0.7, 0.7]; in extrapolation at
-    least one is beyond.
+    CartPole's does, or after `horizon` steps. Training and interpolation draw every mu from [-0.7, 0.7]; in
+    extrapolation at least one is beyond.
     """
 
     STATE = ("state",)
     INNER: ClassVar[float] = 0.7
 
-    def __init__(self, num_envs: int = 1, **kwargs: Any) -> None:
+    def __init__(self, num_envs: int = 1, *, horizon: int = 200, **kwargs: Any) -> None:
         high = np.array([4.8, np.inf, np.radians(24), np.inf], np.float32)
         super().__init__(
             num_envs,
             spaces.Box(-high, high),
             spaces.Discrete(2),
-            200,
+            horizon,
             obs_names=(
                 "position slide cart", "velocity slide cart", "angle hinge pole", "velocity hinge pole",
             ),
