@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from tiny_runs import running, tiny_config
+from tiny_runs import TINY_NET, running, tiny_config
 
-from rllib_multienv import EnvSpec, MultiEnvAgent
+from rllib_multienv import EnvSpec, MultiEnvAgent, MultiEnvSACConfig
 from rllib_multienv.config_files import build_config, load_config_file
 
 needs_meta_world = pytest.mark.skipif(importlib.util.find_spec("metaworld") is None, reason="needs the extra metaworld")
@@ -49,17 +50,28 @@ def test_success_counts_at_any_step_of_an_episode(tmp_path: Path) -> None:
     assert found.successes.count(True) == 10 and found.success_rate == found.to_dict()["success_rate"] == 0.5
 
 
+def sac_config(envs: Sequence[EnvSpec]) -> MultiEnvSACConfig:
+    return (
+        MultiEnvSACConfig()
+        .environment(envs=envs)
+        .env_runners(num_envs_per_env_runner=2, rollout_fragment_length=16)
+        .rl_module(model_config=TINY_NET)
+        .training(batch_size=8, min_replay_size=32, num_random_steps=16, update_to_data_ratio=1 / 32)
+        .debugging(seed=0)
+    )
+
+
 @needs_meta_world
-def test_mt10_trains_and_reports_success(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make_config", [tiny_config, sac_config])
+def test_mt10_trains_and_reports_success(make_config: Callable[[Any], Any], tmp_path: Path) -> None:
     file = tmp_path / "mt10.yaml"
     file.write_text("algorithm: MultiEnvPPO\nenvironment: {envs: meta-world/MT10}\n")
     envs = build_config(load_config_file(file)).env_specs
     assert len(envs) == 10
-    config = tiny_config([replace(env, max_episode_steps=20) for env in envs])
-    with running(config) as algo:
+    with running(make_config([replace(env, max_episode_steps=20) for env in envs])) as algo:
         for _ in range(2):
             result = algo.train()
     assert result["num_env_steps_sampled_lifetime"] == 2 * 10 * 2 * 16
     assert result["env_runners"]["success_rate"].keys() == {env.id for env in envs}
     assert all(0 <= rate <= 1 for rate in result["env_runners"]["success_rate"].values())
-    assert all(np.isfinite(result["learners"][env.id]["total_loss"]) for env in envs)
+    assert all(np.isfinite(result["learners"][env.id]["policy_loss"]) for env in envs)
