@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ class MujocoFamily(TaskSplits, _Body):
 
     Args:
         split: The tasks that resets draw from.
+        task: ``[D]``, a task that all resets have instead, which makes it a plain environment.
         task_visible: Whether the task is appended to the observation.
         num_train_tasks: Number of training tasks, a fixed list; None: the training split is the whole distribution.
         kwargs: The environment's own.
@@ -37,15 +39,24 @@ class MujocoFamily(TaskSplits, _Body):
     task_names: ClassVar[tuple[str, ...]]
 
     def __init__(
-        self, *, split: Split = "train", task_visible: bool = False, num_train_tasks: int | None = 100, **kwargs: Any
+        self,
+        *,
+        split: Split = "train",
+        task: Sequence[float] | None = None,
+        task_visible: bool = False,
+        num_train_tasks: int | None = 100,
+        **kwargs: Any,
     ) -> None:
         self.check_split(split)
+        if task is not None and np.shape(task) != (len(self.task_names),):
+            raise ValueError(f"{type(self).__name__}: task={task!r} must be a list of {len(self.task_names)} numbers.")
         self.split, self.task_visible, self.num_train_tasks = split, task_visible, num_train_tasks
         self._task = np.zeros(len(self.task_names))
-        self._set_task: np.ndarray | None = None
+        self._own_task = self._set_task = None if task is None else np.array(task, dtype=np.float64)
         super().__init__(**kwargs)
         # Gymnasium's own constructors leave out what they do not know.
-        EzPickle.__init__(self, split=split, task_visible=task_visible, num_train_tasks=num_train_tasks, **kwargs)
+        own = {"split": split, "task": task, "task_visible": task_visible, "num_train_tasks": num_train_tasks}
+        EzPickle.__init__(self, **own, **kwargs)
         #: Names of the components that follow those of the model.
         self.extra_names = tuple(f"task {name}" for name in self.task_names) if task_visible else ()
         if task_visible:
@@ -59,7 +70,8 @@ class MujocoFamily(TaskSplits, _Body):
 
     def set_task(self, task: Any) -> None:
         """See `TaskFamily.set_task`."""
-        self._set_task = None if task is None else np.array(task, dtype=np.float64).reshape(len(self.task_names))
+        given = self._own_task if task is None else np.array(task, dtype=np.float64)
+        self._set_task = None if given is None else given.reshape(len(self.task_names))
 
     def oracle_action(self) -> Any:
         """None: a scripted policy exists only where a subclass has one."""

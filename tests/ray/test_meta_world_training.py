@@ -16,6 +16,7 @@ from tiny_runs import TINY_NET, running, tiny_config
 from rllib_multienv import EnvSpec, MultiEnvAgent, MultiEnvSACConfig
 from rllib_multienv.config_files import build_config, load_config_file
 
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 needs_meta_world = pytest.mark.skipif(importlib.util.find_spec("metaworld") is None, reason="needs the extra metaworld")
 
 

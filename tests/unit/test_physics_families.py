@@ -44,6 +44,15 @@ def test_cheetahs_are_paid_for_their_direction_or_speed() -> None:
     assert slow.sample_tasks(100, "train", np.random.default_rng(0)).max() < 2
 
 
+def test_a_task_of_its_own_makes_a_plain_environment() -> None:
+    env = family_of(make_env(EnvSpec("fast", make="multienv/HalfCheetahVelocity-v0", kwargs={"task": [2.5]})))
+    for seed in range(3):
+        env.reset(seed=seed)
+        assert env.task == [2.5]
+    with pytest.raises(Exception, match=r"task=\[1, 2\] must be a list of 1 numbers"):
+        make_env(EnvSpec("fast", make="multienv/HalfCheetahVelocity-v0", kwargs={"task": [1, 2]}))
+
+
 def test_ants_are_paid_for_their_direction_speed_or_place() -> None:
     reward, speed, *_ = step(family("AntDirection2D", [0.6, 0.8]))
     assert reward == pytest.approx(0.6 * speed[0] + 0.8 * speed[1] - 0.5 * 8 * 0.25 + 1)
