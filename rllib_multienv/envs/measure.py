@@ -40,12 +40,10 @@ def with_measurements(spec: EnvSpec, spaces: SpaceSpec) -> SpaceSpec:
     obs, actions, rewards, next_obs = (
         column[rollout.valid] for column in (rollout.obs, rollout.actions, rollout.rewards, rollout.next_obs)
     )
-    # What actions do to previous inputs is the same in all environments, and says nothing of them.
-    own = spaces.without_inputs.obs_size
-    found = (
-        describe_rollout(obs, actions, rewards, next_obs)[0],
-        describe_rollout(obs[:, :own], actions, rewards, next_obs[:, :own])[1],
-    )
+    found = describe_rollout(obs, actions, rewards, next_obs)
+    if spaces.inputs:  # what actions do to these is the same in all environments, and says nothing of them
+        own = spaces.without_inputs.obs_size
+        found = found[0], describe_rollout(obs[:, :own], actions, rewards, next_obs[:, :own])[1]
     of_observation, of_action = (tuple(map(tuple, features.round(_DECIMALS).tolist())) for features in found)
     return replace(spaces, obs_measured=of_observation, action_measured=of_action)
 

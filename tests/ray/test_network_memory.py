@@ -17,9 +17,10 @@ from multi_agent_envs import Countdown
 from tiny_runs import assert_goes_on_when_restored, assert_same, learner_batch, make_runner, running, tiny_config
 from toy_family import Guess
 
-from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvIQLConfig, MultiEnvPPOConfig
+from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvPPOConfig, MultiEnvSACConfig
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.envs.make import copy_seeds
 from rllib_multienv.learners import RolloutData
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -127,54 +128,46 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> MultiEnvAgent:
     """One that was hardly trained, with memory and previous inputs."""
     with running(config(inputs=INPUTS)) as algo:
         algo.train()
-        algo.remove_env("Pendulum-v1")
+        algo.remove_env("CartPole-v1")
         algo.add_env("Acrobot-v1")
         algo.train()
         result = algo.evaluate()["env_runners"]
-        assert result["module_episode_return_mean"].keys() == {"CartPole-v1", "guess", "countdown", "Acrobot-v1"}
+        assert result["module_episode_return_mean"].keys() == {"Pendulum-v1", "guess", "countdown", "Acrobot-v1"}
         return MultiEnvAgent.from_checkpoint(algo.save_to_path(str(tmp_path_factory.mktemp("agent"))))
 
 
 def test_an_agent_acts_as_in_its_own_evaluation(agent: MultiEnvAgent) -> None:
-    expected = agent.evaluate("CartPole-v1", episodes=1, seed=3)[0]
-    env = gym.make("CartPole-v1")
+    expected = agent.evaluate("Pendulum-v1", episodes=1, seed=3)[0]
+    env = gym.make("Pendulum-v1")
     agent.reset_memory()
-    obs, _ = env.reset(seed=_first_seed(3))
+    obs, _ = env.reset(seed=copy_seeds(3, 1)[0])
     total, reward, done = 0.0, None, False
     while not done:
-        obs, reward, terminated, truncated, _ = env.step(agent.act("CartPole-v1", obs, reward=reward))
+        obs, reward, terminated, truncated, _ = env.step(agent.act("Pendulum-v1", obs, reward=reward))
         total, done = total + float(reward), terminated or truncated
-    assert total == expected[0]
+    assert total == pytest.approx(expected[0], rel=1e-6)
     assert len(agent.evaluate("countdown", episodes=1)) and len(agent.evaluate("guess", episodes=3)) == 3
 
 
-def _first_seed(seed: int) -> int:
-    from rllib_multienv.envs.make import copy_seeds
-
-    return copy_seeds(seed, 1)[0]
-
-
 def test_an_agent_remembers_until_it_is_told_to_forget(agent: MultiEnvAgent) -> None:
-    obs = np.zeros((3, 4), np.float32)
-    inputs = {"reward": np.ones(3)}
+    obs = np.zeros((3, 3), np.float32)
 
-    def states() -> np.ndarray:
-        agent.act("CartPole-v1", obs, **inputs)
-        return agent._acting["CartPole-v1"].state.numpy().copy()
+    def act() -> np.ndarray:
+        return agent.act("Pendulum-v1", obs, reward=np.ones(3))
 
     agent.reset_memory()
-    first, second = states(), states()
-    assert not np.allclose(first, second)
-    agent.reset_memory("CartPole-v1", rows=[1])
-    third = states()
+    first, second = act(), act()
+    assert not np.allclose(first, second, atol=1e-4)
+    agent.reset_memory("Pendulum-v1", rows=[1])
+    third = act()
     np.testing.assert_allclose(third[1], first[1], atol=1e-6)
-    assert not np.allclose(third[0], first[0])
+    assert not np.allclose(third[0], first[0], atol=1e-4)
     with pytest.raises(ValueError, match=r"act\(\.\.\., reward=\.\.\.\)"):
-        agent.act("CartPole-v1", obs)
+        agent.act("Pendulum-v1", obs)
     with pytest.raises(ValueError, match=r"2 observations, but the agent remembers 3 episodes"):
-        agent.act("CartPole-v1", obs[:2], reward=1.0)
+        agent.act("Pendulum-v1", obs[:2], reward=1.0)
     agent.reset_memory()
-    agent.act("CartPole-v1", obs[0])
+    agent.act("Pendulum-v1", obs[0])
 
 
 def test_a_view_of_the_module_takes_and_gives_the_state() -> None:
@@ -188,8 +181,8 @@ def test_a_view_of_the_module_takes_and_gives_the_state() -> None:
 
 def test_what_cannot_be_trained_is_refused() -> None:
     network = GeneratedNetConfig(memory="gru")
-    with pytest.raises(ValueError, match="memory='gru' in the network's configuration: MultiEnvIQL trains no memory"):
-        MultiEnvIQLConfig().environment(envs=["CartPole-v1"]).rl_module(model_config=network)._validate_network()
+    with pytest.raises(ValueError, match="memory='gru' in the network's configuration: MultiEnvSAC trains no memory"):
+        MultiEnvSACConfig().environment(envs=["CartPole-v1"]).rl_module(model_config=network).validate()
     with pytest.raises(ValueError, match="gives 2 sequences of max_seq_len=64 per fragment"):
         config(["CartPole-v1"], max_seq_len=64).training(num_minibatches=4).validate()
 
