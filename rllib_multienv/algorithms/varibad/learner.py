@@ -14,6 +14,7 @@ from rllib_multienv.algorithms.varibad.loss import Posteriors, negative_elbo, su
 from rllib_multienv.algorithms.varibad.module import VariBADSharedModule
 from rllib_multienv.algorithms.varibad.trials import TrialBatch, TrialStore
 from rllib_multienv.learners import LearnerHook
+from rllib_multienv.learners.gradients import clip_by_global_norm
 from rllib_multienv.learners.minibatches import LossMeans
 from rllib_multienv.learners.shares import Share, Shares
 from rllib_multienv.learners.training_data import SharedTrainingData
@@ -61,6 +62,8 @@ class BeliefSteps(LearnerHook):
                 total.backward()
             gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
             learner.reduction.sum(gradients)
+            if not torch.isfinite(clip_by_global_norm(gradients, None)):
+                continue  # all learners have the same sum
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             optimizer.step()
@@ -85,7 +88,8 @@ class BeliefSteps(LearnerHook):
         weights: dict[str, float] = {}
         generators: dict[str, np.random.Generator] = {}
         size = config.vae_batch_num_trajs
-        for env_id in sorted(self._stores, key=lambda e: (config.space_specs[e].obs_size, e)):
+        known = [env_id for env_id in learner.env_ids if env_id in self._stores]
+        for env_id in sorted(known, key=lambda e: config.space_specs[e].obs_size):
             store = self._stores[env_id]
             own = self.shares.get(env_id, Share()).rows(0, size)
             if not len(store) or own.start == own.stop:

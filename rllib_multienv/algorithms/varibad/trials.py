@@ -80,7 +80,8 @@ class TrialStore:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._trials: deque[Trial] = deque(maxlen=capacity)
-        self._open: dict[tuple[int, int], list[Trial]] = {}
+        self._open: dict[tuple[int, int], list[Trial]] = {}  # what there is of trials by fragment and copy
+        self._num_rollouts = 0
         self._moments = np.zeros(3)  # count, sum and sum of squares of the rewards seen
 
     def __len__(self) -> int:
@@ -89,6 +90,9 @@ class TrialStore:
 
     def add(self, rollouts: Sequence[Rollout]) -> None:
         """Add the fragments of one iteration, in the same order of runners each time."""
+        if len(rollouts) != self._num_rollouts:  # a fragment was lost, and the others may have another place now
+            self._open.clear()
+        self._num_rollouts = len(rollouts)
         for number, rollout in enumerate(rollouts):
             rewards = rollout.rewards[rollout.valid]
             self._moments += [len(rewards), rewards.sum(), np.square(rewards).sum()]
@@ -99,11 +103,11 @@ class TrialStore:
                     begun = []
                 if begun is None:
                     continue  # the beginning of this trial is not known
-                begun.append(Trial.of(rollout, chunk))
+                parts = [*begun, Trial.of(rollout, chunk)]
                 if rollout.done[stop - 1, b]:
-                    self._trials.append(Trial.joined(begun))
+                    self._trials.append(Trial.joined(parts))
                 else:
-                    self._open[number, b] = begun
+                    self._open[number, b] = parts
 
     @property
     def deviation(self) -> float:
@@ -130,9 +134,11 @@ class TrialStore:
 
     def get_state(self) -> dict[str, Any]:
         """All trials, and those that are not over."""
-        return {"trials": list(self._trials), "open": self._open, "moments": self._moments.copy()}
+        opened = (self._num_rollouts, dict(self._open))
+        return {"trials": list(self._trials), "open": opened, "moments": self._moments.copy()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take over a state of `get_state`."""
         self._trials = deque(state["trials"], maxlen=self.capacity)
-        self._open, self._moments = dict(state["open"]), state["moments"].copy()
+        (self._num_rollouts, opened), self._moments = state["open"], state["moments"].copy()
+        self._open = dict(opened)
