@@ -45,6 +45,7 @@ bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to
 	$(BIN)/python benchmarks/cluster.py --output results/bench/cluster.md
 	$(BIN)/python benchmarks/online_ppo.py --threads 1 --repeats 5 --seconds 3 --output results/bench/online_ppo.md
 	$(BIN)/python benchmarks/iql.py --repeats 5 --output results/bench/iql.md
+	$(BIN)/python benchmarks/sac.py --repeats 5 --output results/bench/sac.md
 	$(BIN)/python benchmarks/compiled.py --threads 1 --output results/bench/compiled.md
 
 clean:  ## remove the virtual environment and the tools' caches (results stay)
