@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rllib_multienv.experience.ae_env import AEEnv as AEEnv
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
     from rllib_multienv.nets import CARENetConfig as CARENetConfig
+    from rllib_multienv.nets import DistralNetConfig as DistralNetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
     from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
     from rllib_multienv.nets import MLPNetConfig as MLPNetConfig
@@ -57,7 +58,7 @@ _NAMES = {
     "experience.ae_env": ["AEEnv"],
     "nets": [
         *("AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"),
-        *("CARENetConfig", "SoftModularNetConfig", "TaskEncoderNetConfig", "TaskHeadsNetConfig"),
+        *("CARENetConfig", "DistralNetConfig", "SoftModularNetConfig", "TaskEncoderNetConfig", "TaskHeadsNetConfig"),
         *("ImageEncoderConfig", "TextEncoderConfig"),
     ],
     "spec": ["EnvSpec", "SpaceSpec"],

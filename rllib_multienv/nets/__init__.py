@@ -9,6 +9,7 @@ from .actor_critic import ActorCritic, OneEnvironmentActorCritic, Outputs, Part
 from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .care import CARENetConfig, MixtureOfEncoders
 from .config import NetConfig, net_config_from_dict
+from .distral import DistralActorCritic, DistralNetConfig
 from .encoders import ImageEncoderConfig, TextEncoderConfig
 from .generated import GeneratedActorCritic, GeneratedNetConfig
 from .heads import (
@@ -50,6 +51,8 @@ __all__ = [
     "Categorical",
     "Deterministic",
     "DiagGaussian",
+    "DistralActorCritic",
+    "DistralNetConfig",
     "GeneratedActorCritic",
     "GeneratedNetConfig",
     "ImageEncoderConfig",

@@ -86,10 +86,10 @@ class MultiEnvSACLearner(ActionValuesLearner):
             probs=fwd_out[outputs.PROBS],
             alpha=alpha,
         )
-        self._entropies[module_id] = loss.entropy
+        self._entropies[module_id] = entropy = fwd_out[outputs.ENTROPY].detach().mean()
         step.log(module_id, POLICY_LOSS_KEY, loss.policy)
         step.log(module_id, QF_LOSS, loss.q)
         step.log(module_id, QF_EXPLAINED_VAR, loss.q_explained)
-        step.log(module_id, ENTROPY_KEY, loss.entropy)
-        step.log(module_id, ALPHA, loss.entropy.new_tensor(alpha))
+        step.log(module_id, ENTROPY_KEY, entropy)
+        step.log(module_id, ALPHA, entropy.new_tensor(alpha))
         return loss.total

@@ -19,13 +19,11 @@ class SACLoss:
     Attributes:
         q: Half the mean squared error of Q, summed over the estimates (equation 5).
         policy: Mean of ``alpha log pi - Q`` (equation 7, or 12 of Christodoulou 2019).
-        entropy: Mean entropy of the policy, without gradient.
         q_explained: Share of the variance of Q's targets that Q explains, over all estimates.
     """
 
     q: Tensor
     policy: Tensor
-    entropy: Tensor
     q_explained: Tensor
 
     @property
@@ -70,6 +68,5 @@ def sac_loss(
     squared = (q_values - targets).square().mean()
     losses = probs * (alpha * logp - policy_q_values.min(0).values)  # [B, n]
     with torch.no_grad():
-        entropy = -(probs * logp).sum(1).mean()
         explained = (1.0 - squared / targets.var(correction=0).clamp(min=1e-12)).clamp(min=-1.0)
-    return SACLoss(q=0.5 * len(q_values) * squared, policy=losses.sum(1).mean(), entropy=entropy, q_explained=explained)
+    return SACLoss(q=0.5 * len(q_values) * squared, policy=losses.sum(1).mean(), q_explained=explained)

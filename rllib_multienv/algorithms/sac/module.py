@@ -11,11 +11,11 @@ from torch import Tensor
 
 from rllib_multienv.algorithms.action_values import ActionValuesModule
 from rllib_multienv.learners.training_data import NOISE
-from rllib_multienv.nets import Categorical, distribution_for
+from rllib_multienv.nets import Categorical, DistralActorCritic, distribution_for
 from rllib_multienv.rollout import TARGETS
 
 #: Outputs of the forward, see :func:`~rllib_multienv.algorithms.sac.loss.sac_loss`.
-QF_PREDS, POLICY_QF, LOGP, PROBS = "qf_preds", "policy_qf", "logp", "probs"
+QF_PREDS, POLICY_QF, LOGP, PROBS, ENTROPY = "qf_preds", "policy_qf", "logp", "probs", "entropy"
 NEXT_QF, NEXT_LOGP, NEXT_PROBS = "next_qf", "next_logp", "next_probs"
 
 
@@ -24,12 +24,15 @@ class _Drawn(NamedTuple):
 
     Attributes:
         numbers: [B, A], the action drawn as action values take it; None for a single choice.
-        logp, probs: [B, n].
+        probs: [B, n], probabilities; 1 for what was drawn.
+        logp: [B, n], log probabilities, with Distral less alpha times those of the distilled policy.
+        entropy: [B], of the policy, or an estimate.
     """
 
     numbers: Tensor | None
-    logp: Tensor
     probs: Tensor
+    logp: Tensor
+    entropy: Tensor
 
 
 class SACSharedModule(ActionValuesModule):
@@ -45,16 +48,15 @@ class SACSharedModule(ActionValuesModule):
             ``{env_id: {...}}`` with ``"action_dist_inputs"`` [B, ...] and, unless the environment is a data set that is
             trained supervised, arguments of `sac_loss`.
         """
-        policy = self.network({e: columns[Columns.OBS] for e, columns in batch.items()}, parts=("actor",)).policy
+        policy = self.network.policy({e: columns[Columns.OBS] for e, columns in batch.items()})
         outputs = {env_id: {Columns.ACTION_DIST_INPUTS: inputs} for env_id, inputs in policy.items()}
         batch = {env_id: columns for env_id, columns in batch.items() if TARGETS not in columns}
         if not batch:
             return outputs
         obs, next_obs = ({e: columns[key] for e, columns in batch.items()} for key in (Columns.OBS, Columns.NEXT_OBS))
-        drawn = {env_id: self._draw(env_id, policy[env_id], batch, part=0) for env_id in batch}
+        drawn = self._draw(obs, policy, batch, part=0)
         with torch.no_grad():
-            next_policy = self.network(next_obs, parts=("actor",)).policy
-            next_drawn = {env_id: self._draw(env_id, next_policy[env_id], batch, part=1) for env_id in batch}
+            next_drawn = self._draw(next_obs, self.network.policy(next_obs), batch, part=1)
             next_q = self.targets.every(next_obs, _numbers(next_drawn))
         taken = {e: self.action_values.numbers(e, batch[e][Columns.ACTIONS]) for e in _numbers(drawn)}
         every = self.action_values.every(obs, taken)  # each [E, B, n]
@@ -68,19 +70,35 @@ class SACSharedModule(ActionValuesModule):
                 POLICY_QF: of_policy[env_id],
                 LOGP: drawn[env_id].logp,
                 PROBS: drawn[env_id].probs,
+                ENTROPY: drawn[env_id].entropy,
                 NEXT_QF: next_q[env_id],
                 NEXT_LOGP: next_drawn[env_id].logp,
                 NEXT_PROBS: next_drawn[env_id].probs,
             }
         return outputs
 
-    def _draw(self, env_id: str, inputs: Tensor, batch: Mapping[str, Any], *, part: int) -> _Drawn:
-        """Actions of a state's distribution inputs, made of the first or second half of the noise."""
-        distribution = distribution_for(self.model_config["interfaces"][env_id]).from_logits(inputs)
-        if isinstance(distribution, Categorical):
-            return _Drawn(None, distribution.log_probs, distribution.log_probs.exp())
-        numbers, logp = distribution.relaxed(batch[env_id][NOISE].chunk(2, 1)[part])  # [B, A], [B]
-        return _Drawn(numbers, logp[:, None], torch.ones_like(logp[:, None]))
+    def _draw(
+        self, obs: Mapping[str, Tensor], policy: Mapping[str, Tensor], batch: Mapping[str, Any], *, part: int
+    ) -> dict[str, _Drawn]:
+        """Actions of the policy with these distribution inputs, made of the first or second half of the noise."""
+        network: Any = self.network
+        distilled = network.distilled_policy(obs) if isinstance(network, DistralActorCritic) else {}
+        drawn = {}
+        for env_id in obs:
+            distribution_class = distribution_for(self.model_config["interfaces"][env_id])
+            own = distribution_class.from_logits(policy[env_id])
+            other: Any = distribution_class.from_logits(distilled[env_id]) if distilled else None
+            numbers = None
+            if isinstance(own, Categorical):
+                logp, probs = own.log_probs, own.log_probs.exp()
+                of_other = None if other is None else other.log_probs
+            else:
+                numbers, density = own.relaxed(batch[env_id][NOISE].chunk(2, 1)[part])  # [B, A], [B]
+                logp, probs = density[:, None], torch.ones_like(density)[:, None]
+                of_other = None if other is None else other.logp(numbers)[:, None]
+            soft = logp if of_other is None else logp - network.config.alpha * of_other
+            drawn[env_id] = _Drawn(numbers, probs, soft, -(probs * logp).sum(1))
+        return drawn
 
 
 def _numbers(drawn: Mapping[str, _Drawn]) -> dict[str, Tensor]:
