@@ -67,7 +67,8 @@ def with_options(
     Raises:
         ConfigFileError: A setting is not ``KEY=VALUE``.
     """
-    offline = file.algorithm == "MultiEnvIQL" or "offline_data" in file.methods
+    # Off-policy algorithms count environment steps also where data sets fill their replay stores.
+    offline = file.algorithm == "MultiEnvIQL" or ("offline_data" in file.methods and file.algorithm != "MultiEnvSAC")
     changes: dict[str, object] = {
         "debugging.seed": seed,
         "name": name,

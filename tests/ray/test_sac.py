@@ -16,6 +16,7 @@ from offline_files import noise
 from tiny_runs import TINY_NET, assert_goes_on_when_restored, assert_same, running, tiny_config, weights
 
 from rllib_multienv import (
+    CARENetConfig,
     DatasetEnv,
     DistralNetConfig,
     EnvSpec,
@@ -24,6 +25,7 @@ from rllib_multienv import (
     MultiEnvAgent,
     MultiEnvSACConfig,
     SpecificNetConfig,
+    TaskHeadsNetConfig,
 )
 from rllib_multienv.algorithms.sac.loss import sac_loss
 from rllib_multienv.algorithms.sac.module import SACSharedModule
@@ -48,6 +50,12 @@ def config(envs: Any = ENVS, net: NetConfig = TINY_NET, **training: Any) -> Mult
         .training(**{**defaults, **training})
         .debugging(seed=0)
     )
+
+
+def shared_module(net: NetConfig, interfaces: Any) -> Any:
+    """SAC's module for learners, without an algorithm."""
+    model_config = {"network": net.to_dict(), "interfaces": interfaces}
+    return SACSharedModule(observation_space=None, action_space=None, inference_only=False, model_config=model_config)
 
 
 class FewOfTheSecond(Schedule):
@@ -113,6 +121,61 @@ def test_choices_are_taken_in_expectation() -> None:
     value = 0.25 * 1.0 + 0.75 * 0.0 + 2.0 * entropy
     assert loss.policy.item() == pytest.approx(-value)
     assert loss.q.item() == pytest.approx((0.5 * value) ** 2)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        TINY_NET,
+        GeneratedNetConfig(width=8),
+        SpecificNetConfig(width=8),
+        TaskHeadsNetConfig(width=8),
+        CARENetConfig(width=8, num_encoders=2, encoder_width=4),
+        DistralNetConfig(tasks=SpecificNetConfig(width=8), distilled=GeneratedNetConfig(width=8)),
+    ],
+    ids=lambda net: net.type,
+)
+def test_packed_losses_and_gradients_are_those_of_each_environment_alone(net: NetConfig) -> None:
+    torch.manual_seed(0)
+    interfaces = described(
+        {"cart": interface(4, 2, True), "arm": interface(6, 2, False), "pole": interface(3, 1, False)}
+    )
+    for one in interfaces.values():
+        one.squashed = True
+    shared = shared_module(net, interfaces)
+    batch = {}
+    for size, (env_id, one) in enumerate(interfaces.items(), start=3):
+        actions = torch.randint(2, (size,)) if one.discrete else torch.rand(size, one.action_size)
+        obs = {key: torch.randn(size, one.obs_size) for key in ("obs", "new_obs")}
+        batch[env_id] = {**obs, "actions": actions, "noise": torch.randn(size, 2 * one.action_size)}
+
+    def gradients(batches: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        shared.zero_grad()
+        for own in batches:
+            for out in shared.forward_train(own).values():
+                (
+                    out["qf_preds"].sum() + (out["probs"] * (out["logp"] - out["policy_qf"].min(0).values)).sum()
+                ).backward(retain_graph=True)
+        return {name: p.grad.clone() for name, p in shared.named_parameters() if p.grad is not None}
+
+    together, apart = gradients([batch]), gradients([{env_id: own} for env_id, own in batch.items()])
+    assert together.keys() == apart.keys()
+    assert not any(name.startswith("targets") for name in together)
+    for name, gradient in together.items():
+        torch.testing.assert_close(gradient, apart[name], rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_the_policy_s_loss_does_not_train_q() -> None:
+    interfaces = described({"arm": interface(6, 2, False)})
+    shared = shared_module(GeneratedNetConfig(width=8), interfaces)
+    obs = torch.randn(4, 6)
+    out = shared.forward_train(
+        {"arm": {"obs": obs, "new_obs": obs, "actions": torch.rand(4, 2), "noise": torch.randn(4, 4)}}
+    )
+    out["arm"]["policy_qf"].sum().backward()
+    reached = {name.split(".")[0] for name, p in shared.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"network"}
+    assert all(p.requires_grad for p in shared.action_values.parameters())
 
 
 # Temperatures
@@ -217,19 +280,9 @@ def test_distral_trains_both_policies_and_resumes(tmp_path: Path, columns: int) 
     assert_goes_on_when_restored(made, tmp_path)
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_the_distilled_policy_becomes_what_the_tasks_policies_have_in_common() -> None:
-    shared = SACSharedModule(
-        observation_space=None,
-        action_space=None,
-        inference_only=False,
-        model_config={
-            "network": DistralNetConfig(
-                tasks=SpecificNetConfig(width=8), distilled=GeneratedNetConfig(width=8)
-            ).to_dict(),
-            "interfaces": described({"a": interface(3, 2, True), "b": interface(3, 2, True)}),
-        },
-    )
+    net = DistralNetConfig(tasks=SpecificNetConfig(width=8), distilled=GeneratedNetConfig(width=8))
+    shared = shared_module(net, described({"a": interface(3, 2, True), "b": interface(3, 2, True)}))
     obs = torch.zeros(4, 3)
     actions, rewards = torch.zeros(4, dtype=torch.int64), torch.zeros(4)
     columns = {"obs": obs, "new_obs": obs, "actions": actions, "rewards": rewards}

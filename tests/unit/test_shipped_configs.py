@@ -10,7 +10,7 @@ import yaml
 from cli_helpers import ROOT, invoke_cli
 
 import rllib_multienv
-from rllib_multienv.cli.training import SHIPPED, find_config
+from rllib_multienv.cli.training import SHIPPED, find_config, with_options
 from rllib_multienv.config_files import load_config_file
 
 
@@ -24,6 +24,18 @@ def test_a_name_stands_for_a_shipped_file(
     monkeypatch.chdir(tmp_path)
     Path("quickstart").touch()
     assert find_config(Path("quickstart")) == Path("quickstart")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [("MultiEnvSAC", "num_env_steps_sampled_lifetime"), ("mine:Offline", "num_steps_lifetime")],
+)
+def test_steps_are_of_environments_unless_data_sets_are_all_there_is(
+    tmp_path: Path, algorithm: str, key: str
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"algorithm: {algorithm}\noffline_data: {{datasets: {{cart: cart.hdf5}}}}\n")
+    assert with_options(load_config_file(path), stop_steps=100).tree["stop"] == {key: 100}
 
 
 def test_a_mistyped_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
