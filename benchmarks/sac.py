@@ -3,8 +3,9 @@
     python benchmarks/sac.py [--sb3-python PATH] [--repeats 5] [--updates 320] [--short] [--output FILE]
 
 An environment of noise with the sizes of HalfCheetah (17 observations, 6 actions), one copy in the learner's process.
-MLPs of 256, 256 units for the policy and twin Q, batches of 256, one update for each step, one thread. Two races: the
-whole loop (64 steps, 64 updates, and so on), and updates alone, from a filled replay store.
+MLPs of 256, 256 units (or ``--hidden``) for the policy and twin Q, batches of 256, one update for each step, one thread.
+Two races: the whole loop as it is by default (here 64 steps, 64 updates, and so on; there one step, one update), and
+updates alone, from a filled replay store.
 
 The competitors are built first and then run in turn, so that other load on the machine meets all of them alike. Printed
 are medians over the repetitions, by the clock and by CPU time. Stable-Baselines3 is no dependency of this package: pass
@@ -54,7 +55,7 @@ def make_env() -> Any:
     return gym.wrappers.TimeLimit(Noise(), 1000)
 
 
-def run_ours(race: str) -> None:
+def run_ours(race: str, hidden: int) -> None:
     import torch
 
     from rllib_multienv import EnvSpec, MLPNetConfig, MultiEnvSACConfig
@@ -64,7 +65,7 @@ def run_ours(race: str) -> None:
         MultiEnvSACConfig()
         .environment(envs=[EnvSpec("noise", make=make_env)])
         .env_runners(rollout_fragment_length=BLOCK)
-        .rl_module(model_config=MLPNetConfig(hidden=(256, 256), activation="relu", state_dependent_std=True))
+        .rl_module(model_config=MLPNetConfig(hidden=(hidden, hidden), activation="relu", state_dependent_std=True))
         .training(batch_size=BATCH, normalize_obs=False)
         .debugging(seed=0)
         .build_algo()
@@ -84,7 +85,7 @@ def run_ours(race: str) -> None:
     serve(step, {"torch": torch.__version__})
 
 
-def run_sb3(race: str) -> None:
+def run_sb3(race: str, hidden: int) -> None:
     import stable_baselines3
     import torch
     from stable_baselines3 import SAC
@@ -96,9 +97,7 @@ def run_sb3(race: str) -> None:
         Monitor(make_env()),
         learning_starts=1000,
         batch_size=BATCH,
-        train_freq=BLOCK,
-        gradient_steps=BLOCK,
-        policy_kwargs={"net_arch": [256, 256]},
+        policy_kwargs={"net_arch": [hidden, hidden]},
         seed=0,
         device="cpu",
     )
@@ -113,12 +112,13 @@ def run_sb3(race: str) -> None:
     serve(step, {"stable-baselines3": stable_baselines3.__version__, "torch": torch.__version__})
 
 
-WORKERS: dict[str, Callable[[str], None]] = {"ours": run_ours, "sb3": run_sb3}
+WORKERS: dict[str, Callable[[str, int], None]] = {"ours": run_ours, "sb3": run_sb3}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sb3-python", type=Path, help="an interpreter that has stable-baselines3")
+    parser.add_argument("--hidden", type=int, default=256, help="units of each of the two hidden layers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--updates", type=int, default=5 * BLOCK, help=f"of each turn, a multiple of {BLOCK}")
     parser.add_argument("--short", action="store_true", help="try the benchmark itself")
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--race", choices=RACES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        WORKERS[options.worker](options.race)
+        WORKERS[options.worker](options.race, options.hidden)
         return
     if options.short:
         options.repeats, options.updates = 2, BLOCK
@@ -139,10 +139,9 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     load = os.getloadavg()[0]
     pythons = {"ours": sys.executable} | ({"sb3": str(options.sb3_python)} if options.sb3_python else {})
+    itself = [str(Path(__file__).resolve()), "--hidden", str(options.hidden)]
     competitors = {
-        (race, name): Competitor(
-            f"{name}, {race}", [python, str(Path(__file__).resolve()), "--worker", name, "--race", race]
-        )
+        (race, name): Competitor(f"{name}, {race}", [python, *itself, "--worker", name, "--race", race])
         for race in RACES
         for name, python in pythons.items()
     }
@@ -156,7 +155,8 @@ def main() -> None:
     versions = {name: version for competitor in competitors.values() for name, version in competitor.versions.items()}
     lines = [
         f"{describe_machine()}; {', '.join(f'{name} {version}' for name, version in versions.items())}; "
-        f"load before the start {load:.1f}; {options.repeats} turns of {options.updates} updates.",
+        f"load before the start {load:.1f}; {options.repeats} turns of {options.updates} updates; "
+        f"{options.hidden} units in each hidden layer.",
         "",
         "| | updates/s, median | range | CPU ms of an update, median | ours is faster by, clock / CPU |",
         "|---|---:|---:|---:|---:|",
