@@ -4,7 +4,7 @@
     SB3_PYTHON benchmarks/sac_learning.py sb3 --env Pendulum-v1 --steps 20000 --seed 0
 
 Same MLPs, batches of 256, learning rates, one update for each step, observations and rewards as they are; the other
-settings are the defaults of both. It prints the mean return of 100 deterministic episodes, of the last 20 episodes of
+settings are the defaults of both. It prints the mean return of 20 deterministic episodes, of the last 20 episodes of
 training, and the CPU time of training. One thread.
 """
 
@@ -29,7 +29,7 @@ def run_ours(options: argparse.Namespace) -> tuple[float, float, float]:
         .training(lr=options.lr, alpha_lr=options.lr, min_replay_size=options.start, num_random_steps=options.start)
         .training(normalize_obs=False)
         .reporting(metrics_num_episodes_for_smoothing=20)
-        .evaluation(evaluation_duration=100)
+        .evaluation(evaluation_duration=20)
         .debugging(seed=options.seed)
         .build_algo()
     )
@@ -63,8 +63,8 @@ def run_sb3(options: argparse.Namespace) -> tuple[float, float, float]:
     algorithm.learn(options.steps)
     seconds = time.process_time() - began
     env = Monitor(gym.make(options.env))
-    env.reset(seed=options.seed)
-    evaluated = float(evaluate_policy(algorithm, env, n_eval_episodes=100)[0])
+    env.reset(seed=1000 + options.seed)
+    evaluated = float(evaluate_policy(algorithm, env, n_eval_episodes=20)[0])
     return evaluated, float(np.mean([episode["r"] for episode in list(algorithm.ep_info_buffer)[-20:]])), seconds
 
 
