@@ -3,7 +3,7 @@
     python benchmarks/sac.py [--sb3-python PATH] [--repeats 5] [--updates 320] [--short] [--output FILE]
 
 An environment of noise with the sizes of HalfCheetah (17 observations, 6 actions), one copy in the learner's process.
-Two hidden layers of 256 units (``--hidden``) for policy and twin Q, batches of 256, an update for each step, one thread.
+Two hidden layers of 256 units (``--hidden``) for policy and twin Q, batches of 256, an update per step, one thread.
 Two races: the whole loop as it is by default (here 64 steps, 64 updates, and so on; there one step, one update), and
 updates alone, from a filled replay store.
 
