@@ -267,7 +267,7 @@ class OffPolicyAlgorithm(OnlineAlgorithm):
     def setup(self, config: Any) -> None:
         """Build everything, and load the data sets that replay stores begin with."""
         known = moments_of_known(config) if config.datasets else {}
-        limits = {spec.id: episode_limit(spec) for spec in config.env_specs}
+        limits = {spec.id: episode_limit(spec) for spec in config.env_specs if spec.id in config.datasets}
         self._loaded = {
             env_id: load_dataset(
                 source,
@@ -289,6 +289,11 @@ class OffPolicyAlgorithm(OnlineAlgorithm):
                 is_reward = isinstance(piece, RewardScale)
                 piece.start_from({e: d.return_moments if is_reward else d.obs_moments for e, d in new.items()})
             self._send_to_runners()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state, which has the replay stores."""
+        super().set_state(state)
+        self._loaded = {}
 
     def training_step(self) -> None:
         """Sample, store, update, send weights."""
@@ -316,8 +321,6 @@ class OffPolicyAlgorithm(OnlineAlgorithm):
     def _datasets(self) -> dict[str, Any]:
         """The data sets of environments whose stores are new."""
         loaded, self._loaded = self._loaded, {}
-        if self.iteration:
-            return {}
         put = self.config.num_learners > 0
         return {env_id: ray.put(data.replay) if put else data.replay for env_id, data in loaded.items()}
 
