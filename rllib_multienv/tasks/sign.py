@@ -5,6 +5,8 @@ MiniWorld renders and simulates it; it needs the extra ``miniworld``.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from typing import Any
 
@@ -46,7 +48,8 @@ class SignNavigation(TaskSplits, Sign):
         self.split, self.task_visible, self.exploration_episodes = split, task_visible, exploration_episodes
         self._given: np.ndarray | None = None
         self._episodes = 0  # of the task that is set
-        super().__init__(**kwargs)  # resets, too
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints how it draws
+            super().__init__(**kwargs)  # resets, too
         if task_visible:
             task = spaces.Box(0, 2, (2,), np.float64)
             self.observation_space: Any = spaces.Dict({**self.observation_space.spaces, "task": task})
