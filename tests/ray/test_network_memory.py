@@ -22,6 +22,8 @@ from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.envs.make import copy_seeds
 from rllib_multienv.learners import RolloutData
+from rllib_multienv.offline.behaviours import Behaviour
+from rllib_multienv.offline.recording import record_steps
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -168,6 +170,16 @@ def test_an_agent_remembers_until_it_is_told_to_forget(agent: MultiEnvAgent) -> 
         agent.act("Pendulum-v1", obs[:2], reward=1.0)
     agent.reset_memory()
     agent.act("Pendulum-v1", obs[0])
+
+
+def test_a_recording_has_the_actions_of_an_agent_that_remembers(agent: MultiEnvAgent) -> None:
+    behaviour = Behaviour(checkpoint=agent, explore=False)
+    found = record_steps(EnvSpec("Pendulum-v1"), [behaviour], num_steps=220, num_envs=1, seed=0)
+    for first, last in ((0, 200), (200, 220)):  # an episode, and the beginning of another
+        agent.reset_memory()
+        for t in range(first, last):
+            action = agent.act("Pendulum-v1", found.observations[t], reward=found.rewards[t - 1])
+            np.testing.assert_allclose(action, found.actions[t], atol=1e-4)
 
 
 def test_a_view_of_the_module_takes_and_gives_the_state() -> None:
