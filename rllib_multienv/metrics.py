@@ -146,6 +146,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{POSTERIOR_STD_LAST}": "The same at the end of the trial (VariBAD).",
         f"learners/ENV/{GRADIENT_COSINE}/OTHER": "Cosine between the gradients of two environments, with "
         "`reporting(gradient_cosine_interval=...)`.",
+        "learners/ENV/GROUP_weight": "Weight of the environment's gradient in the step of a group of parameters, with "
+        "`training(gradient_combiner=...)`.",
         "learners/ENV/num_module_steps_trained": "Steps trained on in this iteration; each counts once.",
         "learners/ENV/num_module_steps_trained_lifetime": "Steps trained on so far.",
         "learners/ENV/module_train_batch_size_mean": "Mean number of steps trained on per update.",

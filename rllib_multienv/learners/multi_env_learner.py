@@ -28,7 +28,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
-from rllib_multienv.learners.combine import TaskGradients, make_combiner
+from rllib_multienv.learners.combine import TaskGradients, WeightedSum, make_combiner
 from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm, clip_factors, flat_gradient
 from rllib_multienv.learners.hooks import GradientCosines, LearnerHook, RunningNorms
 from rllib_multienv.learners.minibatches import LossMeans, Step
@@ -383,6 +383,8 @@ class MultiEnvLearner(TorchLearner):
     def _combined(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
         """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
         by_group = self._weights(step, losses)
+        for name, weights in by_group.items():
+            self._log_weights(step, name, weights)
         weights, *others = by_group.values()
         if self._clips_environments or any(other is not weights for other in others):
             return self._combined_by_group(losses, by_group)
@@ -417,6 +419,14 @@ class MultiEnvLearner(TorchLearner):
             found = {name: c.checked(self._tasks(step, losses, name)) for name, c in self._combiners.items()}
         ones = found.get(ALL_MODULES, torch.ones(len(self.env_ids)))
         return {name: found.get(name, ones) for name in self._groups}
+
+    def _log_weights(self, step: Step, group: str, weights: Tensor) -> None:
+        """Report weights [E] of a group, except those of the weighted sum, which are one."""
+        if isinstance(self.combiner, WeightedSum) or not step.is_reported:
+            return
+        for env_id, weight in zip(self.env_ids, weights, strict=True):
+            if env_id in step.minibatch.columns:
+                step.log(env_id, f"{group}_weight", weight)
 
     def _combined_by_group(self, losses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
         """As :meth:`_combined`, with other weights for each group: together its backwards cost what one costs."""
@@ -469,6 +479,8 @@ class MultiEnvLearner(TorchLearner):
             else:
                 seen = gram.cpu() if gram is not None and "gram" in needs else None
                 result = combiner.checked(self._tasks(step, losses, name, gram=seen, gradients=every))
+            if every is None:
+                self._log_weights(step, name, result)
             result = result.to(columns)
             # Without all gradients at hand, the sum over learners is still to come.
             parts.append(result if every is not None else result[has_rows] @ columns)  # [P of the group]

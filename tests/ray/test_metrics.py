@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
 from iql_runs import iql_config, noise, running_iql
 from tiny_runs import running, tiny_config
 
 from rllib_multienv.metrics import GLOSSARY
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 #: What a result says about the process and the run, beside metrics.
 ABOUT_THE_RUN = {"config", "date", "done", "hostname", "node_ip", "pid", "trial_id", "experiment_tag"}
@@ -37,7 +40,7 @@ def unknown(result: Mapping[str, Any]) -> set[str]:
 
 
 def test_results_of_ppo_have_no_metric_that_the_glossary_lacks() -> None:
-    config = tiny_config(use_kl_loss=True).reporting(gradient_cosine_interval=1)
+    config = tiny_config(use_kl_loss=True, gradient_combiner="famo").reporting(gradient_cosine_interval=1)
     config.evaluation(evaluation_interval=1, evaluation_duration=1)
     with running(config) as algo:
         assert unknown(algo.train()) == set()
@@ -46,6 +49,7 @@ def test_results_of_ppo_have_no_metric_that_the_glossary_lacks() -> None:
         result = algo.train()
         assert unknown(result) == set()
         assert "gradient_norm" in result["learners"]["__all_modules__"]
+        assert result["learners"]["InvertedPendulum-v4"]["critic_weight"] == 1.0  # the only environment
 
 
 def test_results_of_iql_have_no_metric_that_the_glossary_lacks() -> None:

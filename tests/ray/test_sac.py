@@ -236,10 +236,12 @@ def test_continuous_discrete_and_mixed_actions_and_supervised_rows_train_in_one_
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_two_learners_take_the_steps_and_have_the_temperatures_of_one() -> None:
+@pytest.mark.parametrize("combiner", ["weighted_sum", "grad_norm"])
+def test_two_learners_take_the_steps_and_have_the_temperatures_of_one(combiner: str) -> None:
     parameters, found = [], []
     for num_learners in (0, 2):
-        with running(config(batch_size=9).learners(num_learners=num_learners)) as algo:
+        made = config(batch_size=9, gradient_combiner=combiner)
+        with running(made.learners(num_learners=num_learners)) as algo:
             for _ in range(3):
                 algo.train()
             parameters.append(weights(algo))
