@@ -474,8 +474,8 @@ class MultiEnvLearner(TorchLearner):
                 self.reduction.sum([every])
             if name in weights:
                 result = weights[name]
-            elif combiner is None:  # one for the critic
-                result = torch.ones(len(self.env_ids))
+            elif combiner is None:  # there is one for the critic alone
+                result = torch.ones(len(self.env_ids)) if every is None else every.sum(0)
             else:
                 seen = gram.cpu() if gram is not None and "gram" in needs else None
                 result = combiner.checked(self._tasks(step, losses, name, gram=seen, gradients=every))

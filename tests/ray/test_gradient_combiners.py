@@ -266,7 +266,7 @@ def test_learners_stay_equal_and_environments_come_and_go() -> None:
 
 @pytest.mark.parametrize("combiner", ["pcgrad", "famo", LeastLoss()])
 def test_a_restored_run_continues_as_it_would_have(combiner: Any, tmp_path: Path) -> None:
-    assert_goes_on_when_restored(config(combiner), tmp_path)
+    assert_goes_on_when_restored(config(combiner, num_minibatches=2, combine_every=3), tmp_path)
 
 
 def test_running_norms_are_in_checkpoints(tmp_path: Path) -> None:
