@@ -45,7 +45,7 @@ class LossMeans:
 
     def add(self, env_id: str, key: str, value: Tensor, weight: float = 1.0) -> None:
         """Count a scalar; its mean is on its device, so that no step waits for the GPU."""
-        place, value = (env_id, key), value.detach() * weight
+        place, value = (env_id, key), value.detach() if weight == 1.0 else value.detach() * weight
         self._sums[place] = self._sums[place] + value if place in self._sums else value
         self._weights[place] = self._weights.get(place, 0.0) + weight
 
