@@ -9,10 +9,8 @@ from rllib_multienv.algorithms.multi_env_config import strings
 from rllib_multienv.algorithms.on_policy import OnPolicyConfigMixin
 from rllib_multienv.algorithms.settings import Attribute, Converted, Count, settings
 from rllib_multienv.nets import NetConfig
+from rllib_multienv.spaces.previous import INPUTS
 from rllib_multienv.spec import EnvSpec
-
-#: What a network in RL² sees beside the observation (Duan et al. 2016, section 2.2).
-RL2_INPUTS = ("previous_action", "previous_reward", "previous_done")
 
 
 class MetaLearningMixin(OnPolicyConfigMixin):
@@ -53,7 +51,7 @@ class MetaLearningMixin(OnPolicyConfigMixin):
         network = super().network_config
         if self.meta_method is None:
             return network
-        return replace(network, memory=network.memory or "gru", inputs=network.inputs or RL2_INPUTS)
+        return replace(network, memory=network.memory or "gru", inputs=network.inputs or INPUTS)
 
     def validate(self) -> None:
         """Check all settings.
