@@ -78,6 +78,7 @@ class SetActorCritic(ActorCritic):
         self.critic = Tower(config.width, {"value": 1})
         self.encoders = config.encoders(interfaces, config.width)  # of images and text
         self.memory = config.memory_of(interfaces, config.width)
+        self.world_attention = config.world_attention_of(config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rllib_multienv.tasks.meta_world import metaworld_mt10 as metaworld_mt10
     from rllib_multienv.tasks.meta_world import metaworld_mt25 as metaworld_mt25
     from rllib_multienv.tasks.meta_world import metaworld_mt50 as metaworld_mt50
+    from rllib_multienv.worlds import WorldSpec as WorldSpec
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _NAMES = {
     ],
     "spec": ["EnvSpec", "SpaceSpec"],
     "tasks.meta_world": ["metaworld_mt10", "metaworld_mt25", "metaworld_mt50"],
+    "worlds": ["WorldSpec"],
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)

@@ -69,6 +69,8 @@ class EnvSpec:
         agent_index: Whether each agent of a multi-agent environment sees which one it is (one-hot).
         trial_episodes: Episodes K of a trial: K episodes of one task, which count as one episode everywhere (memory,
             advantages, evaluation); a family of tasks draws a new task for each trial (`envs.trials`). None: no trials.
+        world: Name of the world that the environment is a member of. Not to be given: ``environment(worlds=...)`` says.
+        world_copies: Copies in one world, also given there. There are ``num_envs * world_copies`` copies in all.
     """
 
     id: str
@@ -84,10 +86,17 @@ class EnvSpec:
     role: str = ""
     agent_index: bool = False
     trial_episodes: int | None = None
+    world: str = ""
+    world_copies: int = 1
 
     @property
     def group(self) -> str:
-        """The id of the environment that this is a role of; environments of one group are stepped together."""
+        """A key of the environments that are stepped together: the members of a world, or roles of one environment."""
+        return f"world:{self.world}" if self.world else self.base_id
+
+    @property
+    def base_id(self) -> str:
+        """The id of the environment that this is a role of."""
         return self.id.removesuffix(f"@{self.role}") if self.role else self.id
 
     def __post_init__(self) -> None:
@@ -198,7 +207,7 @@ class EnvSpec:
         """The same environment for the agents of one role, ``id@role``."""
         is_default = self.description == self._default_description()
         description = "" if is_default else f"{self.description}@{role}"
-        return replace(self, id=f"{self.group}@{role}", make=self.make, role=role, description=description)
+        return replace(self, id=f"{self.base_id}@{role}", make=self.make, role=role, description=description)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping of the fields that differ from their defaults, which `from_dict` reads.
@@ -230,6 +239,8 @@ class EnvSpec:
             data["description"] = self.description
         if self.role:
             data["role"] = self.role
+        if self.world:
+            data |= {"world": self.world, "world_copies": self.world_copies}
         if self.agent_index:
             data["agent_index"] = True
         if self.descriptors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -30,7 +31,7 @@ from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.envs.vector import probe_roles, resolve_backend
 from rllib_multienv.evaluation.adaptation import check_adaptation
 from rllib_multienv.experience.registry import registered_envs, select
 from rllib_multienv.experience.schedule import check_env_ids, make_schedule
@@ -42,6 +43,7 @@ from rllib_multienv.nets import AgnosticNetConfig, NetConfig, net_config_from_di
 from rllib_multienv.opponents import RANDOM
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 from rllib_multienv.transfer import check_transfer
+from rllib_multienv.worlds import join_worlds, resolve_worlds
 
 
 def network_config(value: Any) -> NetConfig:
@@ -211,6 +213,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
 
     #: Kinds of memory that networks may have (`NetConfig.memory`).
     memories: ClassVar[tuple[str, ...]] = ()
+    #: Whether the algorithm trains worlds.
+    trains_worlds: ClassVar[bool] = False
     shared_module_class: type[SharedModule] = SharedModule
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -239,6 +243,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         self,
         envs: Annotated[Any, Converted(_environments)] = (),
         *,
+        worlds: Annotated[Any, Converted(resolve_worlds)] = {},  # noqa: B006 (copied for each configuration)
         on_nonfinite: Literal["raise", "drop"] = "raise",
         include: Annotated[Any, Converted(strings)] = (),
         exclude: Annotated[Any, Converted(strings)] = (),
@@ -252,6 +257,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
                 environments such as a :class:`~rllib_multienv.envs.dataset.DatasetEnv`; or an
                 :class:`~rllib_multienv.experience.AEEnv`, whose tags and ``next_env_fn`` are taken over. With tags and
                 without ``envs``: all registered environments that these select.
+            worlds: Environments that one policy sees at once (docs/worlds.md): a list of worlds or a mapping of names
+                to worlds, each a list of environments or a :class:`~rllib_multienv.worlds.WorldSpec`. They are
+                added to ``envs``; the network needs ``world_attention=True``.
             on_nonfinite: What to do with a NaN or infinite observation or reward: ``"raise"``, or ``"drop"`` the
                 environment's fragment of that iteration, count it, and make the environment anew.
             include: Patterns of tags such as ``"domain:image"``: environments are sampled only where one matches. The
@@ -266,6 +274,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             own.update(own["envs"].settings, envs=tuple(own["envs"]))
         elif not own["envs"] and (own["include"] or own["exclude"]):
             own["envs"] = registered_envs(own["include"], own["exclude"])
+        if own["worlds"]:
+            own["envs"] = join_worlds(own["envs"], own["worlds"])
 
     @settings
     def rl_module(
@@ -536,7 +546,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
 
     def num_copies(self, spec: EnvSpec) -> int:
         """Copies of an environment on each runner that owns it."""
-        return spec.num_envs or self.num_envs_per_env_runner
+        return (spec.num_envs or self.num_envs_per_env_runner) * spec.world_copies
 
     def num_rows(self, spec: EnvSpec) -> int:
         """Rows of an environment on each runner that owns it: its copies, times the agents of a multi-agent one."""
@@ -597,6 +607,9 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             ValueError: The environments do not fit the network, the settings, or each other.
         """
         config = self.copy(copy_frozen=False)
+        ids = {spec.id for spec in envs}
+        left = {name: world.without(set(world.env_ids) - ids) for name, world in self.worlds.items()}
+        config.worlds = {name: world for name, world in left.items() if world is not None}
         config.environment(envs=list(envs))
         config.rl_module(model_config=self.network_config)  # the network keeps the encoders that it was built with
         ids = {spec.id for spec in config.env_specs}
@@ -639,7 +652,36 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
             self.validate_env_ids("opponents", self.training_opponents, self.space_specs)
         check_env_ids(make_schedule(self.schedule), self.space_specs)
         select(specs, self.include, self.exclude)
+        self._validate_worlds()
         self._validate_network()
+
+    def _validate_worlds(self) -> None:
+        members: dict[str, list[EnvSpec]] = {}
+        for spec in self.env_specs:
+            if spec.world:
+                members.setdefault(spec.world, []).append(spec)
+        if members and not self.trains_worlds:
+            self._value_error(f"worlds={list(members)}: {self.algo_class.__name__} trains none; MultiEnvPPO does.")
+        for name, specs in members.items():
+            if len({spec.num_envs for spec in specs}) > 1:
+                numbers = {spec.id: spec.num_envs for spec in specs}
+                self._value_error(f"World {name!r}: num_envs={numbers} must be the same for all of its environments.")
+            for spec in specs:
+                backend = resolve_backend(spec)
+                if backend in ("envpool", "atari_vector"):
+                    self._value_error(
+                        f"World {name!r}: environment {spec.id!r} has the backend {backend!r}, whose episodes end in "
+                        "steps without experience. Set EnvSpec(..., backend='sync')."
+                    )
+                if self.space_specs[spec.id].agents:
+                    self._value_error(f"World {name!r}: environment {spec.id!r} has several agents; it must have one.")
+        if members and self.network_config.world_attention:
+            needs = make_combiner(self.gradient_combiner).needs & {"gram", "gradients"}
+            if needs or self.grad_clip_by != "global_norm":
+                self._value_error(
+                    f"gradient_combiner={self.gradient_combiner!r}, grad_clip_by={self.grad_clip_by!r}: environments "
+                    "of a world have no gradients apart from each other. Set 'weighted_sum' and 'global_norm'."
+                )
 
     def _validate_combiner(self) -> None:
         combiner = make_combiner(self.gradient_combiner)
@@ -660,7 +702,10 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
         found = [pair for spec in specs for pair in ([(spec, known[spec])] if spec in known else probe_roles(spec))]
         self.envs = tuple(spec for spec, _ in found)
         inputs = self.network_config.inputs
-        self.space_specs = {spec.id: spaces.with_inputs(inputs) for spec, spaces in found}
+        self.space_specs = {
+            spec.id: replace(spaces.with_inputs(inputs), world=spec.world, world_copies=spec.world_copies)
+            for spec, spaces in found
+        }
         if self.network_config.needs_measurements:
             self.space_specs = {spec.id: with_measurements(spec, self.space_specs[spec.id]) for spec, _ in found}
 

@@ -24,7 +24,13 @@ from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
 from rllib_multienv.algorithms.settings import Count, Fraction, NonNegative, PerEnvironment, settings
 from rllib_multienv.connectors import GeneralizedAdvantages
-from rllib_multienv.env_runners.sampling import OnlineSampling, SampledRound, environment_costs, near_their_learners
+from rllib_multienv.env_runners.sampling import (
+    OnlineSampling,
+    SampledRound,
+    environment_costs,
+    environment_groups,
+    near_their_learners,
+)
 from rllib_multienv.envs.dataset import dataset_length
 from rllib_multienv.experience.registry import select
 from rllib_multienv.experience.schedule import Report, check_env_ids, make_schedule
@@ -49,6 +55,7 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
     """
 
     memories: ClassVar[tuple[str, ...]] = ("gru", "s4")
+    trains_worlds: ClassVar[bool] = True
 
     @settings
     def training(
@@ -110,19 +117,20 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
         length = self.get_rollout_fragment_length()
         network = self.network_config
         for spec in self.env_specs:
-            sequences = -(-length // network.max_seq_len) * self.num_copies(spec)
+            worlds = self.num_copies(spec) // spec.world_copies  # they stay together
+            sequences = -(-length // network.max_seq_len) * worlds
             if network.memory is not None and sequences < self.num_minibatches:
                 self._value_error(
                     f"Environment {spec.id!r} gives {sequences} sequences of max_seq_len={network.max_seq_len} per "
-                    f"fragment ({length} time steps of {self.num_copies(spec)} copies), fewer than "
+                    f"fragment ({length} time steps of {worlds} copies), fewer than "
                     f"num_minibatches={self.num_minibatches}. A network with memory is trained on whole sequences: set "
                     "fewer minibatches, more copies, or shorter sequences."
                 )
-            rows = length * self.num_copies(spec)
+            rows = length * worlds
             if rows < self.num_minibatches:
                 self._value_error(
                     f"Environment {spec.id!r} gives {rows} steps per fragment ({length} time steps of "
-                    f"{self.num_copies(spec)} copies), fewer than num_minibatches={self.num_minibatches}."
+                    f"{worlds} copies), fewer than num_minibatches={self.num_minibatches}."
                 )
         if self.sample_ahead and not self.num_env_runners:
             self._value_error(
@@ -190,7 +198,7 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
         )
         shares = self._schedule.next(report)
         length = self.config.get_rollout_fragment_length()
-        groups: dict[str, int] = {}  # roles of one environment are stepped together
+        groups: dict[str, int] = {}  # environments of one group are stepped together
         for spec in self.config.env_specs:
             own = round(shares.get(spec.id, 0.0) * length) if spec.id in report.env_ids else 0
             groups[spec.group] = max(groups.get(spec.group, 0), own)
@@ -247,7 +255,8 @@ class OnlineAlgorithm(MultiEnvAlgorithm):
         lines = [self._sampling.describe()]
         if self.config.num_learners > 1:
             costs = environment_costs(self.config)
-            lines.append(describe_shares(share_environments(costs, self.config.num_learners), costs))
+            shares = share_environments(costs, self.config.num_learners, environment_groups(self.config))
+            lines.append(describe_shares(shares, costs))
         if any(lines):
             print("\n".join(line for line in lines if line), flush=True)
 
@@ -334,7 +343,7 @@ class OnPolicyAlgorithm(OnlineAlgorithm):
             return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
         costs = self._costs(sampled)
         self.update(
-            RolloutData.of(sampled.fragments, costs),
+            RolloutData.of(sampled.fragments, costs, groups=environment_groups(self.config)),
             env_steps,
             num_epochs=self.config.num_epochs,
             num_minibatches=self.config.num_minibatches,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,9 @@ class GeneralizedAdvantages(RolloutConnector):
 
     Where the network has memory, the N rows are those of sequences of `NetConfig.max_seq_len` time steps, time first:
     the columns ``"first"`` and ``"valid"`` [L, S] say which, and ``"state_in"`` [S, D] is the memory's state before
-    each as it was sampled, with which also the values are computed.
+    each as it was sampled, with which also the values are computed. Where environments are in worlds there are
+    sequences without memory too, of one time step, so that those of a world can be kept together. Values of what
+    follows a member's last step see what the others observe then.
 
     Values of all environments come from one packed forward; of images from one for each `BLOCK_BYTES`. Images of a
     single rollout without steps that only reset are not copied. Rewards are divided by the environment's running scale.
@@ -92,7 +94,7 @@ class GeneralizedAdvantages(RolloutConnector):
     ) -> dict[str, Any]:
         """Add every environment that has rollouts to ``batch``; columns that are there already stay."""
         found = {env_id: rollouts_ for env_id, rollouts_ in rollouts.items() if any(r.steps for r in rollouts_)}
-        if self.config.network_config.memory is not None:
+        if self.config.network_config.memory is not None or self._worlds(found):
             return self._sequences(rl_module, batch, found)
         for env_id in [env_id for env_id, rollouts_ in found.items() if TARGETS in rollouts_[0].extra]:
             columns = _joined([_columns(rollout) for rollout in found.pop(env_id)])
@@ -118,26 +120,30 @@ class GeneralizedAdvantages(RolloutConnector):
     def _sequences(
         self, rl_module: Any, batch: dict[str, Any], rollouts: Mapping[str, Sequence[Rollout]]
     ) -> dict[str, Any]:
-        """The batch for a network with memory."""
-        length = self.config.network_config.max_seq_len
+        """The batch for a network with memory, or with worlds."""
+        network, worlds = self.config.network_config, self._worlds(rollouts)
+        length = 1 if network.memory is None else network.max_seq_len
         columns = {env_id: _sequence_columns(rollouts_, length) for env_id, rollouts_ in rollouts.items()}
         tensors = {e: {key: self._tensor(column) for key, column in own.items()} for e, own in columns.items()}
         learned = {env_id: own for env_id, own in tensors.items() if TARGETS not in own}
         values = rl_module.shared.compute_values(learned) if learned else {}
-        last = {
-            env_id: {
-                Columns.OBS: self._tensor(np.concatenate([r.final_obs for r in rollouts[env_id]])),
-                Columns.STATE_IN: self._tensor(np.concatenate([r.final_state for r in rollouts[env_id]])),
-            }
-            for env_id in learned
-        }
-        final_values = rl_module.shared.compute_values(last) if learned else {}
+        last = {env_id: _final_columns(rollouts[env_id], with_first=bool(worlds)) for env_id in learned}
+        wanted: dict[str, np.ndarray] = {}
+        for members in worlds.values():
+            found = {env_id: rollouts[env_id] for env_id in members if env_id in learned}
+            last |= _world_final_columns(found, {e: self.config.space_specs[e].world_copies for e in found}, wanted)
+        last_tensors = {e: {key: self._tensor(column) for key, column in own.items()} for e, own in last.items()}
+        final_values = rl_module.shared.compute_values(last_tensors) if learned else {}
+        final_values |= {env_id: final_values[env_id][self._tensor(own)] for env_id, own in wanted.items()}
+        rewards = self._rewards({env_id: rollouts[env_id] for env_id in learned})
         for env_id, own in tensors.items():
             if env_id in learned:
                 valid = columns[env_id][VALID]  # [L, S]
                 of_steps = np.zeros(valid.shape)  # [L, S]
                 of_steps[valid] = values[env_id].double().cpu().numpy()
-                added = self._of_sequences(env_id, rollouts[env_id], of_steps, valid, final_values[env_id])
+                added = self._of_sequences(
+                    env_id, rollouts[env_id], rewards[env_id], of_steps, valid, final_values[env_id]
+                )
                 own = own | {key: self._tensor(column) for key, column in added.items()}
             batch[env_id] = own | batch.get(env_id, {})
         return batch
@@ -146,6 +152,7 @@ class GeneralizedAdvantages(RolloutConnector):
         self,
         env_id: str,
         rollouts: Sequence[Rollout],
+        rewards: Sequence[np.ndarray],
         values: np.ndarray,
         valid: np.ndarray,
         final_values: torch.Tensor,
@@ -155,8 +162,8 @@ class GeneralizedAdvantages(RolloutConnector):
         own = np.split(values, np.cumsum(sizes)[:-1], axis=1)
         steps = [join_sequences(column, len(r.valid)) for column, r in zip(own, rollouts, strict=True)]  # each [T, B]
         last = np.split(final_values.double().cpu().numpy(), np.cumsum([len(r.final_obs) for r in rollouts])[:-1])
-        found = zip(rollouts, steps, last, strict=True)
-        columns = [self._of_rollout(env_id, rollout, own, final) for rollout, own, final in found]
+        found = zip(rollouts, rewards, steps, last, strict=True)
+        columns = [self._of_rollout(env_id, *of_rollout) for of_rollout in found]
         advantages = np.concatenate([cut_sequences(column, len(valid)) for column in columns], axis=1)  # [L, S]
         return self._standardised(advantages[valid], values[valid])
 
@@ -174,16 +181,46 @@ class GeneralizedAdvantages(RolloutConnector):
             step_values = np.zeros(rollout.valid.shape)  # [T, B]
             step_values[rollout.valid] = values[start:final]
             start = final + len(rollout.final_obs)
-            advantages = self._of_rollout(env_id, rollout, step_values, values[final:start])
+            rewards = self._scaled_rewards(rollout)
+            advantages = self._of_rollout(env_id, rollout, rewards, step_values, values[final:start])
             parts.append((advantages[rollout.valid], step_values[rollout.valid]))  # [n] each
         return self._standardised(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-    def _of_rollout(self, env_id: str, rollout: Rollout, values: np.ndarray, final_values: np.ndarray) -> np.ndarray:
-        """Advantages [T, B] of a rollout's steps, with values [T, B] and [F]."""
-        config = self.config.get_config_for_module(env_id)
+    def _scaled_rewards(self, rollout: Rollout) -> np.ndarray:
+        """A rollout's own rewards [T, B] as values count them."""
         rewards = rollout.clipped_rewards / rollout.reward_scale
-        if self.config.normalize_rewards:
-            rewards = np.clip(rewards, -CLIP, CLIP)
+        return np.clip(rewards, -CLIP, CLIP) if self.config.normalize_rewards else rewards
+
+    def _worlds(self, env_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Worlds with those of their members that are among these environments."""
+        worlds: dict[str, list[str]] = {}
+        for env_id in env_ids:
+            if world := self.config.space_specs[env_id].world:
+                worlds.setdefault(world, []).append(env_id)
+        return worlds
+
+    def _rewards(self, rollouts: Mapping[str, Sequence[Rollout]]) -> dict[str, list[np.ndarray]]:
+        """Rewards [T, B] that each rollout's steps are credited with; see `WorldSpec.credit`."""
+        rewards = {env_id: [self._scaled_rewards(r) for r in rollouts_] for env_id, rollouts_ in rollouts.items()}
+        for name, members in self._worlds(rollouts).items():
+            world = self.config.worlds[name]
+            if world.credit == "own":
+                continue
+            copies = {env_id: self.config.space_specs[env_id].world_copies for env_id in members}
+            for number in range(len(rollouts[members[0]])):
+                total: Any = 0.0  # [T, worlds]
+                for env_id, k in copies.items():
+                    own = np.where(rollouts[env_id][number].valid, rewards[env_id][number], 0.0)  # [T, B]
+                    total = total + world.weights.get(env_id, 1.0) * own.reshape(len(own), -1, k).sum(2)
+                for env_id, k in copies.items():
+                    rewards[env_id][number] = total.repeat(k, axis=1)  # [T, B]
+        return rewards
+
+    def _of_rollout(
+        self, env_id: str, rollout: Rollout, rewards: np.ndarray, values: np.ndarray, final_values: np.ndarray
+    ) -> np.ndarray:
+        """Advantages [T, B] of a rollout's steps, with rewards and values [T, B], and values [F]."""
+        config = self.config.get_config_for_module(env_id)
         return generalized_advantages(
             rollout,
             rewards=rewards,
@@ -264,7 +301,68 @@ def _sequence_columns(rollouts: Sequence[Rollout], max_seq_len: int) -> dict[str
     columns |= {key: joined([own[key] for own in every])[valid] for key in keys}
     columns |= {FIRST: joined([rollout.first for rollout in rollouts]), VALID: valid}
     states = [state.reshape(-1, state.shape[-1]) for r in rollouts if (state := r.state_in) is not None]
-    return {**columns, Columns.STATE_IN: np.concatenate(states)}
+    return {**columns, Columns.STATE_IN: np.concatenate(states)} if states else columns
+
+
+def _final_columns(rollouts: Sequence[Rollout], *, with_first: bool) -> dict[str, np.ndarray]:
+    """What all rollouts end with, a row for each of their `final_obs`; with worlds, as sequences of one step."""
+    columns = {Columns.OBS: np.concatenate([r.final_obs for r in rollouts])}
+    if with_first:
+        columns[FIRST] = np.zeros((1, len(columns[Columns.OBS])), bool)
+    states = [r.final_state for r in rollouts if r.final_state is not None]
+    return {**columns, Columns.STATE_IN: np.concatenate(states)} if states else columns
+
+
+def _world_final_columns(
+    rollouts: Mapping[str, Sequence[Rollout]], copies: Mapping[str, int], wanted: dict[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """What all members of a world observe after each step after which the value of one of them is wanted.
+
+    Args:
+        rollouts: Those of each member, of equal shape.
+        copies: Copies of each member in one world.
+        wanted: Gets bool [n] for each member, the rows that are those of its `final_obs`, in their order.
+
+    Returns:
+        Columns of each member as sequences of one time step. A member's memory matters to itself alone.
+    """
+    parts: dict[str, list[tuple[np.ndarray, ...]]] = {env_id: [] for env_id in rollouts}
+    for of_members in zip(*rollouts.values(), strict=True):
+        num_steps, num_worlds = (
+            of_members[0].valid.shape[0],
+            of_members[0].valid.shape[1] // next(iter(copies.values())),
+        )
+        asked = [  # t * worlds + world
+            rows // own.valid.shape[1] * num_worlds + rows % own.valid.shape[1] // k
+            for own, k in zip(of_members, copies.values(), strict=True)
+            for rows in [own.final_rows]
+        ]
+        t, world = np.divmod(np.unique(np.concatenate(asked)), num_worlds)  # [U]
+        after = np.minimum(t + 1, num_steps - 1)[:, None]
+        for (env_id, k), own in zip(copies.items(), of_members, strict=True):
+            rows = world[:, None] * k + np.arange(k)  # [U, k]
+            place = np.searchsorted(own.final_rows, t[:, None] * own.valid.shape[1] + rows)
+            place = np.minimum(place, len(own.final_rows) - 1)
+            if len(own.final_rows):
+                is_final = own.final_rows[place] == t[:, None] * own.valid.shape[1] + rows
+            else:
+                is_final = np.zeros(rows.shape, bool)
+            obs = own.obs[after, rows]  # [U, k, ...]
+            obs[is_final] = own.final_obs[place[is_final]]
+            present = is_final | (own.valid[after, rows] & (t + 1 < num_steps)[:, None])
+            found = [obs[present], present.flatten(), is_final[present]]
+            if own.final_state is not None:
+                states = np.zeros((*rows.shape, own.final_state.shape[1]), own.final_state.dtype)  # [U, k, D]
+                states[is_final] = own.final_state[place[is_final]]
+                found.append(states.reshape(-1, states.shape[2]))
+            parts[env_id].append(tuple(found))
+    columns = {}
+    for env_id, found_ in parts.items():
+        obs, valid, wanted[env_id], *states = (np.concatenate(arrays) for arrays in zip(*found_, strict=True))
+        columns[env_id] = {Columns.OBS: obs, FIRST: np.zeros((1, len(valid)), bool), VALID: valid[None]}
+        if states:
+            columns[env_id][Columns.STATE_IN] = states[0]
+    return columns
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -91,9 +91,15 @@ class Lockstep:
 
     def reset_where_needed(self, force: bool) -> None:
         """Begin new episodes in environments that are in none, or (``force``) in all."""
-        for env_id, environment in self.environments.items():
-            if force or environment.obs is None:
-                self._begin(env_id)
+        groups = {e.spec.group for e in self.environments.values() if force or e.obs is None}
+        self._begin_all([env_id for env_id, e in self.environments.items() if e.spec.group in groups])
+
+    def _begin_all(self, env_ids: Sequence[str]) -> None:
+        """Begin new episodes in whole groups."""
+        for tasks in {id(t): t for env_id in env_ids if (t := self.environments[env_id].shared_tasks)}.values():
+            tasks.restart()
+        for env_id in env_ids:
+            self._begin(env_id)
 
     def _begin(self, env_id: str) -> None:
         """Begin new episodes in all copies; where failures are tolerated, in new copies if these fail."""
@@ -111,13 +117,14 @@ class Lockstep:
             scale.restart(env_id)
 
     def _group(self, env_id: str) -> list[str]:
-        """The environment and, where it is a role of a multi-agent environment, the other roles."""
+        """The environment and the others of its `EnvSpec.group`."""
         group = self.environments[env_id].spec.group
         return [other for other, environment in self.environments.items() if environment.spec.group == group]
 
     def _recreate(self, env_id: str) -> None:
         first: OwnedEnvironment | None = None
-        for role in self._group(env_id):
+        spec = self.environments[env_id].spec
+        for role in [env_id] if spec.world else self._group(env_id):
             self.environments[role].recreate(first)
             first = first or self.environments[role]
             self._callbacks.environment_created(role)
@@ -152,12 +159,12 @@ class Lockstep:
         self.opponent = opponent
         for env_id in playing:
             self.environments[env_id].play(None if opponent is None else [make_opponent(opponent)])
-            self._begin(env_id)
+        self._begin_all(playing)
         quota = {env_id: self.environments[env_id].copies.shares(num_episodes) for env_id in playing}
         attempts = dict.fromkeys(playing, MAX_ATTEMPTS)
         last_end = dict.fromkeys(playing, perf_counter())
         while unfinished := [env_id for env_id, left in quota.items() if any(left)]:
-            stepped = [role for env_id in unfinished for role in self._group(env_id)]
+            stepped = [other for env_id in unfinished for other in self._group(env_id)]
             rollouts = self._collect(dict.fromkeys(stepped, EVALUATION_LENGTH), explore, quota)
             for env_id in unfinished:
                 attempts[env_id] = MAX_ATTEMPTS if env_id in rollouts else attempts[env_id] - 1
@@ -218,7 +225,7 @@ class Lockstep:
             for env_id, columns in to_env.items():
                 self.environments[env_id].send(columns.pop(Columns.ACTIONS_FOR_ENV))
             for env_id in running:
-                if env_id not in builders:  # lost with another role of its environment
+                if env_id not in builders:  # lost with another environment of its group
                     continue
                 seen, columns = batch[env_id], to_env[env_id]
                 columns[Columns.OBS] = seen[Columns.OBS].cpu().numpy()
@@ -312,8 +319,7 @@ class Lockstep:
         self._episode_metrics.lost(env_id)
         self._last_failures[env_id] = failure
         self._recreate(env_id)
-        for role in self._group(env_id):
-            self._begin(role)
+        self._begin_all(self._group(env_id))
 
     def _tolerates(self, failure: EnvFailure | NonFiniteError) -> bool:
         if isinstance(failure, NonFiniteError):

@@ -34,7 +34,14 @@ from rllib_multienv.connectors import NormalizeObservations, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.lockstep import Lockstep
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
-from rllib_multienv.env_runners.sampling import SampleReport, SamplingFailure, assign_environments, environment_cost
+from rllib_multienv.env_runners.sampling import (
+    SampleReport,
+    SamplingFailure,
+    assign_environments,
+    environment_cost,
+    environment_groups,
+)
+from rllib_multienv.env_runners.shared_tasks import SharedTasks
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.opponents import Pool, RandomOpponent
 from rllib_multienv.process import set_threads
@@ -110,7 +117,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         if self.worker_index == 0 or self.config.in_evaluation:
             return tuple(self._specs)
         costs = {i: environment_cost(self.config.space_specs[i], self._rows[i]) for i in self._specs}
-        return assign_environments(costs, self.num_workers)[self.worker_index - 1]
+        return assign_environments(costs, self.num_workers, environment_groups(self.config))[self.worker_index - 1]
 
     def _window(self) -> int | None:
         """Episodes that returns are averaged over; in evaluation all that there were."""
@@ -142,7 +149,12 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     else int(np.random.SeedSequence([self._seed, 2, number]).generate_state(1)[0])
                 )
                 spec = self._specs[env_id]
-                roles = [e for e in self.environments.values() if spec.role and e.spec.group == spec.group]
+                roles = [e for e in self.environments.values() if spec.role and e.spec.base_id == spec.base_id]
+                members = [e for e in self.environments.values() if spec.world and e.spec.world == spec.world]
+                tasks = None
+                if spec.world and self.config.worlds[spec.world].share_task:
+                    split = "test" if self.config.in_evaluation else "train"
+                    tasks = members[0].shared_tasks if members else SharedTasks(seed, split)
                 self.environments[env_id] = OwnedEnvironment(
                     spec,
                     self.config.num_copies(spec),
@@ -151,6 +163,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     inputs=self.config.space_specs[env_id].inputs,
                     evaluation=self.config.in_evaluation,
                     partner=roles[0] if roles else None,
+                    shared_tasks=tasks,
                 )
                 self._callbacks.environment_created(env_id)
         ordered = {env_id: self.environments[env_id] for env_id in self.owned}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_multienv.env_runners.shared_tasks import SharedTasks, TaskFollower
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
 from rllib_multienv.opponents import Match, Opponent
 from rllib_multienv.rollout import RunningEpisode
@@ -23,6 +24,7 @@ class OwnedEnvironment:
         running: [B], the episode that each copy is in.
         match: Who plays which agents; None where the learner plays all.
         state: [B, D], the memory's state after the last step of each row; None without memory.
+        shared_tasks: The tasks of its world, where the members share them.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class OwnedEnvironment:
         inputs: Sequence[str] = (),
         evaluation: bool = False,
         partner: OwnedEnvironment | None = None,
+        shared_tasks: SharedTasks | None = None,
     ) -> None:
         """Make the copies.
 
@@ -46,10 +49,12 @@ class OwnedEnvironment:
             inputs: See `SpaceSpec.inputs`.
             evaluation: Whether data sets show their test split.
             partner: Another role of the same copies.
+            shared_tasks: The tasks of its world, where the members share them.
         """
         self.spec = spec
         self._num_copies = num_copies
         self._seed = seed
+        self.shared_tasks = shared_tasks
         self._options: dict[str, Any] = {
             "mask_in_info": mask_in_info,
             "inputs": inputs,
@@ -64,6 +69,9 @@ class OwnedEnvironment:
             self.spec, self._num_copies, seed=self._seed, partner=of_partner, **self._options
         )
         self.num_envs = self.copies.num_envs
+        self._follower = (
+            None if self.shared_tasks is None else TaskFollower(self.shared_tasks, self.copies, self.spec.world_copies)
+        )
         self.obs: np.ndarray | None = None
         self._held: dict[str, np.ndarray] = {}
         self._last: VectorStep | None = None
@@ -78,7 +86,11 @@ class OwnedEnvironment:
         Args:
             initial_state: [D], the memory's state at the beginning of an episode; None without memory.
         """
+        if self._follower is not None:
+            self._follower.before_reset()
         self.obs, self._last, self._held = self.copies.reset(), None, {}
+        if self._follower is not None:
+            self._follower.begun(np.arange(self.num_envs))
         self._initial_state = initial_state
         self.state = None if initial_state is None else np.repeat(initial_state[None], self.num_envs, 0)
         self.running = [RunningEpisode() for _ in range(self.num_envs)]
@@ -147,6 +159,8 @@ class OwnedEnvironment:
             step.is_reset = step.is_reset | ~self.match.learning()
             step.final_obs = {row: last for row, last in step.final_obs.items() if not step.is_reset[row]}
             self.match.begin(self.copies.restarted)
+        if self._follower is not None:
+            self._follower.begun(np.flatnonzero(step.terminated | step.truncated))
         self.obs, self._last = step.obs, step
         return step
 
@@ -179,7 +193,8 @@ class OwnedEnvironment:
         episodes = [{name: getattr(running, name) for name in saved} for running in self.running]
         held = {key: column.copy() for key, column in self._held.items()}
         memory = None if self.state is None else (self.state.copy(), self._initial_state)
-        return {"snapshot": snapshot, "episodes": episodes, "held": held, "memory": memory}
+        tasks = None if self._follower is None else self._follower.get_state()
+        return {"snapshot": snapshot, "episodes": episodes, "held": held, "memory": memory, "tasks": tasks}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`get_state`.
@@ -195,6 +210,8 @@ class OwnedEnvironment:
         self.running = [RunningEpisode(**episode) for episode in state["episodes"]]
         if (memory := state.get("memory")) is not None:
             self.state, self._initial_state = (np.array(array) for array in memory)
+        if self._follower is not None and (tasks := state.get("tasks")) is not None:
+            self._follower.set_state(tasks)
 
     def close(self) -> None:
         """Close all copies."""

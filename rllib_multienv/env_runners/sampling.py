@@ -37,17 +37,20 @@ def environment_cost(space_spec: SpaceSpec, num_envs: int) -> float:
     return num_envs * (8.0 + space_spec.obs_size + space_spec.observation.extra / 32 + space_spec.action_size)
 
 
-def assign_environments(costs: Mapping[str, float], num_workers: int) -> list[tuple[str, ...]]:
+def assign_environments(
+    costs: Mapping[str, float], num_workers: int, groups: Mapping[str, str] | None = None
+) -> list[tuple[str, ...]]:
     """Distribute environments over workers so that the largest load is small.
 
     Each environment goes to the least loaded worker, dearest first (longest processing time rule). With more workers
     than environments, each remaining worker shares the environment whose copies' load per worker is the largest. No
     environment is ever left out, and no worker is left without one. The roles of a multi-agent environment,
-    ``id@role``, stay together.
+    ``id@role``, stay together, and so do those with the same group.
 
     Args:
         costs: Cost of each environment.
         num_workers: Number of workers, at least one.
+        groups: `EnvSpec.group` of environments.
 
     Returns:
         For each worker the ids of its environments, in the order of ``costs``.
@@ -59,16 +62,16 @@ def assign_environments(costs: Mapping[str, float], num_workers: int) -> list[tu
         raise ValueError("There are no environments to assign; pass at least one to `environment(envs=[...])`.")
     if num_workers < 1:
         raise ValueError(f"Environments need at least one worker to own them, not {num_workers}.")
-    groups: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for env_id in costs:
-        groups.setdefault(env_id.rpartition("@")[0] or env_id, []).append(env_id)
-    of_group = {group: sum(costs[env_id] for env_id in env_ids) for group, env_ids in groups.items()}
+        members.setdefault((groups or {}).get(env_id) or env_id.rpartition("@")[0] or env_id, []).append(env_id)
+    of_group = {group: sum(costs[env_id] for env_id in env_ids) for group, env_ids in members.items()}
     dearest_first = sorted(of_group, key=lambda group: -of_group[group])  # of equal ones, in their order
     owned: list[list[str]] = [[] for _ in range(num_workers)]
-    if num_workers >= len(groups):
-        owners = dict.fromkeys(groups, 0)
+    if num_workers >= len(members):
+        owners = dict.fromkeys(members, 0)
         for worker in range(num_workers):
-            if worker < len(groups):
+            if worker < len(members):
                 group = dearest_first[worker]
             else:
                 group = max(dearest_first, key=lambda g: of_group[g] / owners[g])
@@ -82,13 +85,18 @@ def assign_environments(costs: Mapping[str, float], num_workers: int) -> list[tu
             loads[worker] += of_group[group]
     order = {env_id: i for i, env_id in enumerate(costs)}
     return [
-        tuple(sorted((env_id for group in own for env_id in groups[group]), key=order.__getitem__)) for own in owned
+        tuple(sorted((env_id for group in own for env_id in members[group]), key=order.__getitem__)) for own in owned
     ]
 
 
 def environment_costs(config: Any) -> dict[str, float]:
     """Estimated cost of one time step of all copies of each environment."""
     return {spec.id: environment_cost(config.space_specs[spec.id], config.num_rows(spec)) for spec in config.env_specs}
+
+
+def environment_groups(config: Any) -> dict[str, str]:
+    """`EnvSpec.group` of each environment."""
+    return {spec.id: spec.group for spec in config.env_specs}
 
 
 class Ownership:
@@ -98,24 +106,27 @@ class Ownership:
     for it), all environments are assigned to the runners that are left; when one comes back, to all again.
     """
 
-    def __init__(self, *, costs: Mapping[str, float], workers: Sequence[int]) -> None:
+    def __init__(
+        self, *, costs: Mapping[str, float], workers: Sequence[int], groups: Mapping[str, str] | None = None
+    ) -> None:
         """Set up.
 
         Args:
             costs: Cost of each environment.
             workers: Indices of the runners.
+            groups: See `assign_environments`.
         """
-        self._costs = dict(costs)
+        self._costs, self._groups = dict(costs), groups
         self._away_since: float | None = None
         self._assign(workers)
 
     def _assign(self, workers: Sequence[int]) -> None:
-        parts = assign_environments(self._costs, len(workers))
+        parts = assign_environments(self._costs, len(workers), self._groups)
         self._owned = dict(zip(sorted(workers), parts, strict=True))
 
-    def change(self, costs: Mapping[str, float]) -> None:
+    def change(self, costs: Mapping[str, float], groups: Mapping[str, str] | None = None) -> None:
         """The environments of the run are others now."""
-        self._costs = dict(costs)
+        self._costs, self._groups = dict(costs), groups
         self._assign(list(self._owned))
 
     def owned(self, present: Sequence[int]) -> dict[int, tuple[str, ...]]:
@@ -388,7 +399,11 @@ class OnlineSampling:
         self._config = config
         self._ownership: Ownership | None = None
         if group.num_remote_env_runners():
-            self._ownership = Ownership(costs=environment_costs(config), workers=group._worker_manager.actor_ids())
+            self._ownership = Ownership(
+                costs=environment_costs(config),
+                workers=group._worker_manager.actor_ids(),
+                groups=environment_groups(config),
+            )
             self._requests = SampleRequests(
                 group,
                 timeout_s=config.sample_timeout_s,
@@ -399,7 +414,7 @@ class OnlineSampling:
         """The environments of the run are those of ``config`` now."""
         self._config = config
         if self._ownership is not None:
-            self._ownership.change(environment_costs(config))
+            self._ownership.change(environment_costs(config), environment_groups(config))
 
     def round(self, lengths: Mapping[str, int]) -> SampledRound:
         """Sample one fragment of each environment from every runner that owns it.

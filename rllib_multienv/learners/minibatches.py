@@ -117,6 +117,7 @@ def minibatches(
     shuffle: Shuffle,
     keys: Mapping[str, int],
     shares: Mapping[str, Share] | None = None,
+    worlds: Mapping[str, int] | None = None,
 ) -> Iterator[Minibatch]:
     """``num_epochs * num_minibatches`` minibatches, each with its part of every environment.
 
@@ -125,15 +126,17 @@ def minibatches(
 
     Args:
         batch: ``{env_id: {column: [N_e, ...]}}``; N_e may differ between environments. Rows of sequences, for a network
-            with memory (`GeneralizedAdvantages`), stay together: minibatches have whole sequences.
+            with memory or worlds (`GeneralizedAdvantages`), stay together: minibatches have whole sequences.
         num_minibatches: M; the sizes of an environment's minibatches differ by at most one row (sequence). An
             environment with fewer than M rows is missing from some.
         num_epochs: Passes over the data, each in another order. The last one is reported.
         shuffle: The orders.
         keys: Key of each environment for its orders.
         shares: This learner's part of each minibatch, by env id; all of it where not given.
+        worlds: Copies in one world of each environment that is in one. Their sequences stay together: those of all
+            environments of a world, which have the same key, are drawn in the same order.
     """
-    shares = shares or {}
+    shares, worlds = shares or {}, worlds or {}
     for epoch in range(num_epochs):
         parts: list[dict[str, dict[str, Tensor]]] = [{} for _ in range(num_minibatches)]
         weights: list[dict[str, float]] = [{} for _ in range(num_minibatches)]
@@ -141,13 +144,17 @@ def minibatches(
         for env_id, columns in batch.items():
             has_sequences, share = VALID in columns, shares.get(env_id, Share())
             size = columns[VALID].shape[1] if has_sequences else len(next(iter(columns.values())))
+            together = worlds.get(env_id, 1)
+            size //= together
             order = shuffle.order(keys[env_id], epoch, size)
             bounds = [size * m // num_minibatches for m in range(num_minibatches + 1)]
             chosen = [order[share.rows(*pair)] for pair in pairwise(bounds)]  # this learner's rows, or sequences
             rows, totals = chosen, [last - first for first, last in pairwise(bounds)]
             if has_sequences:
+                chosen = [_of_worlds(own, together) for own in chosen]
                 rows = [_rows_of(columns[VALID], own) for own in chosen]
-                totals = [int(columns[VALID][:, order[slice(*pair)]].sum()) for pair in pairwise(bounds)]
+                parts_of_all = [_of_worlds(order[slice(*pair)], together) for pair in pairwise(bounds)]
+                totals = [int(columns[VALID][:, own].sum()) for own in parts_of_all]
             # One gather per column and epoch; minibatches are then views. Images are gathered for one minibatch at a
             # time, so that there is no second copy of all of them.
             own = torch.cat(rows)
@@ -172,6 +179,11 @@ def minibatches(
             yield Minibatch(columns=own_columns, weights=weights_of_part, is_reported=epoch == num_epochs - 1)
 
 
+def _of_worlds(chosen: Tensor, copies: int) -> Tensor:
+    """The sequences of all ``copies`` in the ``chosen`` worlds."""
+    return chosen if copies == 1 else (chosen[:, None] * copies + torch.arange(copies)).flatten()
+
+
 def _rows_of(valid: Tensor, chosen: Tensor) -> Tensor:
     """The rows of some sequences, time first; ``valid`` bool [L, S] says which steps of all sequences have one."""
     valid, chosen = valid.cpu(), chosen.cpu()
@@ -183,4 +195,4 @@ def _of_sequences(columns: Columns, chosen: Tensor) -> dict[str, Tensor]:
     """The columns of some sequences alone that have no rows."""
     chosen = chosen.to(columns[VALID].device)
     of_steps = {key: columns[key][:, chosen] for key in (FIRST, VALID)}
-    return {**of_steps, _STATE_IN: columns[_STATE_IN][chosen]}
+    return of_steps | ({_STATE_IN: columns[_STATE_IN][chosen]} if _STATE_IN in columns else {})

@@ -136,8 +136,13 @@ class MultiEnvLearner(TorchLearner):
 
     @property
     def env_keys(self) -> dict[str, int]:
-        """Key of each environment for the order of its rows; it does not depend on the environment's id."""
-        return environment_keys(self.config.space_specs.values())
+        """Key of each environment for the order of its rows; it does not depend on the environment's id.
+
+        Environments of a world have that of its first one.
+        """
+        specs = self.config.space_specs
+        keys, of_world = environment_keys(specs.values()), {s.world: env_id for env_id, s in reversed(specs.items())}
+        return {env_id: keys[of_world[spec.world] if spec.world else env_id] for env_id, spec in specs.items()}
 
     @property
     def _looks_at_gradients(self) -> bool:

@@ -35,7 +35,9 @@ class Share:
 Shares = dict[str, Share]
 
 
-def share_environments(costs: Mapping[str, float], num_learners: int) -> list[Shares]:
+def share_environments(
+    costs: Mapping[str, float], num_learners: int, groups: Mapping[str, str] | None = None
+) -> list[Shares]:
     """Give every learner the same load, cutting at most ``num_learners - 1`` environments.
 
     The environments are laid end to end on a line, each as long as its cost, and the line is cut into equal parts, one
@@ -46,6 +48,7 @@ def share_environments(costs: Mapping[str, float], num_learners: int) -> list[Sh
     Args:
         costs: Cost of each environment. Their order is kept: neighbours are trained by the same learner.
         num_learners: Number of learners, at least one.
+        groups: `EnvSpec.group` of environments: those of one group are cut at the same place.
 
     Returns:
         For each learner its shares.
@@ -57,21 +60,25 @@ def share_environments(costs: Mapping[str, float], num_learners: int) -> list[Sh
         raise ValueError("There are no environments to share out; pass at least one to `environment(envs=[...])`.")
     if num_learners < 1:
         raise ValueError(f"Environments need at least one learner to train on them, not {num_learners}.")
+    groups = {env_id: (groups or {}).get(env_id, env_id) for env_id in costs}
+    of_group: dict[str, float] = {}
+    for env_id, group in groups.items():
+        of_group[group] = of_group.get(group, 0.0) + costs[env_id]
     edges = [0.0]
-    for cost in costs.values():
+    for cost in of_group.values():
         edges.append(edges[-1] + cost)
     part = edges[-1] / num_learners
     cuts = [_snapped(part * learner, edges, TOLERANCE * part) for learner in range(num_learners + 1)]
     shares: list[Shares] = []
     for first, last in pairwise(cuts):
         mine: Shares = {}
-        for env_id, begin, end in zip(costs, edges, edges[1:], strict=False):
+        for group, begin, end in zip(of_group, edges, edges[1:], strict=False):
             if begin < last and first < end:
                 length = end - begin
-                mine[env_id] = Share(
+                mine[group] = Share(
                     start=max(0.0, (first - begin) / length), stop=1.0 if end <= last else (last - begin) / length
                 )
-        shares.append(mine)
+        shares.append({env_id: mine[group] for env_id, group in groups.items() if group in mine})
     return shares
 
 

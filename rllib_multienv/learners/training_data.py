@@ -39,10 +39,12 @@ class SharedTrainingData(TrainingData):
     Attributes:
         costs: What each environment costs a learner, to balance them.
         shares: The part of each environment that this learner trains on; all of each where not given.
+        groups: `EnvSpec.group` of environments: learners have the same part of all environments of a group.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
     shares: Shares = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def validate(self) -> None:
         """There is nothing that could be wrong: an environment without data is not trained on this time."""
@@ -51,7 +53,7 @@ class SharedTrainingData(TrainingData):
         self, num_shards: int, len_lookback_buffer: int | None = None, **kwargs: Any
     ) -> list[tuple[TrainingData, dict[str, Any]]]:
         """For each learner the data of the environments that it has a share in."""
-        return [(self.part(shares), {}) for shares in share_environments(self.costs, num_shards)]
+        return [(self.part(shares), {}) for shares in share_environments(self.costs, num_shards, self.groups)]
 
     @abstractmethod
     def part(self, shares: Shares) -> SharedTrainingData:
@@ -129,6 +131,7 @@ class RolloutData(SharedTrainingData):
             shuffle=Shuffle(seed=learner.shuffle_seed, update=learner.num_updates),
             keys=learner.env_keys,
             shares=self.shares,
+            worlds={env_id: s.world_copies for env_id, s in learner.config.space_specs.items() if s.world},
         )
 
     def fetch(self, learner: Any) -> dict[str, list[Rollout]]:
@@ -150,6 +153,10 @@ class RolloutData(SharedTrainingData):
                 found[env_id].append((fragment, rollout))
         learner.reduction.maximum(lost)
         is_lost = lost.bool().tolist()
+        for found_of_group in self._fragments_by_group():
+            if any(is_lost[fragment.number] for fragment in found_of_group):
+                for fragment in found_of_group:
+                    is_lost[fragment.number] = True
         for env_id, fragments in self.fragments.items():
             steps = sum(fragment.steps for fragment in fragments if is_lost[fragment.number])
             if not steps:
@@ -162,6 +169,15 @@ class RolloutData(SharedTrainingData):
             env_id: [rollout for fragment, rollout in pairs if not is_lost[fragment.number]]
             for env_id, pairs in found.items()
         }
+
+
+    def _fragments_by_group(self) -> list[list[SampledFragment]]:
+        """The fragments that one runner sampled of one group: they are of use together."""
+        found: dict[tuple[str, int], list[SampledFragment]] = {}
+        for env_id, fragments in self.fragments.items():
+            for place, fragment in enumerate(fragments):
+                found.setdefault((self.groups.get(env_id, env_id), place), []).append(fragment)
+        return list(found.values())
 
 
 @dataclass

@@ -12,6 +12,7 @@ from .encoders import Encoders
 from .heads import ValueBins, mask_logits
 from .interface import Inputs, Interface
 from .memory import NetworkMemory, State
+from .world_attention import WorldAttention, world_rows
 
 __all__ = ["ActorCritic", "OneEnvironmentActorCritic", "Outputs", "Part"]
 
@@ -35,7 +36,7 @@ class Outputs(NamedTuple):
 
 
 class ActorCritic(nn.Module, ABC):
-    """Policy and value function for several environments at once: ``encode -> remember -> decode``.
+    """Policy and value function for several environments at once: ``encode -> attend -> remember -> decode``.
 
     Observations come as rows ``{env_id: [B, width]}`` (see `ObservationRow`) with any subset of the known environments;
     batch sizes may differ between environments. A subclass implements `encode` and `decode`, each for the parts
@@ -45,18 +46,20 @@ class ActorCritic(nn.Module, ABC):
         interfaces: the known environments by id; not part of the state dict.
         value_bins: bins over which values are a distribution; None if values are numbers.
         memory: from `NetConfig.memory_of`; None without memory.
+        world_attention: from `NetConfig.world_attention_of`; None without.
         encoders: encoders of images and text, from `NetConfig.encoders`; None without.
         shares_encoder: whether actor and critic use the same encoded rows (those of the actor).
         critic_only: dotted names of the children that only values need; see `drop_critic`.
     """
 
-    critic_only: ClassVar[tuple[str, ...]] = ("critic", "memory.critic", "encoders.critic")
+    critic_only: ClassVar[tuple[str, ...]] = ("critic", "memory.critic", "encoders.critic", "world_attention.critic")
 
     def __init__(self) -> None:
         super().__init__()
         self.interfaces: dict[str, Interface] = {}
         self.value_bins: ValueBins | None = None
         self.memory: NetworkMemory | None = None
+        self.world_attention: WorldAttention | None = None
         self.encoders: Encoders | None = None
         self.shares_encoder = False
 
@@ -99,7 +102,8 @@ class ActorCritic(nn.Module, ABC):
         """Policies and values.
 
         Args:
-            obs: ``[B, width]`` by environment; with memory and ``first`` the rows of sequences, time first.
+            obs: ``[B, width]`` by environment; with ``first`` or ``valid`` the rows of sequences, time first. The
+                environments of a world have the same number of worlds and time steps (see `world_rows`).
             state: memory state ``[B, D]`` before the first time step; an environment that is missing starts afresh.
             first: bool ``[T, B]`` by environment, whether memory is reset before this time step; None for one time step
                 without resets.
@@ -108,7 +112,8 @@ class ActorCritic(nn.Module, ABC):
 
         Raises:
             KeyError: an environment is not known.
-            ValueError: observations have another shape than ``[B, width]``.
+            ValueError: observations have another shape than ``[B, width]``; or environments of one world do not have
+                the same number of worlds and time steps.
         """
         inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
         return self.run(inputs, state, first, valid, parts=parts)
@@ -132,13 +137,21 @@ class ActorCritic(nn.Module, ABC):
         rows: Tensor | None = None
         remembered: Tensor | None = None
         encoded = self._encoded_media(inputs, counts)
+        worlds: list[Tensor] = []
+        if present and self.world_attention is not None:
+            worlds = world_rows(self.interfaces, counts, valid, next(iter(present.values())).device)
+
+        def rows_of(part: Part) -> Tensor:
+            own = self._rows(part, present, encoded)
+            return own if self.world_attention is None or not worlds else self.world_attention(part, own, worlds)
+
         if present and self.memory is not None:
-            rows = self._rows("actor", present, encoded)
+            rows = rows_of("actor")
             seen = {env_id: inputs[env_id] for env_id in counts}
             remembered, next_state = self.memory.remember(rows, seen, counts, state, first, valid)
         for part in parts if present else ():
             if rows is None or not (self.shares_encoder or (part == "actor" and remembered is not None)):
-                rows = self._rows("actor" if self.shares_encoder else part, present, encoded)
+                rows = rows_of("actor" if self.shares_encoder else part)
             own = rows
             if self.memory is not None and remembered is not None:
                 joined = self.memory.for_actor if part == "actor" else self.memory.for_critic

@@ -16,6 +16,7 @@ from .belief import BeliefMemory
 from .encoders import Encoders, ImageEncoderConfig, TextEncoderConfig, check_encoders
 from .interface import Interface
 from .memory import MEMORIES, NetworkMemory
+from .world_attention import WorldAttention
 
 __all__ = ["NetConfig", "net_config_from_dict", "require", "require_choice", "require_whole"]
 
@@ -91,6 +92,8 @@ class NetConfig:
             that the memory had there when it was sampled; gradients end at its beginning.
         inputs: what of the last time step is added to the numbers of each observation (`spaces.previous`):
             ``"previous_action"``, ``"previous_reward"``, ``"previous_done"``.
+        world_attention: whether the environments of a world see one another (`world_attention`). Without worlds it does
+            nothing.
     """
 
     type: ClassVar[str]
@@ -104,6 +107,7 @@ class NetConfig:
     belief_size: int = 5
     max_seq_len: int = 64
     inputs: tuple[str, ...] = ()
+    world_attention: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -131,6 +135,8 @@ class NetConfig:
         require_whole(self, "memory_layers", "belief_size", "max_seq_len")
         known = set(self.inputs) <= set(INPUTS) and len(set(self.inputs)) == len(self.inputs)
         require(known, "inputs", self.inputs, f"some of {INPUTS}, each once")
+        unseen = not (self.world_attention and self.memory == "belief")
+        require(unseen, "world_attention", self.world_attention, "False with memory='belief'")
 
     def build(self, interfaces: Mapping[str, Interface]) -> ActorCritic:
         """Build the network of policy and values for these environments."""
@@ -177,11 +183,19 @@ class NetConfig:
             return BeliefMemory(network, width, *sizes, self.belief_size)
         return NetworkMemory(MEMORIES[self.memory](width, *sizes), width)
 
+    def world_attention_of(self, width: int) -> WorldAttention | None:
+        """Attention between a network's rows ``[R, width]`` in a world; None where ``world_attention`` is false."""
+        if not self.world_attention:
+            return None
+        return WorldAttention(width, ("actor",) if getattr(self, "share_encoder", False) else ("actor", "critic"))
+
     def check_memory(self, network: ActorCritic) -> None:
-        """Raise a ValueError if ``memory`` is set and a network made by `build` has none."""
-        if self.memory is not None and network.memory is None:
-            line = "self.memory = config.memory_of(interfaces, width)"
-            require(False, "memory", self.memory, f"None, unless {type(network).__name__} has the line {line}")
+        """Raise a ValueError if ``memory`` or ``world_attention`` is set and a network made by `build` has none."""
+        for field, off, arguments in (("memory", None, "interfaces, width"), ("world_attention", False, "width")):
+            if getattr(self, field) != off and getattr(network, field) is None:
+                line = f"self.{field} = config.{field}_of({arguments})"
+                expected = f"{off}, unless {type(network).__name__} has the line {line}"
+                require(False, field, getattr(self, field), expected)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, read by `net_config_from_dict`."""

@@ -73,6 +73,14 @@ class Interface(Protocol):
     def squashed(self) -> bool:
         """Whether ``tanh`` keeps continuous actions in (-1, 1); otherwise they are clipped."""
 
+    @property
+    def world(self) -> str:
+        """Name of the world that the environment is a member of (`world_attention`); empty for none."""
+
+    @property
+    def world_copies(self) -> int:
+        """Copies of the environment in one world."""
+
 
 @dataclass(frozen=True)
 class StateActionInterface:
@@ -91,6 +99,8 @@ class StateActionInterface:
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
     squashed: bool = False
+    world: str = ""
+    world_copies: int = 1
 
     @property
     def description(self) -> str:

@@ -73,6 +73,7 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         self.log_std = nn.Parameter(torch.zeros(continuous)) if continuous and not depends else None
         self.encoders = config.encoders(interfaces, config.hidden[0] if config.hidden else 1)
         self.memory = config.memory_of(interfaces, config.hidden[-1])
+        self.world_attention = config.world_attention_of(config.hidden[-1])
         has_layer = bool(config.hidden) or self.encoders is None
         require(has_layer, "hidden", config.hidden, "one layer or more, where observations have images or text")
 

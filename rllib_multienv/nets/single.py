@@ -83,6 +83,7 @@ class SingleActorCritic(OneEnvironmentActorCritic):
         self.critic = _Tower(config, self.interface.obs_size, 1, 1.0)
         self.encoders = config.encoders(interfaces, config.width)
         self.memory = config.memory_of(interfaces, config.width)
+        self.world_attention = config.world_attention_of(config.width)
 
     def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""

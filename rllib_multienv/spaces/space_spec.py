@@ -42,6 +42,8 @@ class SpaceSpec:
         agents: Names of the agents, in the order of their rows, in a multi-agent environment.
         inputs: Previous inputs (`NetConfig.inputs`), the last numbers of an observation.
         squashed: Whether the agent's continuous actions are squashed by ``tanh`` (SAC) rather than clipped.
+        world: Name of the world that the environment is a member of (`EnvSpec.world`); empty for none.
+        world_copies: Copies of it in one world.
     """
 
     env_id: str
@@ -58,6 +60,8 @@ class SpaceSpec:
     agents: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     squashed: bool = False
+    world: str = ""
+    world_copies: int = 1
 
     def __post_init__(self) -> None:
         """Fill in the description, and check spaces and the numbers of names."""
@@ -238,6 +242,8 @@ class SpaceSpec:
             "agents": (),
             "inputs": (),
             "squashed": False,
+            "world": "",
+            "world_copies": 1,
         }
         self.__dict__.update({**defaults, **known})
 
@@ -257,6 +263,7 @@ class SpaceSpec:
             "agents": list(self.agents),
             **({"inputs": list(self.inputs)} if self.inputs else {}),
             **({"squashed": True} if self.squashed else {}),
+            **({"world": self.world, "world_copies": self.world_copies} if self.world else {}),
         }
 
     @classmethod
@@ -276,6 +283,8 @@ class SpaceSpec:
             agents=tuple(data.get("agents", ())),
             inputs=tuple(data.get("inputs", ())),
             squashed=data.get("squashed", False),
+            world=data.get("world", ""),
+            world_copies=data.get("world_copies", 1),
         )
 
 

@@ -37,6 +37,8 @@ VECTOR_FAMILIES = {
     "Bandit": "bandit:Bandit",
     "TabularMDP": "bandit:TabularMDP",
     "CartPoleHidden": "hidden_parameters:CartPoleHidden",
+    "Oracle": "worlds:Oracle",
+    "Guess": "worlds:Guess",
 }
 
 for _name, _family in VECTOR_FAMILIES.items():

@@ -45,6 +45,8 @@ def any_interface(
         action_low=(-bound,) * action.num_continuous,
         action_high=(bound,) * action.num_continuous,
         squashed=False,
+        world="",
+        world_copies=1,
     )
 
 

@@ -78,6 +78,8 @@ class NextObservation:
     spaces: SpaceSpec
     discrete: bool = False
     squashed: bool = False
+    world: str = ""
+    world_copies: int = 1
 
     @property
     def description(self) -> str:
