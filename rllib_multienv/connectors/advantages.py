@@ -357,11 +357,11 @@ def _world_final_columns(
                 found.append(states.reshape(-1, states.shape[2]))
             parts[env_id].append(tuple(found))
     columns = {}
-    for env_id, found_ in parts.items():
-        obs, valid, wanted[env_id], *states = (np.concatenate(arrays) for arrays in zip(*found_, strict=True))
+    for env_id, of_rollouts in parts.items():
+        obs, valid, wanted[env_id], *state = [np.concatenate(arrays) for arrays in zip(*of_rollouts, strict=True)]
         columns[env_id] = {Columns.OBS: obs, FIRST: np.zeros((1, len(valid)), bool), VALID: valid[None]}
-        if states:
-            columns[env_id][Columns.STATE_IN] = states[0]
+        if state:
+            columns[env_id][Columns.STATE_IN] = state[0]
     return columns
 
 

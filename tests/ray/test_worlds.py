@@ -1,0 +1,203 @@
+"""Worlds in PPO: shared tasks, whole worlds in minibatches and shares, values, credit, several learners, learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from first_gradient import RecordsFirstGradient, of_learners
+from tiny_runs import assert_goes_on_when_restored, learner_batch, make_runner, running, tiny_config
+
+from rllib_multienv import (
+    EnvSpec,
+    GeneratedNetConfig,
+    MultiEnvPPOConfig,
+    MultiEnvSACConfig,
+    SpecificNetConfig,
+    WorldSpec,
+)
+from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
+from rllib_multienv.env_runners import assign_environments
+from rllib_multienv.env_runners.sampling import environment_costs, environment_groups
+from rllib_multienv.learners import RolloutData
+from rllib_multienv.learners.shares import share_environments
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+ORACLE = EnvSpec("oracle", make="multienv/Oracle-v0", kwargs={"horizon": 3})
+GUESS = EnvSpec("guess", make="multienv/Guess-v0", kwargs={"horizon": 3})
+QUIZ = WorldSpec([ORACLE, GUESS], share_task=True)
+
+
+def config(worlds: Any, *, envs: Any = (), **network: Any) -> MultiEnvPPOConfig:
+    fields = {"width": 8, "depth": 1, "generator_width": 8, "code_size": 8, "max_seq_len": 6, "world_attention": True}
+    made = tiny_config(envs).environment(worlds=worlds).rl_module(model_config=GeneratedNetConfig(**fields | network))
+    return made.training(normalize_obs=False)
+
+
+def mixed(**network: Any) -> MultiEnvPPOConfig:
+    """A world with two copies of CartPole and one Pendulum of short episodes, and an environment in none."""
+    pendulum = EnvSpec("Pendulum-v1", max_episode_steps=7)
+    return config({"pair": WorldSpec(["CartPole-v1", pendulum], copies={"CartPole-v1": 2})}, envs=[GUESS], **network)
+
+
+def trained(module: Any) -> Any:
+    """A module whose output maps of attention are not zero."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in module.shared.network.named_parameters():
+        if name.startswith("world_attention") and name.endswith("out.weight"):
+            parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+@pytest.mark.parametrize("memory", [None, "gru"])
+def test_learners_compute_for_whole_worlds_what_runners_computed_step_by_step(memory: str | None) -> None:
+    with running(mixed(memory=memory)) as algo:
+        module = trained(algo.learner_group._learner.module)
+        algo.env_runner.module.shared.network.load_state_dict(
+            {k: v for k, v in module.shared.network.state_dict().items() if "critic" not in k}
+        )
+        for _ in range(2):
+            rollouts = algo.env_runner.sample_rollouts()
+        assert rollouts["CartPole-v1"].valid.shape == (16, 4) and rollouts["Pendulum-v1"].valid.shape == (16, 2)
+        batch = learner_batch(algo.config, module, rollouts)
+        with torch.no_grad():
+            found = module.forward_train(batch)
+        for env_id, columns in batch.items():
+            distribution = module[env_id].get_train_action_dist_cls().from_logits(found[env_id]["action_dist_inputs"])
+            torch.testing.assert_close(distribution.logp(columns["actions"]), columns["action_logp"])
+            torch.testing.assert_close(found[env_id]["vf_preds"], columns["vf_preds"])
+
+
+def test_the_value_after_a_truncated_step_sees_what_the_others_observe_then() -> None:
+    with running(mixed()) as algo:
+        module = trained(algo.learner_group._learner.module)
+        rollouts = algo.env_runner.sample_rollouts()
+        pendulum, cart = rollouts["Pendulum-v1"], rollouts["CartPole-v1"]
+        (t, *_) = np.flatnonzero(pendulum.truncated[:, 1])
+        assert t == 6 and not cart.done[t, 2:].any()
+        seen = {
+            "Pendulum-v1": pendulum.final_obs[pendulum.final_place(t, 1)][None],
+            "CartPole-v1": cart.obs[t + 1, 2:],
+        }
+        batch = {env_id: {"obs": torch.from_numpy(obs)} for env_id, obs in seen.items()}
+        value = float(module.shared.compute_values(batch)["Pendulum-v1"])
+        columns = learner_batch(algo.config, module, rollouts)["Pendulum-v1"]
+        # With lambda = 0, a step's value target is r + gamma V(next).
+        algo.config.get_config_for_module("Pendulum-v1")
+        reward = pendulum.rewards[t, 1] / pendulum.reward_scale
+        place = t * 2 + 1
+        assert float(columns["value_targets"][place]) == pytest.approx(
+            np.clip(reward, -10, 10) + 0.99 * value, rel=1e-4
+        )
+
+
+def test_members_share_each_task_and_worlds_have_tasks_of_their_own() -> None:
+    for backend in ("auto", "sync"):
+        specs = [EnvSpec(s.id, make=s.make, kwargs=s.kwargs, backend=backend) for s in (ORACLE, GUESS)]
+        runner = make_runner(config([WorldSpec(specs, copies={"guess": 2}, share_task=True)]))
+        for _ in range(2):
+            rollouts = runner.sample_rollouts()
+            shown = rollouts["oracle"].obs.argmax(2)  # [T, worlds]
+            guess = rollouts["guess"]
+            is_right = (guess.actions.reshape(16, 2, 2) == shown[:, :, None]).reshape(16, 4)
+            np.testing.assert_array_equal(guess.rewards, is_right)
+        assert len(np.unique(shown)) > 2 and (shown[:, 0] != shown[:, 1]).any()
+        runner.stop()
+
+
+def test_joint_credit_is_the_weighted_sum_of_the_members_rewards() -> None:
+    world = WorldSpec([ORACLE, GUESS], copies={"guess": 2}, share_task=True, credit="joint", weights={"guess": 0.5})
+    with running(config([world]).training(normalize_rewards=False, lambda_=0.0, gamma=0.0)) as algo:
+        rollouts = algo.env_runner.sample_rollouts()
+        batch = learner_batch(algo.config, algo.learner_group._learner.module, rollouts)
+        expected = 0.5 * rollouts["guess"].rewards.reshape(16, 2, 2).sum(2)
+        assert expected.any()
+        np.testing.assert_allclose(batch["oracle"]["value_targets"].reshape(16, 2), expected, atol=1e-6)
+        np.testing.assert_allclose(batch["guess"]["value_targets"].reshape(16, 4), expected.repeat(2, 1), atol=1e-6)
+
+
+class Recording(RecordsFirstGradient, MultiEnvPPOLearner):
+    """Keeps its first gradient."""
+
+
+def test_the_gradient_does_not_depend_on_the_number_of_learners() -> None:
+    made = mixed(memory="gru").training(grad_clip=None, num_epochs=1).learners(learner_class=Recording)
+    sampled = make_runner(made).sample_rollouts()
+    data = {env_id: [(ray.put(rollout), rollout.steps)] for env_id, rollout in sampled.items()}
+    gradients, weights = [], None
+    for num_learners in (0, 2):
+        made.learners(num_learners=num_learners)
+        group = made.build_learner_group()
+        try:
+            weights = weights or group.get_weights()
+            group.set_weights(weights)
+            training_data = RolloutData.of(data, environment_costs(made), groups=environment_groups(made))
+            group.update(training_data=training_data, timesteps={}, num_epochs=1, num_minibatches=1)
+            gradients += of_learners(group, lambda learner: learner.first_gradient)
+        finally:
+            group.shutdown()
+    for other in gradients[1:]:
+        assert np.linalg.norm(other - gradients[0]) < 1e-5 * np.linalg.norm(gradients[0])
+
+
+def test_a_world_has_one_runner_and_is_cut_at_one_place() -> None:
+    groups = {"a": "world:x", "b": "b", "c": "world:x"}
+    for owned in assign_environments({"a": 1.0, "b": 9.0, "c": 1.0}, 3, groups):
+        assert owned in (("a", "c"), ("b",))
+    for mine in share_environments({"a": 1.0, "b": 9.0, "c": 1.0}, 4, groups):
+        assert mine.get("a") == mine.get("c")
+
+
+def test_a_run_with_a_world_is_resumed_in_the_middle_of_an_episode(tmp_path: Path) -> None:
+    assert_goes_on_when_restored(config([QUIZ], envs=["Pendulum-v1"], memory="gru"), tmp_path)
+
+
+def test_a_lost_fragment_is_that_of_the_whole_world_and_members_stay_together() -> None:
+    made = config([QUIZ], envs=["Pendulum-v1"]).environment(on_nonfinite="drop")
+    runner = make_runner(made)
+    runner.sample_rollouts()
+    family = runner.environments["guess"].copies.env.env
+    family.observe = lambda: np.full((2, 1), np.nan, np.float32)
+    assert runner.sample_rollouts().keys() == {"Pendulum-v1"}
+    rollouts = runner.sample_rollouts()
+    is_right = rollouts["guess"].actions == rollouts["oracle"].obs.argmax(2)
+    np.testing.assert_array_equal(rollouts["guess"].rewards, is_right)
+
+
+def test_what_worlds_cannot_have_is_refused() -> None:
+    for worlds, message in (
+        ([WorldSpec(["CartPole-v1"], copies={"Cart": 2})], "has no environment 'Cart'; it has CartPole-v1"),
+        ([["CartPole-v1"], ["CartPole-v1", "Pendulum-v1"]], "'CartPole-v1' is also in world 'CartPole-v1'"),
+        ([{"env": ["CartPole-v1"]}], "unknown key 'env'"),
+        ([{"envs": ["CartPole-v1"], "credit": "both"}], "credit='both' must be 'own' or 'joint'"),
+        ([["CartPole-v1", EnvSpec("Pendulum-v1", num_envs=3)]], "must be the same for all of its environments"),
+        ([["CartPole-v1", "pettingzoo.classic.tictactoe_v3"]], "has several agents"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config(worlds).validate()
+    with pytest.raises(ValueError, match="environments of a world have no gradients apart"):
+        config([QUIZ]).training(gradient_combiner="pcgrad").validate()
+    with pytest.raises(ValueError, match="MultiEnvSAC trains none"):
+        MultiEnvSACConfig().environment(worlds=[["Pendulum-v1", "Reacher-v4"]]).validate()
+
+
+@pytest.mark.parametrize(("attention", "least", "most"), [(True, 0.99, 1.0), (False, 0.1, 0.3)])
+def test_a_guess_is_right_only_where_the_oracle_is_seen(attention: bool, least: float, most: float) -> None:
+    envs = [EnvSpec("oracle", make="multienv/Oracle-v0"), EnvSpec("guess", make="multienv/Guess-v0")]
+    made = (
+        config([WorldSpec(envs, share_task=True)])
+        .rl_module(model_config=SpecificNetConfig(width=16, world_attention=attention))
+        .env_runners(num_envs_per_env_runner=16, rollout_fragment_length=16)
+        .training(lr=1e-2, num_epochs=8, num_minibatches=4, entropy_coeff=0.0)
+        .evaluation(evaluation_duration=200)
+    )
+    with running(made) as algo:
+        for _ in range(12 if attention else 4):
+            algo.train()
+        right = algo.evaluate()["env_runners"]["module_episode_return_mean"]["guess"]
+    assert least <= right <= most
