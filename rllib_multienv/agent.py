@@ -159,23 +159,71 @@ class MultiEnvAgent:
                 another size than the one that the agent remembers.
         """
         env_id = self.add_env(env)
-        spaces = self.space_specs[env_id]
-        raw, single = spaces.without_inputs.reader.given(obs, action_mask)
-        if self._network.memory is None and not spaces.inputs:
-            actions, _ = self.act_on_raw(env_id, raw, explore, generator)
-            return actions[0] if single else actions
-        acting = self._acting.setdefault(env_id, _Acting(PreviousInputs(spaces, len(raw)), np.ones(len(raw), bool)))
-        if len(acting.begins) != len(raw):
-            raise ValueError(
-                f"{env_id}: {len(raw)} observations, but the agent remembers {len(acting.begins)} episodes. Call "
-                f"agent.reset_memory({env_id!r}) before others begin."
-            )
-        if spaces.inputs:
-            raw = acting.with_previous(env_id, raw, reward, done, needed="previous_reward" in spaces.inputs)
-        actions, acting.state = self.act_on_raw(env_id, raw, explore, generator, acting.state)
-        acting.begins = np.zeros(len(raw), dtype=bool)
-        acting.previous.act(actions)
-        return actions[0] if single else actions
+        return self._act({env_id: (obs, action_mask, reward, done)}, explore, generator, apart=True)[env_id]
+
+    def act_world(
+        self,
+        obs: Mapping[str, Any],
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+        *,
+        rewards: Mapping[str, Any] | None = None,
+        dones: Mapping[str, Any] | None = None,
+        action_masks: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Choose actions in all environments of a world at once, each seeing the others (docs/worlds.md).
+
+        Args:
+            obs: What `act` takes, by env id. Members that are missing are absent. An environment with k copies in a
+                world has a batch of k; in a batch of W worlds it has W * k, those of a world side by side.
+            explore, generator: As in `act`.
+            rewards, dones, action_masks: As in `act`, by env id.
+
+        Returns:
+            Actions by env id.
+
+        Raises:
+            KeyError: An environment is not known.
+            ValueError: As in `act`; or the batches are not of the same number of worlds.
+        """
+        for env_id in obs:
+            if env_id not in self.space_specs:
+                raise KeyError(f"unknown environment {env_id!r}; known: {', '.join(self.space_specs)}")
+        masks, rewards, dones = action_masks or {}, rewards or {}, dones or {}
+        given = {e: (one, masks.get(e), rewards.get(e), dones.get(e, False)) for e, one in obs.items()}
+        return self._act(given, explore, generator, apart=False)
+
+    def _act(
+        self,
+        given: Mapping[str, tuple[Any, Any, Any, Any]],
+        explore: bool,
+        generator: torch.Generator | None,
+        *,
+        apart: bool,
+    ) -> dict[str, Any]:
+        """Actions from observation, action mask, reward and end flag by env id; remembers."""
+        raws, singles, remembered = {}, {}, dict[str, _Acting]()
+        for env_id, (obs, action_mask, reward, done) in given.items():
+            spaces = self.space_specs[env_id]
+            raw, singles[env_id] = spaces.without_inputs.reader.given(obs, action_mask)
+            if self._network.memory is not None or spaces.inputs:
+                fresh = _Acting(PreviousInputs(spaces, len(raw)), np.ones(len(raw), bool))
+                remembered[env_id] = acting = self._acting.setdefault(env_id, fresh)
+                if len(acting.begins) != len(raw):
+                    raise ValueError(
+                        f"{env_id}: {len(raw)} observations, but the agent remembers {len(acting.begins)} episodes. "
+                        f"Call agent.reset_memory({env_id!r}) before others begin."
+                    )
+                if spaces.inputs:
+                    raw = acting.with_previous(env_id, raw, reward, done, needed="previous_reward" in spaces.inputs)
+            raws[env_id] = raw
+        states = {env_id: acting.state for env_id, acting in remembered.items() if acting.state is not None}
+        actions, states = self._actions(raws, explore, generator, states, apart=apart)
+        for env_id, acting in remembered.items():
+            acting.state = states.get(env_id)
+            acting.begins = np.zeros(len(acting.begins), dtype=bool)
+            acting.previous.act(actions[env_id])
+        return {env_id: own[0] if singles[env_id] else own for env_id, own in actions.items()}
 
     def reset_memory(self, env: str | None = None, rows: Any = None) -> None:
         """Forget what was remembered for `act`: episodes (of an environment with trials, trials) begin.
@@ -207,7 +255,6 @@ class MultiEnvAgent:
         fresh: Any = self.initial_state(len(state))
         return torch.where(torch.from_numpy(rows)[:, None].to(self.device), fresh, state)
 
-    @torch.no_grad()
     def act_on_raw(
         self,
         env_id: str,
@@ -227,15 +274,35 @@ class MultiEnvAgent:
         Returns:
             Actions as `act` returns them, and the memory's next state; None without memory.
         """
-        spaces = self.space_specs[env_id]
-        numbers, extra = spaces.reader.split(raw)
-        if env_id in self._normalizers:
-            numbers = self._normalizers[env_id](numbers)
-        rows = torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
-        outputs = self._network({env_id: rows}, None if state is None else {env_id: state}, parts=("actor",))
-        distribution = distribution_for(spaces).from_logits(outputs.policy[env_id])
-        actions = distribution.sample(generator=generator) if explore else distribution.to_deterministic().sample()
-        return spaces.action_to_env(actions.cpu().numpy()), outputs.state.get(env_id)
+        states = {} if state is None else {env_id: state}
+        actions, states = self._actions({env_id: raw}, explore, generator, states, apart=True)
+        return actions[env_id], states.get(env_id)
+
+    @torch.no_grad()
+    def _actions(
+        self,
+        raws: Mapping[str, np.ndarray],
+        explore: bool,
+        generator: torch.Generator | None,
+        states: Mapping[str, torch.Tensor],
+        *,
+        apart: bool,
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Actions and next states by env id, by one pass of the network; see `act_on_raw`."""
+        rows, actions = {}, {}
+        for env_id, raw in raws.items():
+            spaces = self.space_specs[env_id]
+            numbers, extra = spaces.reader.split(raw)
+            if env_id in self._normalizers:
+                numbers = self._normalizers[env_id](numbers)
+            rows[env_id] = torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
+        outputs = self._network(rows, states or None, parts=("actor",), apart=apart)
+        for env_id, logits in outputs.policy.items():
+            spaces = self.space_specs[env_id]
+            distribution = distribution_for(spaces).from_logits(logits)
+            drawn = distribution.sample(generator=generator) if explore else distribution.to_deterministic().sample()
+            actions[env_id] = spaces.action_to_env(drawn.cpu().numpy())
+        return actions, dict(outputs.state)
 
     def evaluate(
         self,
@@ -412,7 +479,7 @@ class MultiEnvAgent:
         """New copies of an environment, by env id; of all roles where it is one role of a multi-agent environment."""
         members = dict[str, EnvCopies]()
         for role_id, role in self.env_specs.items():
-            if role_id == spec.id or (spec.role and role.group == spec.group):
+            if role_id == spec.id or (spec.role and role.base_id == spec.base_id):
                 members[role_id] = EnvCopies(
                     spec if role_id == spec.id else role,
                     num_copies,

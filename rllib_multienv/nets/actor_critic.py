@@ -98,6 +98,7 @@ class ActorCritic(nn.Module, ABC):
         valid: Mapping[str, Tensor] | None = None,
         *,
         parts: Sequence[Part] = ("actor", "critic"),
+        apart: bool = False,
     ) -> Outputs:
         """Policies and values.
 
@@ -109,6 +110,7 @@ class ActorCritic(nn.Module, ABC):
                 without resets.
             valid: bool ``[T, B]`` by environment, the time steps that have a row in ``obs``; None for all.
             parts: the outputs that are wanted; the others are empty.
+            apart: whether all rows are alone, also those of environments that are in a world.
 
         Raises:
             KeyError: an environment is not known.
@@ -116,7 +118,7 @@ class ActorCritic(nn.Module, ABC):
                 the same number of worlds and time steps.
         """
         inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
-        return self.run(inputs, state, first, valid, parts=parts)
+        return self.run(inputs, state, first, valid, parts=parts, apart=apart)
 
     def run(
         self,
@@ -126,6 +128,7 @@ class ActorCritic(nn.Module, ABC):
         valid: Mapping[str, Tensor] | None = None,
         *,
         parts: Sequence[Part] = ("actor", "critic"),
+        apart: bool = False,
     ) -> Outputs:
         """As `forward`, of observations that were taken apart already."""
         # Ordered by size, so that equal lengths are neighbours.
@@ -138,7 +141,7 @@ class ActorCritic(nn.Module, ABC):
         remembered: Tensor | None = None
         encoded = self._encoded_media(inputs, counts)
         worlds: list[Tensor] = []
-        if present and self.world_attention is not None:
+        if present and self.world_attention is not None and not apart:
             worlds = world_rows(self.interfaces, counts, valid, next(iter(present.values())).device)
 
         def rows_of(part: Part) -> Tensor:

@@ -76,7 +76,7 @@ class Oracle(_Secret):
     """
 
     def __init__(
-        self, num_envs: int = 1, *, choices: int = 5, horizon: int = 1, at: int | None = None, **options: Any
+        self, num_envs: int = 1, *, choices: int = 5, horizon: int = 2, at: int | None = None, **options: Any
     ) -> None:
         super().__init__(num_envs, choices, horizon, at, choices, 2, **options)
 
@@ -109,7 +109,7 @@ class Guess(_Secret):
     """
 
     def __init__(
-        self, num_envs: int = 1, *, choices: int = 5, horizon: int = 1, at: int | None = None, **options: Any
+        self, num_envs: int = 1, *, choices: int = 5, horizon: int = 2, at: int | None = None, **options: Any
     ) -> None:
         super().__init__(num_envs, choices, horizon, at, 1, choices, **options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import numpy as np
 import pytest
 import ray
 import torch
+from cli_helpers import ROOT
 from first_gradient import RecordsFirstGradient, of_learners
 from tiny_runs import assert_goes_on_when_restored, learner_batch, make_runner, running, tiny_config
 
 from rllib_multienv import (
     EnvSpec,
     GeneratedNetConfig,
+    MultiEnvAgent,
     MultiEnvPPOConfig,
     MultiEnvSACConfig,
-    SpecificNetConfig,
     WorldSpec,
 )
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
@@ -188,16 +190,28 @@ def test_what_worlds_cannot_have_is_refused() -> None:
 
 @pytest.mark.parametrize(("attention", "least", "most"), [(True, 0.99, 1.0), (False, 0.1, 0.3)])
 def test_a_guess_is_right_only_where_the_oracle_is_seen(attention: bool, least: float, most: float) -> None:
-    envs = [EnvSpec("oracle", make="multienv/Oracle-v0"), EnvSpec("guess", make="multienv/Guess-v0")]
-    made = (
-        config([WorldSpec(envs, share_task=True)])
-        .rl_module(model_config=SpecificNetConfig(width=16, world_attention=attention))
-        .env_runners(num_envs_per_env_runner=16, rollout_fragment_length=16)
-        .training(lr=1e-2, num_epochs=8, num_minibatches=4, entropy_coeff=0.0)
-        .evaluation(evaluation_duration=200)
-    )
-    with running(made) as algo:
-        for _ in range(12 if attention else 4):
-            algo.train()
-        right = algo.evaluate()["env_runners"]["module_episode_return_mean"]["guess"]
+    success = runpy.run_path(str(ROOT / "examples" / "worlds.py"))["success"]
+    right = success(world_attention=attention, iterations=12 if attention else 3)
     assert least <= right <= most
+
+
+def test_an_agent_sees_a_world_as_its_runner_does_and_remembers(tmp_path: Path) -> None:
+    with running(config([QUIZ], memory="gru", inputs=("previous_action", "previous_reward"))) as algo:
+        trained(algo.learner_group._learner.module)
+        agent = MultiEnvAgent.from_checkpoint(algo.save_to_path(str(tmp_path)))
+    shown = {"oracle": np.eye(5, dtype=np.float32)[:2], "guess": np.ones((2, 1), np.float32)}
+    states = []
+    for oracle in (shown["oracle"], shown["oracle"][::-1]):
+        agent.reset_memory()
+        actions = agent.act_world({**shown, "oracle": oracle})
+        assert {e: a.shape for e, a in actions.items()} == {"oracle": (2,), "guess": (2,)}
+        states.append(agent._acting["guess"].state)
+        with pytest.raises(ValueError, match=r"guess: this agent sees the previous reward"):
+            agent.act_world(shown, rewards={"oracle": 0.0})
+        agent.act_world(shown, rewards={"oracle": 0.0, "guess": np.ones(2)})
+    assert not torch.allclose(states[0], states[1])
+    agent.reset_memory()
+    agent.act("guess", shown["guess"])  # alone
+    assert not torch.allclose(agent._acting["guess"].state, states[0])
+    with pytest.raises(KeyError, match="unknown environment 'other'"):
+        agent.act_world({"other": np.zeros(1)})
