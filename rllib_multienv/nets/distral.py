@@ -146,12 +146,13 @@ class DistralActorCritic(ActorCritic):
         valid: Mapping[str, Tensor] | None = None,
         *,
         parts: Sequence[Part] = ("actor", "critic"),
+        apart: bool = False,
     ) -> Outputs:
         """See `ActorCritic.run`."""
-        outputs = self.tasks.run(inputs, parts=parts)
+        outputs = self.tasks.run(inputs, parts=parts, apart=apart)
         if self.config.columns == 1 or "actor" not in parts:
             return outputs
-        distilled = self.distilled.run(inputs, parts=("actor",)).policy
+        distilled = self.distilled.run(inputs, parts=("actor",), apart=apart).policy
         policy = {
             env_id: _product(own, distilled[env_id], self.config.alpha, discrete=self.interfaces[env_id].discrete)
             for env_id, own in outputs.policy.items()
