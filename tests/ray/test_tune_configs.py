@@ -44,7 +44,7 @@ AT_HAND = [
 def test_every_file_is_valid(path: Path, tmp_path: Path) -> None:
     if path.stem.startswith("atari"):
         pytest.importorskip("ale_py")
-    if path.stem.startswith("mt10"):
+    if path.stem.startswith(("mt10", "meta_world")):
         pytest.importorskip("metaworld")
     file = load_config_file(path)
     build_config(file, examples=True).validate()
