@@ -99,27 +99,27 @@ class ActionRow:
 
     parts: tuple[ActionPart, ...]
 
-    @property
+    @cached_property
     def discrete(self) -> bool:
         """Whether the action is a single choice."""
         return len(self.parts) == 1 and self.parts[0].kind == "categorical"
 
-    @property
+    @cached_property
     def num_logits(self) -> int:
         """Logits of all categorical and Bernoulli parts."""
         return sum(part.size for part in self.parts if part.kind != "continuous")
 
-    @property
+    @cached_property
     def num_continuous(self) -> int:
         """Continuous components."""
         return sum(part.size for part in self.parts if part.kind == "continuous")
 
-    @property
+    @cached_property
     def num_inputs(self) -> int:
         """Distribution inputs of a row."""
         return self.num_logits + 2 * self.num_continuous
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of an action."""
         return sum(1 if part.kind == "categorical" else part.size for part in self.parts)

@@ -45,13 +45,16 @@ class MultiEnvSACLearner(ActionValuesLearner):
         """The loss of each environment with its present temperature, which then takes a step."""
         self._entropies: dict[str, Tensor] = {}
         losses = super().compute_losses(fwd_out=fwd_out, step=step)
-        sums = torch.zeros(len(self.env_ids), 2, dtype=torch.float64, device=self._device)  # entropy and weight
+        sums = [[0.0, 0.0] for _ in self.env_ids]  # of entropies, and of weights
         for place, env_id in enumerate(self.env_ids):
             if env_id in self._entropies:
                 weight = step.minibatch.weights.get(env_id, 1.0)
-                sums[place, 0], sums[place, 1] = self._entropies[env_id] * weight, weight
-        self.reduction.sum([sums])
-        for env_id, (entropy, weight) in zip(self.env_ids, sums.tolist(), strict=True):
+                sums[place] = [float(self._entropies[env_id]) * weight, weight]
+        if self.reduction.distributed:
+            of_all = torch.tensor(sums, dtype=torch.float64, device=self._device)  # [E, 2]
+            self.reduction.sum([of_all])
+            sums = of_all.tolist()
+        for env_id, (entropy, weight) in zip(self.env_ids, sums, strict=True):
             if weight:
                 config = self.config.get_config_for_module(env_id)
                 self._temperatures.step(
