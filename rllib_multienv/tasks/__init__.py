@@ -39,6 +39,8 @@ VECTOR_FAMILIES = {
     "CartPoleHidden": "hidden_parameters:CartPoleHidden",
     "Oracle": "worlds:Oracle",
     "Guess": "worlds:Guess",
+    "Question": "worlds:Question",
+    "Search": "worlds:Search",
 }
 
 for _name, _family in VECTOR_FAMILIES.items():

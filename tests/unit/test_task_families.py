@@ -32,7 +32,7 @@ PHYSICS = [f"multienv/{name}-v0" for name in PHYSICS_FAMILIES]
 FAMILIES = [*VECTOR, *(pytest.param(env_id, {}, id=env_id[9:-3]) for env_id in PHYSICS)]
 WITH_BOTH_TASKS_IN_BOTH = (
     *("multienv/HalfCheetahDirection-v0", "multienv/AntDirection-v0"),
-    *("multienv/Oracle-v0", "multienv/Guess-v0"),
+    *("multienv/Oracle-v0", "multienv/Guess-v0", "multienv/Question-v0", "multienv/Search-v0"),
 )
 RANDOM = ["multienv/Bandit-v0", "multienv/TabularMDP-v0"]  # rewards are random
 B = 5
