@@ -26,6 +26,7 @@ class MultiEnvVariBADConfig(MultiEnvPPOConfig):
 
     shared_module_class = VariBADSharedModule
     memories: ClassVar[tuple[str, ...]] = ("belief",)
+    trains_worlds: ClassVar[bool] = False
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or MultiEnvVariBAD)
