@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rllib_multienv.agent import MultiEnvAgent as MultiEnvAgent
     from rllib_multienv.algorithms.iql import MultiEnvIQL as MultiEnvIQL
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
+    from rllib_multienv.algorithms.maml import MultiEnvMAML as MultiEnvMAML
+    from rllib_multienv.algorithms.maml import MultiEnvMAMLConfig as MultiEnvMAMLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO as MultiEnvPPO
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
     from rllib_multienv.algorithms.sac import MultiEnvSAC as MultiEnvSAC
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "agent": ["MultiEnvAgent"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
+    "algorithms.maml": ["MultiEnvMAML", "MultiEnvMAMLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
     "algorithms.sac": ["MultiEnvSAC", "MultiEnvSACConfig"],
     "algorithms.varibad": ["MultiEnvVariBAD", "MultiEnvVariBADConfig"],
@@ -68,7 +71,7 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC", "MultiEnvVariBAD")
+_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC", "MultiEnvVariBAD", "MultiEnvMAML")
 _REGISTRY = "ray.tune.registry"
 
 

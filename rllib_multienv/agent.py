@@ -19,7 +19,8 @@ from rllib_multienv.envs.vector import EnvCopies, VectorStep, probe_roles
 from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.adaptation import AdaptationResult, Adapter, check_adaptation, measure_adaptation
 from rllib_multienv.evaluation.table import EvaluationResult
-from rllib_multienv.nets import distribution_for, owning_environments
+from rllib_multienv.inner_loop import InnerLoop, StepSizes, TaskPolicies
+from rllib_multienv.nets import ActorCritic, distribution_for, owning_environments
 from rllib_multienv.normalization import ObservationNormalizer
 from rllib_multienv.opponents import RANDOM, AgentOpponent, Match, Opponent, RandomOpponent
 from rllib_multienv.spaces.observations import ACTION_MASK
@@ -53,6 +54,7 @@ class MultiEnvAgent:
         if not any(name.startswith(f"{child}.") for child in self._network.critic_only for name in weights):
             self._network.drop_critic()  # a runner's weights
         checkpoint.network.check_memory(self._network)
+        StepSizes.add_where_in(self._network, weights)
         self._network.load_state_dict(weights)
         self._network.to(self.device).eval()
         self._normalizers = {
@@ -289,13 +291,7 @@ class MultiEnvAgent:
         apart: bool,
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Actions and next states by env id, by one pass of the network; see `act_on_raw`."""
-        rows, actions = {}, {}
-        for env_id, raw in raws.items():
-            spaces = self.space_specs[env_id]
-            numbers, extra = spaces.reader.split(raw)
-            if env_id in self._normalizers:
-                numbers = self._normalizers[env_id](numbers)
-            rows[env_id] = torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
+        actions, rows = {}, {env_id: self.rows(env_id, raw) for env_id, raw in raws.items()}
         outputs = self._network(rows, states or None, parts=("actor",), apart=apart)
         for env_id, logits in outputs.policy.items():
             spaces = self.space_specs[env_id]
@@ -303,6 +299,14 @@ class MultiEnvAgent:
             drawn = distribution.sample(generator=generator) if explore else distribution.to_deterministic().sample()
             actions[env_id] = spaces.action_to_env(drawn.cpu().numpy())
         return actions, dict(outputs.state)
+
+    def rows(self, env_id: str, raw: np.ndarray) -> torch.Tensor:
+        """Raw observations ``[B, ...]`` as the network sees them, ``[B, width]``."""
+        spaces = self.space_specs[env_id]
+        numbers, extra = spaces.reader.split(raw)
+        if env_id in self._normalizers:
+            numbers = self._normalizers[env_id](numbers)
+        return torch.from_numpy(spaces.observation.join(numbers, extra)).to(self.device)
 
     def evaluate(
         self,
@@ -418,6 +422,7 @@ class MultiEnvAgent:
         episodes: int = 4,
         explore: bool = False,
         seed: int | None = 0,
+        inner_loop: InnerLoop | Mapping[str, Any] | None = None,
     ) -> AdaptationResult:
         """Adapt to tasks of a family, each anew, and measure the return of each episode.
 
@@ -428,6 +433,8 @@ class MultiEnvAgent:
             episodes: Episodes in each task.
             explore: Draw actions instead of taking the mode.
             seed: Seed of tasks, environments and draws; None for fresh entropy.
+            inner_loop: Adapt by these steps of the gradient (or with these of its fields), drawing all actions; None:
+                by those of the checkpoint, or by memory where it has none.
 
         Raises:
             ValueError: The environment is no task family, it cannot be made from the checkpoint alone, or a number is
@@ -439,7 +446,7 @@ class MultiEnvAgent:
         spec = replace(self.env_specs[env_id], trial_episodes=episodes)
         (copies,) = self._copies(spec, num_tasks, seed).values()
         try:
-            adapter = self.adapter(env_id, explore=explore, generator=self._generator(seed))
+            adapter = self.adapter(env_id, explore=explore, generator=self._generator(seed), inner_loop=inner_loop)
             return measure_adaptation(copies, adapter, split=split, episodes=episodes, seed=seed)
         finally:
             copies.close()
@@ -449,9 +456,23 @@ class MultiEnvAgent:
         """Ids of the task families among the environments that it can make."""
         return [env_id for env_id, spec in self.env_specs.items() if is_task_family(spec)]
 
-    def adapter(self, env_id: str, *, explore: bool, generator: torch.Generator) -> Adapter:
-        """What adapts to tasks of an environment: here the memory, where the network has one."""
-        return _MemoryAdapter(self, env_id, explore, generator)
+    def adapter(
+        self,
+        env_id: str,
+        *,
+        explore: bool,
+        generator: torch.Generator,
+        inner_loop: InnerLoop | Mapping[str, Any] | None = None,
+    ) -> Adapter:
+        """What adapts to tasks of an environment: steps of a gradient, or the memory, where the network has one."""
+        known = self.checkpoint.inner_loop
+        if isinstance(inner_loop, Mapping):
+            inner_loop = InnerLoop(**inner_loop) if known is None else replace(known, **inner_loop)
+        if (inner_loop := inner_loop or known) is None:
+            return _MemoryAdapter(self, env_id, explore, generator)
+        if self._network.memory is not None:
+            raise ValueError("inner_loop: a network with memory does not adapt by steps of a gradient.")
+        return _GradientAdapter(self, env_id, generator, inner_loop)
 
     def _makeable(self, env: str | EnvSpec | Mapping[str, Any]) -> str:
         """The id of an environment, which becomes known.
@@ -492,6 +513,11 @@ class MultiEnvAgent:
         return members
 
     @property
+    def network(self) -> ActorCritic:
+        """The network."""
+        return self._network
+
+    @property
     def num_parameters(self) -> int:
         """Size of the network, critic included."""
         return sum(parameter.numel() for parameter in self._network.parameters())
@@ -518,6 +544,30 @@ class _MemoryAdapter:
 
     def observe(self, step: VectorStep) -> None:
         self._state = self._agent.begun(self._state, step.terminated | step.truncated)
+
+
+class _GradientAdapter:
+    """Acts with a policy for each task, which takes steps of the gradient between episodes."""
+
+    def __init__(self, agent: MultiEnvAgent, env_id: str, generator: torch.Generator, inner_loop: InnerLoop) -> None:
+        self._agent, self._env_id, self._generator, self._inner_loop = agent, env_id, generator, inner_loop
+
+    def begin(self, num_tasks: int) -> None:
+        self._policies = TaskPolicies(self._inner_loop, self._agent.network, self._env_id, num_tasks)
+
+    def act(self, raw: np.ndarray) -> Any:
+        spaces, rows = self._agent.space_specs[self._env_id], self._agent.rows(self._env_id, raw)
+        inputs = self._policies(rows)
+        distribution = distribution_for(spaces).from_logits(inputs)
+        actions = distribution.sample(generator=self._generator)
+        columns = {"obs": rows, "actions": actions, "logp": distribution.logp(actions), "dist_inputs": inputs}
+        self._seen = {key: column.cpu().numpy() for key, column in columns.items()}
+        return spaces.action_to_env(self._seen["actions"])
+
+    def observe(self, step: VectorStep) -> None:
+        assert step.episode_ends is not None  # in trials
+        done = step.terminated | step.truncated
+        self._policies.observe(self._seen, step.rewards, step.episode_ends, done, ~step.is_reset)
 
 
 @dataclass

@@ -16,13 +16,14 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rllib_multienv.atomic_files import interrupted_writes
+from rllib_multienv.inner_loop import InnerLoop
 from rllib_multienv.nets import NetConfig, net_config_from_dict
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -48,6 +49,7 @@ class AgentCheckpoint:
         action_values: State dict of Q; None if it was not read, or the algorithm has none.
         versions: Versions of the packages that wrote it.
         environments_changed: Whether the run started with other environments (``add_env``, ``remove_env``).
+        inner_loop: The steps by which the agent adapts to a task; None where it does not by gradients.
     """
 
     space_specs: Mapping[str, SpaceSpec]
@@ -59,6 +61,7 @@ class AgentCheckpoint:
     action_values: Mapping[str, torch.Tensor] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     environments_changed: bool = False
+    inner_loop: InnerLoop | None = None
 
     def known_among(self, space_specs: Mapping[str, SpaceSpec]) -> set[str]:
         """Ids of the environments that are also in ``space_specs``, with observations of the same size."""
@@ -98,6 +101,7 @@ class AgentCheckpoint:
             "environments": environments,
             "environments_changed": self.environments_changed,
             "network": self.network.to_dict(),
+            "inner_loop": None if self.inner_loop is None else asdict(self.inner_loop),
             "versions": dict(self.versions) or installed_versions(),
             "training": dict(training),
             "files": {
@@ -177,6 +181,7 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         action_values=_load_tensors(path, ACTION_VALUES_FILE) if weights and has_action_values else None,
         versions=description["versions"],
         environments_changed=description.get("environments_changed", False),
+        inner_loop=None if (own := description.get("inner_loop")) is None else InnerLoop(**own),
     )
 
 

@@ -21,6 +21,7 @@ from rllib_multienv.agent import make_opponent
 from rllib_multienv.connectors import RewardScale, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
+from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, EnvFailure, NonFiniteError, endless
 from rllib_multienv.modules import MultiEnvModule
 from rllib_multienv.rollout import EPISODE_ENDS, RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
@@ -210,7 +211,7 @@ class Lockstep:
                     state = self.environments[env_id].state
                     seen[Columns.STATE_IN] = torch.as_tensor(state, device=seen[Columns.OBS].device)
             started = perf_counter()
-            outputs = self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
+            outputs = self._forward(batch, explore)
             self.seconds[RLMODULE_INFERENCE_TIMER] += perf_counter() - started
             states = {env_id: columns.pop(Columns.STATE_OUT, None) for env_id, columns in outputs.items()}
             to_env = self._module_to_env(
@@ -246,11 +247,19 @@ class Lockstep:
                     if after is not None:
                         environment.remember(after, step)
                     builders[env_id].append(columns, step, before, after)
+                    self._observe(env_id, columns, step)
             self.seconds[ENV_STEP_TIMER] += perf_counter() - started
         return {
             env_id: self._finish(env_id, builder, None if quota is None else quota[env_id])
             for env_id, builder in builders.items()
         }
+
+    def _forward(self, batch: dict[str, Any], explore: bool) -> dict[str, Any]:
+        """The module's outputs for all environments."""
+        return self.module.forward_exploration(batch) if explore else self.module.forward_inference(batch)
+
+    def _observe(self, env_id: str, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
+        """Called after each step with what was seen and done, [B, ...] each, and what came of it."""
 
     def _to_module(self, batch: dict[str, dict[str, Any]], explore: bool) -> dict[str, dict[str, Any]]:
         return self._env_to_module(

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -59,9 +59,12 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
     all environments, and the episodes are shared out.
 
     Attributes:
+        lockstep_class: The loop that steps environments and module.
         environments: The environments that this runner owns and has made, by env id.
         module: The agent.
     """
+
+    lockstep_class: ClassVar[type[Lockstep]] = Lockstep
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         # RLlib seeds the whole process, which for a local evaluation runner is also that of training.
@@ -102,7 +105,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         spaces = self.get_spaces()
         self._env_to_module = self.config.build_env_to_module_connector(spaces=spaces, device=self._device)
         self._module_to_env = self.config.build_module_to_env_connector(spaces=spaces, seed=self._connector_seed())
-        self._lockstep = Lockstep(
+        self._lockstep = self.lockstep_class(
             config=self.config,
             environments=self.environments,
             module=self.module,

@@ -50,8 +50,11 @@ class ActorCritic(nn.Module, ABC):
         encoders: encoders of images and text, from `NetConfig.encoders`; None without.
         shares_encoder: whether actor and critic use the same encoded rows (those of the actor).
         critic_only: dotted names of the children that only values need; see `drop_critic`.
+        twice_differentiable: whether policies have second derivatives, and can be computed with parameters of its own
+            for each row (`functional_policies`).
     """
 
+    twice_differentiable: ClassVar[bool] = False
     critic_only: ClassVar[tuple[str, ...]] = ("critic", "memory.critic", "encoders.critic", "world_attention.critic")
 
     def __init__(self) -> None:

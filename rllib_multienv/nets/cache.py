@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from .functional import is_functional
+
 __all__ = ["CachedModule", "clear_caches"]
 
 T = TypeVar("T")
@@ -54,6 +56,8 @@ class CachedModule(nn.Module):
             compute: depends on the parameters of this module and its children, and on ``key``.
             fits: whether a kept result is good enough.
         """
+        if is_functional():
+            return compute()
         if not self._owners:
             self._owners = [module for module in self.modules() if module._parameters]
         parameters = [p for module in self._owners for p in module._parameters.values() if p is not None]

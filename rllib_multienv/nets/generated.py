@@ -286,6 +286,8 @@ class GeneratedActorCritic(ActorCritic):
     Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
     """
 
+    twice_differentiable: ClassVar[bool] = True
+
     def __init__(self, config: GeneratedNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config

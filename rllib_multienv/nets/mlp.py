@@ -60,6 +60,7 @@ class MLPActorCritic(OneEnvironmentActorCritic):
     """
 
     name = "an MLP network"
+    twice_differentiable: ClassVar[bool] = True
 
     def __init__(self, config: MLPNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__(interfaces)

@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .functional import is_functional
+
 __all__ = [
     "Group",
     "Segments",
@@ -328,7 +330,11 @@ def block_linear(scalars: Tensor, weights: Tensor, biases: Tensor, blocks: tuple
     Returns:
         ``[R, H]``, the rows of all blocks one after the other.
     """
-    out: Tensor = _BlockLinear.apply(scalars.to(weights.dtype), weights, biases.to(weights.dtype), blocks)
+    scalars, biases = scalars.to(weights.dtype), biases.to(weights.dtype)
+    if is_functional():
+        own = zip(biases, _slices(blocks), strict=True)
+        return torch.cat([b + scalars[n].view(s) @ weights[u] * s[1] ** -0.5 for b, (n, u, s) in own])
+    out: Tensor = _BlockLinear.apply(scalars, weights, biases, blocks)
     return out
 
 
@@ -378,7 +384,11 @@ def read_rows(rows: Tensor, weights: Tensor, biases: Tensor, sources: tuple[tupl
     Returns:
         ``[N]``, the outputs of each environment one after the other, ``[rows, outputs]`` each.
     """
-    out: Tensor = _ReadRows.apply(rows.to(weights.dtype), weights, biases.to(weights.dtype), sources)
+    rows, biases = rows.to(weights.dtype), biases.to(weights.dtype)
+    if is_functional():
+        own = ((rows[r], weights[u], biases[u]) for r, u, _ in _readouts(sources))
+        return torch.cat([torch.addmm(b, r, w.t()).flatten() for r, w, b in own])
+    out: Tensor = _ReadRows.apply(rows, weights, biases, sources)
     return out
 
 

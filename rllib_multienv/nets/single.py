@@ -76,6 +76,8 @@ class SingleActorCritic(OneEnvironmentActorCritic):
 
     name = "a single-environment network"
 
+    twice_differentiable: ClassVar[bool] = True
+
     def __init__(self, config: SingleNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__(interfaces)
         self.config = config

@@ -123,6 +123,8 @@ class SpecificActorCritic(ActorCritic):
     Log standard deviations lie in (-5, 2) and start at about -0.5; means and logits start near 0.
     """
 
+    twice_differentiable: ClassVar[bool] = True
+
     def __init__(self, config: SpecificNetConfig, interfaces: Mapping[str, Interface]) -> None:
         super().__init__()
         self.config = config

@@ -1,0 +1,327 @@
+"""Adaptation by gradients: steps on a task's own episodes, as MAML, ProMP and Reptile take them.
+
+The policy that adapts in a runner or in `MultiEnvAgent.adapt` (`TaskPolicies`) and the meta-gradient of a learner
+(`InnerLoop.meta_loss`) take the same steps (`InnerLoop.adapted`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rllib_multienv.discounting import discounted_sums
+from rllib_multienv.nets import ActorCritic, Inputs, distribution_for, functional_policies, functional_policy
+
+__all__ = ["InnerLoop", "StepSizes", "TaskPolicies", "TaskRows", "linear_advantages", "start_parameters"]
+
+Parameters = Mapping[str, Tensor]
+
+_STEP_SIZES = "step_sizes"
+# As in the implementations of MAML and ProMP: observations beyond this, and the ridge of the regression.
+_LARGEST_FEATURE, _RIDGE = 10.0, 1e-5
+
+
+class TaskRows(NamedTuple):
+    """What was seen and done in n steps of one task.
+
+    Attributes:
+        obs: ``[n, width]``.
+        actions: ``[n]`` or ``[n, A]``, the network's.
+        logp: ``[n]``, log probabilities under the policy that acted.
+        dist_inputs: ``[n, num_inputs]`` of that policy.
+        advantages: ``[n]``.
+    """
+
+    obs: Tensor
+    actions: Tensor
+    logp: Tensor
+    dist_inputs: Tensor
+    advantages: Tensor
+
+
+def linear_advantages(
+    features: np.ndarray, rewards: np.ndarray, ends: np.ndarray, *, gamma: float, lambda_: float
+) -> np.ndarray:
+    """Advantages by generalised advantage estimation with a baseline that is fitted to these steps, standardised.
+
+    The baseline is the ridge regression of discounted returns on the features, their squares, and time, its square and
+    its cube (Duan et al. 2016, arXiv 1604.06778). Nothing follows the end of an episode, whatever ended it.
+
+    Args:
+        features: ``[n, I]``, numbers of the observations; steps are in order of time.
+        rewards: ``[n]``.
+        ends: bool ``[n]``, last steps of episodes.
+        gamma: Discount factor.
+        lambda_: Trace decay.
+
+    Returns:
+        float32 ``[n]``.
+    """
+    pieces = np.split(np.arange(len(rewards)), np.flatnonzero(ends[:-1]) + 1)  # an episode each
+    time = np.concatenate([np.arange(len(piece)) for piece in pieces])[:, None] / 100.0  # [n, 1]
+    numbers = np.clip(features, -_LARGEST_FEATURE, _LARGEST_FEATURE).astype(np.float64)
+    design = np.hstack([numbers, numbers**2, time, time**2, time**3, np.ones_like(time)])  # [n, 2 I + 4]
+    returns = np.concatenate([discounted_sums(rewards[piece][::-1], gamma)[::-1] for piece in pieces])  # [n]
+    gram = design.T @ design + _RIDGE * np.eye(design.shape[1])
+    values = design @ np.linalg.lstsq(gram, design.T @ returns, rcond=None)[0]  # [n]
+    following = np.append(values[1:], 0.0)
+    following[[piece[-1] for piece in pieces]] = 0.0
+    deltas = rewards + gamma * following - values
+    advantages = np.concatenate([discounted_sums(deltas[piece][::-1], gamma * lambda_)[::-1] for piece in pieces])
+    return ((advantages - advantages.mean()) / max(advantages.std(), 1e-8)).astype(np.float32)
+
+
+class StepSizes(nn.Module):
+    """A learned step size for each number of each adapted parameter (Meta-SGD, Li et al. 2017, arXiv 1707.09835).
+
+    It is the child ``step_sizes`` of a network. Parameters that the network gets later have the fixed step size.
+    """
+
+    def __init__(self, parameters: Parameters, lr: float) -> None:
+        super().__init__()
+        sizes = {name.replace(".", "/"): nn.Parameter(torch.full_like(value, lr)) for name, value in parameters.items()}
+        self.sizes = nn.ParameterDict(sizes)
+
+    @classmethod
+    def add_to(cls, network: ActorCritic, lr: float) -> None:
+        """Let the step sizes of a network be learned."""
+        network.add_module(_STEP_SIZES, cls(start_parameters(network), lr))
+
+    @classmethod
+    def add_where_in(cls, network: ActorCritic, weights: Parameters) -> None:
+        """Add them if a state dict has them."""
+        if any(name.startswith(f"{_STEP_SIZES}.") for name in weights):
+            cls.add_to(network, 0.0)
+
+    @classmethod
+    def of(cls, network: ActorCritic) -> dict[str, Tensor]:
+        """The learned step sizes of a network by the names of its parameters; empty where they are not learned."""
+        child = getattr(network, _STEP_SIZES, None)
+        return {name.replace("/", "."): size for name, size in child.sizes.items()} if isinstance(child, cls) else {}
+
+
+def start_parameters(network: ActorCritic) -> dict[str, nn.Parameter]:
+    """The parameters that are adapted, those of the policy, by name."""
+    own = {id(parameter) for parameter in network.actor_parameters()}
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if id(parameter) in own and not name.startswith(f"{_STEP_SIZES}.")
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerLoop:
+    """How a policy adapts to a task: steps of the policy gradient, each on the episodes since the last one.
+
+    Attributes:
+        method: ``"maml"``: the steps are those of the score function (Finn et al. 2017, arXiv 1703.03400). ``"promp"``:
+            of the likelihood ratio, whose second derivatives also have the sampling distribution (Rothfuss et al. 2019,
+            arXiv 1810.06784). ``"reptile"``: as for MAML; the start moves towards what is adapted (Nichol et al. 2018,
+            arXiv 1803.02999).
+        lr: Step size (alpha).
+        steps: Steps that training looks ahead.
+        episodes: Episodes before each step.
+        order: 1: the meta-gradient leaves second derivatives out.
+        gamma: Discount factor.
+        lambda_: Lambda of generalised advantage estimation.
+    """
+
+    method: Literal["maml", "promp", "reptile"] = "promp"
+    lr: float = 0.1
+    steps: int = 1
+    episodes: int = 10
+    order: Literal[1, 2] = 2
+    gamma: float = 0.99
+    lambda_: float = 1.0
+
+    @property
+    def trial_episodes(self) -> int:
+        """Episodes of a task in training: those before each step, and those after the last."""
+        return self.episodes * (self.steps + 1)
+
+    def check(self, network: ActorCritic, kind: str) -> None:
+        """Check that a network of this kind has the derivatives.
+
+        Raises:
+            ValueError: It has not.
+        """
+        if self.order == 2 and self.method != "reptile" and not network.twice_differentiable:
+            raise ValueError(
+                f"order=2: the {kind!r} network has first derivatives only. Set training(order=1), or use another "
+                "network: generated, specific or mlp."
+            )
+
+    def rows(
+        self, network: ActorCritic, env_id: str, columns: Mapping[str, np.ndarray], device: torch.device | str = "cpu"
+    ) -> TaskRows:
+        """Steps of a task with their advantages.
+
+        Args:
+            network: The network.
+            env_id: The environment.
+            columns: Fields of `TaskRows` but for the advantages, and those of `linear_advantages`: ``"rewards"`` and
+                ``"ends"``; ``[n, ...]`` each.
+            device: Where tensors go.
+        """
+        advantages = self.advantages(network.interfaces[env_id], env_id, columns)
+        arrays = [*(columns[name] for name in TaskRows._fields[:-1]), advantages]
+        return TaskRows(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+
+    def advantages(self, interface: Any, env_id: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """``[n]``, see `linear_advantages`; columns as for `rows`."""
+        obs = torch.from_numpy(np.ascontiguousarray(columns["obs"]))
+        numbers = Inputs.of(env_id, interface.observation, obs).numbers.numpy()
+        return linear_advantages(numbers, columns["rewards"], columns["ends"], gamma=self.gamma, lambda_=self.lambda_)
+
+    def adapted(
+        self,
+        network: ActorCritic,
+        env_id: str,
+        parameters: Parameters,
+        rows: TaskRows,
+        sizes: Parameters,
+        *,
+        create_graph: bool = False,
+    ) -> dict[str, Tensor]:
+        """The parameters after a step.
+
+        Args:
+            network: The network.
+            env_id: The environment.
+            parameters: By name, where the step starts.
+            rows: What was experienced with these parameters.
+            sizes: Step sizes by name; `lr` where there is none.
+            create_graph: Whether the step's gradient is differentiated too.
+        """
+        with torch.enable_grad():
+            own = {name: p if p.requires_grad else p.detach().requires_grad_() for name, p in parameters.items()}
+            distribution = self._distribution(network, env_id, own, rows)
+            logp = distribution.logp(rows.actions)  # [n]
+            score = torch.exp(logp - rows.logp) if self.method == "promp" else logp  # [n]
+            loss = -(score * rows.advantages).mean()
+            gradients = torch.autograd.grad(loss, list(own.values()), create_graph=create_graph, allow_unused=True)
+            return {
+                name: value if gradient is None else value - sizes.get(name, self.lr) * gradient
+                for (name, value), gradient in zip(own.items(), gradients, strict=True)
+            }
+
+    def meta_loss(
+        self,
+        network: ActorCritic,
+        env_id: str,
+        parameters: Parameters,
+        sizes: Parameters,
+        stages: Sequence[TaskRows],
+        *,
+        clip_param: float,
+        kl_coeff: float = 0.0,
+    ) -> Tensor:
+        """The loss of a task, a scalar whose gradient is the meta-gradient.
+
+        That is the clipped objective of PPO of the adapted policy on the episodes after the last step. Reptile's
+        gradient is the way from what is adapted, by a step on those episodes too, to the start.
+
+        Args:
+            network: The network.
+            env_id: The environment.
+            parameters: The start, by name, with gradient.
+            sizes: Step sizes by name, with gradient; `lr` where there is none.
+            stages: The episodes before each step, then those after the last.
+            clip_param: Bound on the probability ratio's distance from one.
+            kl_coeff: Factor of the KL divergence of the policies before each step from those that sampled (ProMP).
+        """
+        present: Parameters = parameters
+        divergence: Tensor | float = 0.0
+        for rows in stages if self.method == "reptile" else stages[:-1]:
+            if kl_coeff:
+                before = self._distribution(network, env_id, present, rows)
+                divergence = divergence + type(before).from_logits(rows.dist_inputs).kl(before).mean() / self.steps
+            graph = self.order == 2 and self.method != "reptile"
+            present = self.adapted(network, env_id, present, rows, sizes, create_graph=graph)
+        if self.method == "reptile":
+            ways = [(start * (start - present[name]).detach()).sum() for name, start in parameters.items()]
+            return torch.stack(ways).sum() + kl_coeff * divergence
+        rows = stages[-1]
+        ratio = torch.exp(self._distribution(network, env_id, present, rows).logp(rows.actions) - rows.logp)  # [n]
+        clipped = ratio.clamp(1.0 - clip_param, 1.0 + clip_param)
+        return -torch.minimum(ratio * rows.advantages, clipped * rows.advantages).mean() + kl_coeff * divergence
+
+    def _distribution(self, network: ActorCritic, env_id: str, parameters: Parameters, rows: TaskRows) -> Any:
+        inputs = functional_policy(network, parameters, env_id, rows.obs)  # [n, num_inputs]
+        return distribution_for(network.interfaces[env_id]).from_logits(inputs)
+
+
+class TaskPolicies:
+    """The policies of B tasks of an environment, each of which takes its steps as soon as it has their episodes.
+
+    Args:
+        inner_loop: The steps.
+        network: The network; its parameters are the start.
+        env_id: The environment.
+        num_tasks: B.
+    """
+
+    def __init__(self, inner_loop: InnerLoop, network: ActorCritic, env_id: str, num_tasks: int) -> None:
+        self._inner_loop, self._network, self._env_id = inner_loop, network, env_id
+        self._start = {name: value.detach() for name, value in start_parameters(network).items()}
+        self._sizes = {name: size.detach() for name, size in StepSizes.of(network).items()}
+        self._adapted: dict[str, Tensor] | None = None  # [B, ...] each; None: all are at the start
+        self._kept: list[dict[str, np.ndarray]] = []  # columns [B, ...] of the last time steps
+        self._since = np.zeros(num_tasks, int)  # [B], the first of these that the next step is made of
+        self._episodes = np.zeros(num_tasks, int)  # [B], since then
+
+    @torch.no_grad()
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Distribution inputs ``[B, num_inputs]`` for observations ``[B, width]``, one of each task."""
+        if self._adapted is None:
+            return self._network.policy({self._env_id: obs})[self._env_id]
+        return functional_policies(self._network, self._adapted, self._env_id, obs)
+
+    def observe(
+        self, columns: Mapping[str, np.ndarray], rewards: np.ndarray, ends: np.ndarray, done: np.ndarray, valid: Any
+    ) -> None:
+        """See what came of actions, and take the steps that are due.
+
+        Args:
+            columns: ``"obs"``, ``"actions"``, ``"logp"`` and ``"dist_inputs"``, ``[B, ...]`` each; see `TaskRows`.
+            rewards: ``[B]``.
+            ends: bool ``[B]``, the step ended an episode.
+            done: bool ``[B]``, it was the last of the task.
+            valid: bool ``[B]``, the step was experience.
+        """
+        self._kept.append({**columns, "rewards": rewards, "ends": ends, "valid": valid})
+        self._episodes += ends
+        due = (self._episodes >= self._inner_loop.episodes) | done
+        if not due.any():
+            return
+        stepped = np.flatnonzero(due & ~done)
+        if len(stepped):
+            first = int(self._since[stepped].min())
+            stacked = {key: np.stack([kept[key] for kept in self._kept[first:]]) for key in self._kept[-1]}
+            for task in stepped.tolist():
+                self._adapt(task, {key: column[self._since[task] - first :, task] for key, column in stacked.items()})
+        if self._adapted is not None:
+            for name, value in self._adapted.items():
+                value[torch.from_numpy(done).to(value.device)] = self._start[name]
+        self._since[due], self._episodes[due] = len(self._kept), 0
+        first = int(self._since.min())
+        del self._kept[:first]
+        self._since -= first
+
+    def _adapt(self, task: int, columns: Mapping[str, np.ndarray]) -> None:
+        valid = columns["valid"]
+        device = next(iter(self._start.values())).device
+        own = {key: column[valid] for key, column in columns.items()}
+        rows = self._inner_loop.rows(self._network, self._env_id, own, device)
+        if self._adapted is None:
+            self._adapted = {n: v.expand(len(self._since), *v.shape).clone() for n, v in self._start.items()}
+        before = {name: value[task] for name, value in self._adapted.items()}
+        after = self._inner_loop.adapted(self._network, self._env_id, before, rows, self._sizes)
+        for name, value in after.items():
+            self._adapted[name][task] = value.detach()

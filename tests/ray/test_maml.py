@@ -1,0 +1,104 @@
+"""MultiEnvMAML: the same gradient for any number of learners, settings, and an agent that adapts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from interfaces import interface
+from tiny_runs import TINY_NET, assert_goes_on_when_restored, running
+
+from rllib_multienv import EnvSpec, GeneratedNetConfig, MLPNetConfig, MultiEnvAgent, MultiEnvMAMLConfig
+from rllib_multienv.algorithms.maml.batches import STAGE
+from rllib_multienv.algorithms.maml.learner import meta_loss
+from rllib_multienv.inner_loop import InnerLoop, start_parameters
+from rllib_multienv.learners.minibatches import Shuffle, minibatches
+from rllib_multienv.learners.shares import Share
+from rllib_multienv.nets import distribution_for
+from rllib_multienv.rollout import FIRST, VALID
+
+POINT = EnvSpec("point", make="multienv/PointNavigation-v0", max_episode_steps=10)
+GRID = EnvSpec("grid", make="multienv/GridNavi-v0")
+
+
+def maml_config(envs: Any = (POINT,), **training: Any) -> MultiEnvMAMLConfig:
+    return (
+        MultiEnvMAMLConfig()
+        .environment(envs=list(envs))
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=4, rollout_fragment_length=60)
+        .rl_module(model_config=GeneratedNetConfig(width=8))
+        .training(**{"inner_episodes": 2, "num_epochs": 2, **training})
+        .debugging(seed=0)
+    )
+
+
+def random_batch(network: Any) -> dict[str, torch.Tensor]:
+    """Five trials of different lengths, each with a stage before and after the inner step."""
+    torch.manual_seed(0)
+    lengths = torch.tensor([8, 6, 9, 5, 7])
+    valid = torch.arange(9)[:, None] < lengths  # [L, S]
+    count = int(valid.sum())
+    obs = torch.randn(count, 3)
+    inputs = network.policy({"env": obs})["env"].detach()
+    distribution = distribution_for(network.interfaces["env"]).from_logits(inputs)
+    actions = distribution.sample()
+    return {
+        "obs": obs, "actions": actions, "action_logp": distribution.logp(actions), "action_dist_inputs": inputs,
+        "advantages": torch.randn(count), STAGE: (torch.arange(9)[:, None] * 2 // lengths)[valid],
+        VALID: valid, FIRST: torch.zeros_like(valid), "state_in": torch.zeros(5, 0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["promp", "reptile"])
+def test_the_gradients_of_two_learners_add_up_to_that_of_one(method: Any) -> None:
+    network = MLPNetConfig(hidden=(4,)).build({"env": interface(3, 2, False)})
+    batch, inner_loop = random_batch(network), InnerLoop(method=method)
+
+    def gradients(share: Share) -> list[list[torch.Tensor]]:
+        parts = minibatches(
+            {"env": batch}, num_minibatches=2, num_epochs=1, shuffle=Shuffle(seed=0, update=1), keys={"env": 3},
+            shares={"env": share},
+        )  # fmt: skip
+        found = []
+        for part in parts:
+            _, linear = meta_loss(network, "env", part.columns["env"], inner_loop, clip_param=0.3, kl_coeff=0.1)
+            linear = linear * part.weights["env"]
+            found.append(list(torch.autograd.grad(linear, list(start_parameters(network).values()))))
+        return found
+
+    whole, *halves = (gradients(share) for share in (Share(), Share(stop=0.4), Share(start=0.4)))
+    for one, first, second in zip(whole, *halves, strict=True):
+        torch.testing.assert_close(one, [a + b for a, b in zip(first, second, strict=True)])
+
+
+def test_trials_follow_from_the_settings_and_wrong_ones_are_named() -> None:
+    config = maml_config(inner_episodes=3, inner_steps=2)
+    config.validate()
+    assert [spec.trial_episodes for spec in config.env_specs] == [9]
+    with pytest.raises(ValueError, match="order=2: the 'agnostic' network has first derivatives only"):
+        maml_config().rl_module(model_config=TINY_NET).validate()
+    maml_config(order=1).rl_module(model_config=TINY_NET).validate()
+    with pytest.raises(ValueError, match="sample_ahead=True: inner steps start at the present parameters"):
+        maml_config().env_runners(num_env_runners=1, sample_ahead=True).validate()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_agent_trains_in_unlike_families_is_resumed_exactly_and_adapts(tmp_path: Path) -> None:
+    config = maml_config([POINT, GRID], learn_inner_lr=True)
+    with running(config.copy()) as algo:
+        result = algo.train()
+        assert set(result["env_runners"]["trial_episode_return_mean"]["grid"]) == {"1", "2", "3", "4"}
+        adaptation = algo.adapt("grid", num_tasks=3, episodes=4)["grid"]
+        assert adaptation.returns.shape == (3, 4)
+        path = algo.save_to_path(tmp_path / "agent")
+    agent = MultiEnvAgent.from_checkpoint(path)
+    assert agent.checkpoint.inner_loop == config.inner_loop
+    first, again = (agent.adapt("point", num_tasks=3, episodes=4).returns for _ in range(2))
+    plain = agent.adapt("point", num_tasks=3, episodes=4, inner_loop={"episodes": 5}).returns
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first[:, :2], plain[:, :2])  # before the first step
+    assert (first[:, 2:] != plain[:, 2:]).all()
+    assert_goes_on_when_restored(config, tmp_path)
