@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_multienv.discounting import discounted_sums
-from rllib_multienv.nets import ActorCritic, Inputs, distribution_for, functional_policies, functional_policy
+from rllib_multienv.nets import ActorCritic, Inputs, distribution_for
 
 __all__ = ["InnerLoop", "StepSizes", "TaskPolicies", "TaskRows", "linear_advantages", "start_parameters"]
 
@@ -253,7 +253,7 @@ class InnerLoop:
         return -torch.minimum(ratio * rows.advantages, clipped * rows.advantages).mean() + kl_coeff * divergence
 
     def _distribution(self, network: ActorCritic, env_id: str, parameters: Parameters, rows: TaskRows) -> Any:
-        inputs = functional_policy(network, parameters, env_id, rows.obs)  # [n, num_inputs]
+        inputs = network.policy_with(parameters, env_id, rows.obs)  # [n, num_inputs]
         return distribution_for(network.interfaces[env_id]).from_logits(inputs)
 
 
@@ -281,7 +281,7 @@ class TaskPolicies:
         """Distribution inputs ``[B, num_inputs]`` for observations ``[B, width]``, one of each task."""
         if self._adapted is None:
             return self._network.policy({self._env_id: obs})[self._env_id]
-        return functional_policies(self._network, self._adapted, self._env_id, obs)
+        return self._network.policies_with(self._adapted, self._env_id, obs)
 
     def observe(
         self, columns: Mapping[str, np.ndarray], rewards: np.ndarray, ends: np.ndarray, done: np.ndarray, valid: Any

@@ -62,6 +62,15 @@ class AdaptationResult:
         """[K], mean return of each episode over the tasks, with a bootstrap interval."""
         return [bootstrap_mean(column) for column in self.returns.T]
 
+    def by_step(self, episodes: int) -> list[Interval]:
+        """Mean return of an episode before each step of a gradient, and after the last, with its interval over tasks.
+
+        Args:
+            episodes: Episodes between two steps (``inner_episodes``).
+        """
+        steps = np.split(self.returns, range(episodes, self.returns.shape[1], episodes), axis=1)  # [N, episodes] each
+        return [bootstrap_mean(returns.mean(axis=1)) for returns in steps]
+
     @property
     def total(self) -> Interval:
         """Mean over the tasks of the return of all episodes together."""

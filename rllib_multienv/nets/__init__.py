@@ -11,7 +11,6 @@ from .care import CARENetConfig, MixtureOfEncoders
 from .config import NetConfig, net_config_from_dict
 from .distral import DistralActorCritic, DistralNetConfig
 from .encoders import ImageEncoderConfig, TextEncoderConfig
-from .functional import functional_policies, functional_policy
 from .generated import GeneratedActorCritic, GeneratedNetConfig
 from .heads import (
     MASKED_LOGIT,
@@ -86,8 +85,6 @@ __all__ = [
     "env_key",
     "environment_of",
     "frozen_parameters",
-    "functional_policies",
-    "functional_policy",
     "is_in_parts",
     "net_config_from_dict",
     "num_parameters",

@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from .encoders import Encoders
+from .functional import functional
 from .heads import ValueBins, mask_logits
 from .interface import Inputs, Interface
 from .memory import NetworkMemory, State
@@ -51,7 +54,7 @@ class ActorCritic(nn.Module, ABC):
         shares_encoder: whether actor and critic use the same encoded rows (those of the actor).
         critic_only: dotted names of the children that only values need; see `drop_critic`.
         twice_differentiable: whether policies have second derivatives, and can be computed with parameters of its own
-            for each row (`functional_policies`).
+            for each row (`policies_with`).
     """
 
     twice_differentiable: ClassVar[bool] = False
@@ -187,6 +190,24 @@ class ActorCritic(nn.Module, ABC):
     def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Distribution inputs of every environment in ``obs``."""
         return self.forward(obs, parts=("actor",)).policy
+
+    def policy_with(self, parameters: Mapping[str, Tensor], env_id: str, obs: Tensor) -> Tensor:
+        """Distribution inputs ``[B, num_inputs]`` of an environment's observations with other parameters, by name."""
+        with functional():
+            outputs: Outputs = functional_call(self, dict(parameters), ({env_id: obs},), {"parts": ("actor",)})
+        return outputs.policy[env_id]
+
+    def policies_with(self, parameters: Mapping[str, Tensor], env_id: str, obs: Tensor) -> Tensor:
+        """As `policy_with`, each row with parameters of its own, ``[B, ...]`` by name."""
+
+        def one(own: dict[str, Tensor], row: Tensor) -> Tensor:
+            return self.policy_with(own, env_id, row[None])[0]  # [num_inputs]
+
+        if self.twice_differentiable and not self._known(env_id).observation.packed:
+            policies: Tensor = vmap(one)(dict(parameters), obs)  # [B, num_inputs]
+            return policies
+        owners = [{name: value[b] for name, value in parameters.items()} for b in range(len(obs))]
+        return torch.stack([one(own, row) for own, row in zip(owners, obs, strict=True)])
 
     def value(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values ``[B]`` of every environment in ``obs``."""

@@ -50,6 +50,7 @@ def test_each_episode_of_each_task_is_measured(backend: str) -> None:
     assert result.oracle.tolist() == [3.0] * 5 and (result.random <= 3).all()
     assert [mean.value for mean in result.means] == result.returns.mean(0).tolist()
     assert result.means[2].low <= result.means[2].value <= result.means[2].high
+    assert [mean.value for mean in result.by_step(2)] == [result.returns[:, :2].mean(), result.returns[:, 2:].mean()]
 
 
 def test_where_no_best_return_is_known_the_scripted_policy_is_run() -> None:

@@ -142,7 +142,7 @@ def test_networks_have_second_derivatives(config: Any) -> None:
     ends = []
     for sign in (1, -1):
         moved = {name: (value + sign * h * way[name]).detach().requires_grad_() for name, value in own.items()}
-        ends.append(float(inner_loop.meta_loss(network, "env", moved, {}, stages, clip_param=CLIP)))
+        ends.append(inner_loop.meta_loss(network, "env", moved, {}, stages, clip_param=CLIP).item())
     slope = sum(float((g * way[name]).sum()) for name, g in zip(own, found, strict=True) if g is not None)
     assert slope == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-4)
 
