@@ -14,11 +14,13 @@ from tiny_runs import TINY_NET, assert_goes_on_when_restored, running
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MLPNetConfig, MultiEnvAgent, MultiEnvMAMLConfig
 from rllib_multienv.algorithms.maml.batches import STAGE
 from rllib_multienv.algorithms.maml.learner import meta_loss
+from rllib_multienv.algorithms.maml.runner import MAMLRunner
 from rllib_multienv.inner_loop import InnerLoop, start_parameters
+from rllib_multienv.learners import RolloutData
 from rllib_multienv.learners.minibatches import Shuffle, minibatches
 from rllib_multienv.learners.shares import Share
 from rllib_multienv.nets import distribution_for
-from rllib_multienv.rollout import FIRST, VALID
+from rllib_multienv.rollout import EPISODE_ENDS, FIRST, VALID
 
 POINT = EnvSpec("point", make="multienv/PointNavigation-v0", max_episode_steps=10)
 GRID = EnvSpec("grid", make="multienv/GridNavi-v0")
@@ -83,6 +85,24 @@ def test_trials_follow_from_the_settings_and_wrong_ones_are_named() -> None:
     maml_config(order=1).rl_module(model_config=TINY_NET).validate()
     with pytest.raises(ValueError, match="sample_ahead=True: inner steps start at the present parameters"):
         maml_config().env_runners(num_env_runners=1, sample_ahead=True).validate()
+
+
+def test_a_step_of_the_gradient_helps_more_and_more() -> None:
+    """A runner and a learner without Ray; goals are up to five moves away in x and in y."""
+    config = maml_config(lr=1e-2, inner_episodes=4, num_epochs=5, normalize_obs=False)
+    config.env_runners(num_envs_per_env_runner=24, rollout_fragment_length=80)
+    config.rl_module(model_config=MLPNetConfig(hidden=(32, 32))).validate()
+    runner, learner = MAMLRunner(config=config, worker_index=0), config.build_learner_group()._learner
+    gains = []
+    for _ in range(8):
+        rollout = runner.sample_rollouts()["point"]
+        learner.update(training_data=RolloutData.of({"point": [(rollout, rollout.steps)]}), num_epochs=5)
+        runner.module.set_state(learner.module.get_state(inference_only=True))
+        ends = rollout.extra[EPISODE_ENDS]  # [T, B]
+        is_adapted = (np.cumsum(ends, 0) - ends) // 4 % 2 == 1
+        before, after = (rollout.rewards[own].mean() for own in (~is_adapted, is_adapted))
+        gains.append(after - before)
+    assert gains[-1] > 0.05 and gains[-1] > gains[0] + 0.05, gains
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -13,10 +13,11 @@ from PIL import Image
 from toy_family import Guess
 from untrained_agent import save_untrained
 
-from rllib_multienv import EnvSpec, MultiEnvAgent
+from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent
 from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.evaluation.adaptation import measure_adaptation, plot_adaptation, write_adaptation
+from rllib_multienv.inner_loop import InnerLoop
 
 GUESS = EnvSpec("guess", make=Guess)
 
@@ -85,3 +86,17 @@ def test_what_has_no_tasks_cannot_be_adapted_to(tmp_path: Path) -> None:
         agent.adapt("CartPole-v1")
     with pytest.raises(ValueError, match="episodes=0: must be a whole number of at least 1"):
         agent.adapt("CartPole-v1", episodes=0)
+
+
+def test_any_agent_adapts_by_steps_of_a_gradient_on_request_and_a_checkpoint_may_say_so(tmp_path: Path) -> None:
+    path = save_untrained(tmp_path / "agent", ["CartPole-v1"], GeneratedNetConfig(width=8))
+    plain = MultiEnvAgent.from_checkpoint(path)
+    options: dict[str, Any] = {"num_tasks": 2, "episodes": 4}
+    inner_loop = InnerLoop(lr=0.5, episodes=2)
+    asked = plain.adapt(GUESS, inner_loop=inner_loop, **options)
+    saying = replace(plain.checkpoint, inner_loop=inner_loop)
+    (tmp_path / "other").mkdir()
+    saying.write(tmp_path / "other", training={})
+    agent = MultiEnvAgent.from_checkpoint(tmp_path / "other")
+    assert agent.checkpoint.inner_loop == inner_loop
+    np.testing.assert_array_equal(agent.adapt(GUESS, **options).returns, asked.returns)
