@@ -32,6 +32,7 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
 
     shared_module_class = MAMLSharedModule
     memories: ClassVar[tuple[str, ...]] = ()
+    trains_worlds: ClassVar[bool] = False
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or MultiEnvMAML)
