@@ -83,6 +83,8 @@ def test_trials_follow_from_the_settings_and_wrong_ones_are_named() -> None:
     with pytest.raises(ValueError, match="order=2: the 'agnostic' network has first derivatives only"):
         maml_config().rl_module(model_config=TINY_NET).validate()
     maml_config(order=1).rl_module(model_config=TINY_NET).validate()
+    with pytest.raises(ValueError, match="normalize_rewards=True has no effect"):
+        maml_config(normalize_rewards=True).validate()
     with pytest.raises(ValueError, match="sample_ahead=True: inner steps start at the present parameters"):
         maml_config().env_runners(num_env_runners=1, sample_ahead=True).validate()
 

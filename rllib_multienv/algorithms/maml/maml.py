@@ -16,7 +16,15 @@ from rllib_multienv.algorithms.maml.learner import MultiEnvMAMLLearner
 from rllib_multienv.algorithms.maml.module import MAMLSharedModule
 from rllib_multienv.algorithms.maml.runner import MAMLRunner
 from rllib_multienv.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfigMixin
-from rllib_multienv.algorithms.settings import Count, Fraction, NonNegative, PerEnvironment, Positive, settings
+from rllib_multienv.algorithms.settings import (
+    Count,
+    Fraction,
+    NonNegative,
+    PerEnvironment,
+    Positive,
+    declared_settings,
+    settings,
+)
 from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.inner_loop import InnerLoop
 from rllib_multienv.modules import SHARED_MODULE
@@ -73,7 +81,7 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
             num_minibatches: Parts that each environment's trials are cut into.
             clip_param: Epsilon of the clipped objective.
             kl_coeff: Factor of the KL divergence of the policies before each inner step from those that sampled.
-            normalize_rewards: Without effect: advantages are standardised for each task and step.
+            normalize_rewards: Has no effect: advantages are standardised for each task and step.
         """
 
     @property
@@ -126,6 +134,12 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
             ValueError: Names the setting, its value, and what would be right.
         """
         super().validate()
+        for name in ("advantages_across_episodes", "min_advantage_std", "normalize_rewards"):
+            if getattr(self, name) != declared_settings(type(self))[name].parameter.default:
+                self._value_error(
+                    f"{name}={getattr(self, name)!r} has no effect: advantages end with their episode, and are "
+                    "standardised for each task and step. Leave it out."
+                )
         if self.sample_ahead:
             self._value_error("sample_ahead=True: inner steps start at the present parameters. Leave it out.")
         if self.precision != "float32":
