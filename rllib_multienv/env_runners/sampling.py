@@ -50,7 +50,7 @@ def assign_environments(
     Args:
         costs: Cost of each environment.
         num_workers: Number of workers, at least one.
-        groups: `EnvSpec.group` of environments.
+        groups: `EnvSpec.group` of the environments that are in worlds.
 
     Returns:
         For each worker the ids of its environments, in the order of ``costs``.
@@ -95,8 +95,8 @@ def environment_costs(config: Any) -> dict[str, float]:
 
 
 def environment_groups(config: Any) -> dict[str, str]:
-    """`EnvSpec.group` of each environment."""
-    return {spec.id: spec.group for spec in config.env_specs}
+    """`EnvSpec.group` of each environment that is in a world."""
+    return {spec.id: spec.group for spec in config.env_specs if spec.world}
 
 
 class Ownership:

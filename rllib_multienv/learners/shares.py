@@ -48,7 +48,7 @@ def share_environments(
     Args:
         costs: Cost of each environment. Their order is kept: neighbours are trained by the same learner.
         num_learners: Number of learners, at least one.
-        groups: `EnvSpec.group` of environments: those of one group are cut at the same place.
+        groups: `EnvSpec.group` of the environments that are in worlds: those of one are cut at the same place.
 
     Returns:
         For each learner its shares.

@@ -39,7 +39,7 @@ class SharedTrainingData(TrainingData):
     Attributes:
         costs: What each environment costs a learner, to balance them.
         shares: The part of each environment that this learner trains on; all of each where not given.
-        groups: `EnvSpec.group` of environments: learners have the same part of all environments of a group.
+        groups: `EnvSpec.group` of the environments that are in worlds: learners have the same part of all of a world.
     """
 
     costs: Mapping[str, float] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class RolloutData(SharedTrainingData):
 
 
     def _fragments_by_group(self) -> list[list[SampledFragment]]:
-        """The fragments that one runner sampled of one group: they are of use together."""
+        """The fragments that one runner sampled of one world: they are of use together."""
         found: dict[tuple[str, int], list[SampledFragment]] = {}
         for env_id, fragments in self.fragments.items():
             for place, fragment in enumerate(fragments):
