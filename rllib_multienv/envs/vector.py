@@ -464,12 +464,12 @@ def resolve_backend(spec: EnvSpec) -> str:
         raise ValueError(f"Environment {spec.id!r}: life_loss_info needs backend='atari_vector', not {spec.backend!r}.")
     if spec.backend != "auto":
         return spec.backend
+    if atari.is_preprocessed(spec) and spec.trial_episodes is None:
+        return "atari_vector"
     if is_vector_family(spec):
         return "vector"
     if spec.trial_episodes is not None:
         return "sync"
-    if atari.is_preprocessed(spec):
-        return "atari_vector"
     same = spec.make in envpool_backend.VERIFIED and not spec.kwargs
     if same and envpool_backend.cpus() >= envpool_backend.CPUS_THAT_PAY and envpool_is_installed():
         return "envpool"
