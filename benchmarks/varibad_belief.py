@@ -1,4 +1,4 @@
-"""What VariBAD believes about GridNavi's goal after each step of a trial: a picture from a checkpoint.
+"""Picture of VariBAD's belief about the goal of GridNavi after each step of a trial, from a checkpoint.
 
     python benchmarks/varibad_belief.py CHECKPOINT OUTPUT.png [--copy 0] [--steps 0 4 8 12 15 30]
 

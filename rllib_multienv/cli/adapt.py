@@ -12,14 +12,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rllib_multienv.cli.terminal import make_console, make_table, number, shown, user_errors
+from rllib_multienv.cli.terminal import Best, Checkpoint, make_console, make_table, number, shown, user_errors
 
 if TYPE_CHECKING:
     from rllib_multienv.evaluation.adaptation import AdaptationResult
 
 
 def adapt(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, or the results folder of a run.")],
+    checkpoint: Checkpoint,
     env: Annotated[
         list[str] | None,
         typer.Option(
@@ -33,7 +33,7 @@ def adapt(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes in each task.")] = 4,
     explore: Annotated[bool, typer.Option("--explore", help="Draw actions instead of taking the likeliest.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of tasks and environments.")] = 0,
-    best: Annotated[bool, typer.Option("--best", help="The run's best checkpoint in place of its newest.")] = False,
+    best: Best = False,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Also write the return of each task; - prints.", show_default=False),

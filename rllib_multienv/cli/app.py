@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rllib_multienv import __version__
 from rllib_multienv.cli import adapt, experiment, plot, record, report
-from rllib_multienv.cli.terminal import make_console, make_table, print_error, shown, user_errors
+from rllib_multienv.cli.terminal import Best, Checkpoint, make_console, make_table, print_error, shown, user_errors
 
 app = typer.Typer(
     name="multienv",
@@ -25,7 +25,6 @@ app = typer.Typer(
 
 _FILE_HELP = "The configuration: a file, or the name of one that comes with the package, such as quickstart."
 File = Annotated[Path | None, typer.Argument(metavar="[FILE.yaml|NAME]", help=_FILE_HELP, show_default=False)]
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint, or the results folder of a run.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; replaces the file's.", show_default=False)]
 Results = Annotated[Path, typer.Option(help="Folder in which the run gets its own folder.")]
 Name = Annotated[str | None, typer.Option(help="Name of that folder; default: the file's name.", show_default=False)]
@@ -132,7 +131,7 @@ def evaluate(
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes per environment.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the environments.")] = 0,
-    best: Annotated[bool, typer.Option("--best", help="The run's best checkpoint in place of its newest.")] = False,
+    best: Best = False,
     random: Annotated[bool, typer.Option("--random", help="Also measure random actions.")] = False,
     video: Annotated[
         bool, typer.Option("--video", help="Record one episode each as MP4 (needs the extra 'video').")

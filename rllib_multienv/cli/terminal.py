@@ -10,13 +10,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+# Arguments of several commands.
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint, or the results folder of a run.")]
+Best = Annotated[bool, typer.Option("--best", help="The run's best checkpoint in place of its newest.")]
 
 # The last line of a traceback, as in "package.module.SomeError: the reason".
 _EXCEPTION_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Failure|Found|Interrupt|Exit|Warning)\w*(:|$)")

@@ -1,4 +1,4 @@
-"""What each way to combine gradients computes: against torchjd, against its equations, and on small problems."""
+"""Gradient combiners, one by one: against torchjd, against their equations, and on small problems."""
 
 from __future__ import annotations
 

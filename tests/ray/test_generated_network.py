@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
-from first_gradient import RecordsFirstGradient, of_learners
-from tiny_runs import assert_goes_on_when_restored, assert_same, make_runner, running, tiny_config, weights
+from first_gradient import assert_two_learners_have_the_gradient_of_one
+from tiny_runs import assert_goes_on_when_restored, assert_same, running, tiny_config, weights
 from toy_envs import Moody
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent
-from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.env_runners.sampling import environment_costs
-from rllib_multienv.learners import RolloutData
 
 NETWORK = GeneratedNetConfig(width=8, generator_width=8, code_size=16, descriptions="auto+measured")
 ENVS = ("CartPole-v1", EnvSpec("Reacher-v4", num_envs=3), "Acrobot-v1", "Pendulum-v1")
@@ -23,38 +19,12 @@ ENVS = ("CartPole-v1", EnvSpec("Reacher-v4", num_envs=3), "Acrobot-v1", "Pendulu
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-class Recording(RecordsFirstGradient, MultiEnvPPOLearner):
-    """Keeps its first gradient."""
-
-
 def config(envs: Any = ENVS, **training: Any) -> Any:
     return tiny_config(envs, **training).rl_module(model_config=NETWORK)
 
 
 def test_two_learners_give_the_gradient_of_one() -> None:
-    gradients = []
-    fragments: dict[str, Any] = {}
-    state = None
-    for num_learners in (0, 2):
-        made = config(grad_clip=None, num_epochs=1).learners(num_learners=num_learners, learner_class=Recording)
-        made.validate()
-        if not fragments:
-            runner = make_runner(made)
-            fragments = {e: [(ray.put(rollout), rollout.steps)] for e, rollout in runner.sample_rollouts().items()}
-            runner.stop()
-        group = made.build_learner_group()
-        try:
-            state = state or group.get_weights()
-            group.set_weights(state)
-            data = RolloutData.of(fragments, environment_costs(made))
-            group.update(training_data=data, timesteps={}, num_epochs=1, num_minibatches=2)
-            gradients += of_learners(group, lambda learner: learner.first_gradient)
-        finally:
-            group.shutdown()
-    expected, *others = gradients
-    assert len(others) == 2
-    for other in others:
-        assert np.linalg.norm(other - expected) < 1e-5 * np.linalg.norm(expected)
+    assert_two_learners_have_the_gradient_of_one(config())
 
 
 def test_a_resumed_run_goes_on_as_it_would_have(tmp_path: Path) -> None:

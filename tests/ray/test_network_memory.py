@@ -9,19 +9,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import ray
 import torch
 from cli_helpers import ROOT
-from first_gradient import RecordsFirstGradient, of_learners
+from first_gradient import assert_two_learners_have_the_gradient_of_one
 from multi_agent_envs import Countdown
-from tiny_runs import assert_goes_on_when_restored, assert_same, learner_batch, make_runner, running, tiny_config
+from tiny_runs import assert_goes_on_when_restored, learner_batch, make_runner, running, tiny_config
 from toy_family import Guess
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvPPOConfig, MultiEnvSACConfig
-from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.envs.make import copy_seeds
-from rllib_multienv.learners import RolloutData
 from rllib_multienv.offline.behaviours import Behaviour
 from rllib_multienv.offline.recording import record_steps
 
@@ -92,31 +88,8 @@ def test_previous_inputs_are_those_of_the_last_step() -> None:
     assert names[-3].startswith("previous action ") and names[-2:] == ("previous reward", "previous done")
 
 
-class Recording(RecordsFirstGradient, MultiEnvPPOLearner):
-    """Keeps its first gradient."""
-
-
 def test_the_gradient_does_not_depend_on_the_number_of_learners() -> None:
-    made = config().training(grad_clip=None, num_epochs=1).learners(learner_class=Recording)
-    runner = make_runner(made)
-    sampled = runner.sample_rollouts()
-    data = {env_id: [(ray.put(rollout), rollout.steps)] for env_id, rollout in sampled.items()}
-    gradients, weights = [], None
-    for num_learners in (0, 2):
-        made.learners(num_learners=num_learners)
-        group = made.build_learner_group()
-        try:
-            weights = weights or group.get_weights()
-            group.set_weights(weights)
-            training_data = RolloutData.of(data, environment_costs(made))
-            group.update(training_data=training_data, timesteps={}, num_epochs=1, num_minibatches=2)
-            gradients += of_learners(group, lambda learner: learner.first_gradient)
-            states = of_learners(group, lambda learner: {k: v.numpy() for k, v in learner.network.state_dict().items()})
-        finally:
-            group.shutdown()
-    for other in gradients[1:]:
-        assert np.linalg.norm(other - gradients[0]) < 1e-5 * np.linalg.norm(gradients[0])
-    assert_same(states[1], states[0])
+    assert_two_learners_have_the_gradient_of_one(config())
 
 
 @pytest.mark.parametrize("memory", ["gru", "s4"])

@@ -12,7 +12,7 @@ import ray
 import torch
 from cli_helpers import ROOT
 from first_gradient import of_learners
-from tiny_runs import assert_same, make_runner, running, tiny_config, weights
+from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_config
 from toy_family import Guess
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvPPOConfig, MultiEnvVariBADConfig
@@ -87,15 +87,7 @@ def test_policy_and_values_leave_the_belief_alone() -> None:
 def test_a_run_is_resumed_with_its_trials_and_its_optimisers(tmp_path: Path) -> None:
     made = config([GUESS, OTHER]).env_runners(rollout_fragment_length=8)  # trials go over fragments
     made.training(state_loss_coeff=0.5)
-    with running(made) as algo:
-        algo.train()
-        path = algo.save_to_path(str(tmp_path / "checkpoint"))
-        algo.train()
-        expected = weights(algo)
-    with running(made.copy()) as other:
-        other.restore_from_path(path)
-        other.train()
-        assert_same(weights(other), expected)
+    assert_goes_on_when_restored(made, tmp_path)
 
 
 @pytest.mark.usefixtures("ray_cluster")

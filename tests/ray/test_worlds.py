@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from cli_helpers import ROOT
-from first_gradient import RecordsFirstGradient, of_learners
+from first_gradient import assert_two_learners_have_the_gradient_of_one
 from tiny_runs import assert_goes_on_when_restored, learner_batch, make_runner, running, tiny_config
 
 from rllib_multienv import (
@@ -22,10 +21,7 @@ from rllib_multienv import (
     MultiEnvSACConfig,
     WorldSpec,
 )
-from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
 from rllib_multienv.env_runners import assign_environments
-from rllib_multienv.env_runners.sampling import environment_costs, environment_groups
-from rllib_multienv.learners import RolloutData
 from rllib_multienv.learners.shares import share_environments
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -123,28 +119,8 @@ def test_joint_credit_is_the_weighted_sum_of_the_members_rewards() -> None:
         np.testing.assert_allclose(batch["guess"]["value_targets"].reshape(16, 4), expected.repeat(2, 1), atol=1e-6)
 
 
-class Recording(RecordsFirstGradient, MultiEnvPPOLearner):
-    """Keeps its first gradient."""
-
-
 def test_the_gradient_does_not_depend_on_the_number_of_learners() -> None:
-    made = mixed(memory="gru").training(grad_clip=None, num_epochs=1).learners(learner_class=Recording)
-    sampled = make_runner(made).sample_rollouts()
-    data = {env_id: [(ray.put(rollout), rollout.steps)] for env_id, rollout in sampled.items()}
-    gradients, weights = [], None
-    for num_learners in (0, 2):
-        made.learners(num_learners=num_learners)
-        group = made.build_learner_group()
-        try:
-            weights = weights or group.get_weights()
-            group.set_weights(weights)
-            training_data = RolloutData.of(data, environment_costs(made), groups=environment_groups(made))
-            group.update(training_data=training_data, timesteps={}, num_epochs=1, num_minibatches=1)
-            gradients += of_learners(group, lambda learner: learner.first_gradient)
-        finally:
-            group.shutdown()
-    for other in gradients[1:]:
-        assert np.linalg.norm(other - gradients[0]) < 1e-5 * np.linalg.norm(gradients[0])
+    assert_two_learners_have_the_gradient_of_one(mixed(memory="gru"), num_minibatches=1)
 
 
 def test_a_world_has_one_runner_and_is_cut_at_one_place() -> None:
