@@ -37,6 +37,12 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     # Mean return of the last training episodes after so many steps in this environment.
     "curves": {**_RUN, "env_id": "text", "steps": "int", "return_mean": "float"},
+    # Return of each episode while the agent of a run adapts to test tasks: mean over the tasks with its bootstrap
+    # interval, and the mean returns of an oracle and of random actions. Missing where nothing was measured.
+    "adaptation": {
+        **_RUN, "env_id": "text", "episode": "int", "tasks": "int", "mean": "float", "low": "float?", "high": "float?",
+        "oracle": "float?", "random": "float",
+    },
     # Returns of uniformly random actions.
     "random_scores": {"env_id": "text", "env_name": "text", "episodes": "int", "mean": "float", "std": "float"},
     # Cosines between two environments' gradients during a run: their mean, and the share of negative ones (0 to 1).
@@ -45,8 +51,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 _INFO = "experiment.json"
-_OPTIONAL = ("zero_shot.csv",)
-_KEY_COLUMNS = (*_RUN, "env", "env_id", "env_a", "env_b", "steps")
+_OPTIONAL = ("zero_shot.csv", "adaptation.csv")
+_KEY_COLUMNS = (*_RUN, "env", "env_id", "env_a", "env_b", "steps", "episode")
 
 BETWEEN_PARTS = "; "  # of the versions, machines and commands of an experiment's parts
 
@@ -156,6 +162,7 @@ class RawMetrics:
     evaluations: pd.DataFrame = ()
     zero_shot: pd.DataFrame = ()
     curves: pd.DataFrame = ()
+    adaptation: pd.DataFrame = ()
     random_scores: pd.DataFrame = ()
     gradient_cosines: pd.DataFrame = ()
 
@@ -261,7 +268,7 @@ def merge_raw_metrics(parts: Mapping[str, RawMetrics]) -> RawMetrics:
     runs = pd.concat([part.runs.assign(part=name) for name, part in parts.items()], ignore_index=True)
     runs = runs.sort_values("status", key=lambda status: status != "done", kind="stable").drop_duplicates(key)
     tables = {}
-    for table in ("evaluations", "curves", "gradient_cosines"):
+    for table in (table for table, columns in TABLES.items() if "phase" in columns and table != "runs"):
         frames = ((name, part, getattr(part, table)) for name, part in parts.items())
         rows = pd.concat([frame.assign(part=name, env=part.run_envs(frame)) for name, part, frame in frames])
         tables[table] = rows.merge(runs[[*key, "part"]], on=[*key, "part"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.checkpoints import AgentCheckpoint, find_checkpoint, installed_versions, read_checkpoint
 from rllib_multienv.evaluation.progress import learning_curves
 from rllib_multienv.evaluation.random_scores import random_score
@@ -51,7 +52,7 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
         command=invocation.get("command", ""),
     )
     tables: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("runs", "evaluations", "zero_shot", "curves", "gradient_cosines")
+        name: [] for name in ("runs", "evaluations", "zero_shot", "curves", "adaptation", "gradient_cosines")
     }
     specs: dict[str, EnvSpec] = {}
     for run, agent in zip(runs, agents, strict=True):
@@ -62,6 +63,7 @@ def collect(folder: Path, *, random_episodes: int = 100) -> Path:
             ("evaluations", _evaluation(run.folder.evaluation)),
             ("zero_shot", _evaluation(run.beside(".start.csv"))),
             ("curves", _curves(rows)),
+            ("adaptation", _adaptation(run)),
         ):
             tables[table] += [{**key, **row} for row in found]
         tables["gradient_cosines"] += [{**key, **row} for row in _cosines(rows)]
@@ -97,6 +99,25 @@ def _evaluation(file: Path) -> list[dict[str, Any]]:
         return []
     frame = pd.read_csv(file)
     return frame[["env_id", "episodes", "mean", "std", "min", "max"]].to_dict("records")
+
+
+def _adaptation(run: Run) -> list[dict[str, Any]]:
+    """Measured once for each run that is done, and kept beside its folder."""
+    if run.adaptation is None or run.state is not State.DONE:
+        return []
+    file = run.beside(".adaptation.csv")
+    if not file.is_file():
+        agent = MultiEnvAgent.from_checkpoint(run.folder.path)
+        results = [agent.adapt(env_id, seed=run.seed, **run.adaptation) for env_id in agent.families]
+        rows = [
+            {
+                "env_id": result.env_id, "episode": episode, "tasks": len(result.tasks), "mean": mean.value,
+                "low": mean.low, "high": mean.high, "oracle": result.oracle.mean(), "random": result.random.mean(),
+            }
+            for result in results for episode, mean in enumerate(result.means, 1)
+        ]  # fmt: skip
+        pd.DataFrame(rows).to_csv(file, index=False)
+    return pd.read_csv(file).to_dict("records")
 
 
 def _curves(rows: Rows) -> Iterator[dict[str, Any]]:

@@ -10,10 +10,12 @@ from typing import Any
 
 from rllib_multienv.config_files import yaml_text
 from rllib_multienv.config_files.yaml_text import ConfigFileError, error_at, unknown_key_message
+from rllib_multienv.evaluation.adaptation import check_adaptation
 from rllib_multienv.evaluation.raw_metrics import ExperimentInfo, PhaseInfo, VariantInfo
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 _KEYS = ("name", "title", "description", "base", "variants", "phases", "seeds", "episodes", "anneal")
+_ADAPTATION = ("split", "num_tasks", "episodes", "explore")
 _NAME = re.compile(r"[\w.+-]+")
 
 
@@ -34,6 +36,7 @@ class ExperimentFile:
         info: Its phases, variants and seeds. Phases of kind "reference" train each environment alone.
         base, phases, variants: A configuration that all runs share, and what phases and variants change in it, by name.
         members: The phases of each variant, by name.
+        adaptation: By phase, the options of `MultiEnvAgent.adapt` to measure each finished run with.
         episodes: Episodes per environment in the evaluation at the end of each run.
         anneal: Whether learning rates fall linearly to zero over each run (``training.lr_anneal_steps``).
         source, lines: The file's path, and the line of each path in its tree, for errors.
@@ -44,6 +47,7 @@ class ExperimentFile:
     phases: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
     members: Mapping[str, tuple[str, ...]]
+    adaptation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     episodes: int = 20
     anneal: bool = False
     source: str = "<experiment>"
@@ -99,6 +103,7 @@ class _Reader:
                 raise self.error(unknown_key_message(key, _KEYS, where="an experiment file"), key)
         name = self._name(str(tree.get("name") or default_name), "name")
         phases, variants = (self._trees(tree, key) for key in ("phases", "variants"))
+        adaptation = {name: own for name in phases if (own := self._adaptation(phases[name], name))}
         phase_infos = self._phases(phases)
         variant_infos, members = self._variants(variants, phase_infos)
         given = tree.get("seeds", [0])
@@ -119,6 +124,7 @@ class _Reader:
             phases=phases,
             variants=variants,
             members=members,
+            adaptation=adaptation,
             episodes=self._value(tree, "episodes", _WHOLE, 20),
             anneal=self._value(tree, "anneal", _FLAG, False),
             source=self.source,
@@ -159,6 +165,18 @@ class _Reader:
                 elif any(envs_of[transfer] == envs_of[name] for transfer in transfers):
                     phase["kind"] = "scratch"
         return tuple(PhaseInfo(name=name, envs=envs_of[name], **phase) for name, phase in own.items())
+
+    def _adaptation(self, phase: dict[str, Any], name: str) -> dict[str, Any]:
+        path = ("phases", name)
+        options = self._value(phase, "adaptation", _TREE, {}, *path)
+        for key in options:
+            if key not in _ADAPTATION:
+                raise self.error(unknown_key_message(key, _ADAPTATION, where="adaptation"), *path, "adaptation", key)
+        try:
+            check_adaptation(**options)
+        except ValueError as error:
+            raise self.error(str(error), *path, "adaptation") from error
+        return options
 
     def _variants(
         self, trees: dict[str, dict[str, Any]], phases: Iterable[PhaseInfo]

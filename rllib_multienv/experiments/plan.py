@@ -43,6 +43,7 @@ class Run:
         env_id: The environment, where the phase trains each alone; else empty.
         file: Its configuration, without the checkpoint that it starts from.
         start: The run with whose agent it starts, if any.
+        adaptation: Options of `MultiEnvAgent.adapt`, where its adaptation is measured at the end.
     """
 
     root: Path
@@ -52,6 +53,7 @@ class Run:
     env_id: str = ""
     file: ConfigFile
     start: Run | None = None
+    adaptation: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -137,8 +139,9 @@ def plan(experiment: ExperimentFile, root: Path = Path()) -> list[Run]:
                     file = ConfigFile(tree=tree, source=experiment.source)
                     start = runs.get((phase.start_from, variant.name, seed, ""))
                     runs[phase.name, variant.name, seed, env_id] = Run(
-                        root=root, phase=phase, variant=variant, seed=seed, env_id=env_id, file=file, start=start
-                    )
+                        root=root, phase=phase, variant=variant, seed=seed, env_id=env_id, file=file, start=start,
+                        adaptation=experiment.adaptation.get(phase.name),
+                    )  # fmt: skip
     return list(runs.values())
 
 

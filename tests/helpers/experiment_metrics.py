@@ -78,6 +78,9 @@ def made_up() -> RawMetrics:
                     rows["curves"].append((*run, env_id, STEPS * tenth // 10, reached))
             if phase == "pretrain":
                 rows["gradient_cosines"].append((*run, *PRETRAIN_ENVS, -0.2, 0.5, 2))
+                for episode in (1, 2):  # 10 and 20 and the seed, within 2 of it
+                    mean = 10.0 * episode + seed
+                    rows["adaptation"].append((*run, "CartPole-v1", episode, 40, mean, mean - 2, mean + 2, 30.0, 1.0))
     frames = {table: pd.DataFrame(found, columns=list(TABLES[table])) for table, found in rows.items()}
     return RawMetrics(experiment=INFO, **frames)
 

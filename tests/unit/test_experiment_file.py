@@ -50,6 +50,8 @@ def test_phases_have_a_kind_and_variants_their_phases(tmp_path: Path) -> None:
         ("environment: {envs: [Acrobot-v1]}", "debugging: {}", r"the phase 'transfer' has no environment.envs"),
         ("envs: [Acrobot-v1]", "envs: [3]", r"tiny.yaml:\d+: "),
         ("  plain:\n", "  pl ain:\n", r"'pl ain' cannot be the name of a folder"),
+        ("from: pretrain\n", "adaptation: {tasks: 3}\n    from: pretrain\n", r"unknown key 'tasks' in adaptation"),
+        ("from: pretrain\n", "adaptation: {episodes: 0}\n    from: pretrain\n", r"tiny.yaml:\d+: episodes=0: must be"),
         ("base:\n", "base: 3\nbase_:\n", r"unknown key 'base_'"),
     ],
 )

@@ -16,6 +16,7 @@ from rllib_multienv import SpecificNetConfig
 from rllib_multienv.evaluation.progress import ProgressWriter
 from rllib_multienv.evaluation.raw_metrics import read_raw_metrics
 from rllib_multienv.experiments.collect import collect
+from rllib_multienv.experiments.file import load_experiment_file
 from rllib_multienv.experiments.invocation import record_invocation
 from rllib_multienv.experiments.plan import Run, State, plan, selected
 from rllib_multienv.experiments.run import Execution, evaluate_start
@@ -188,3 +189,23 @@ def test_what_runs_leave_becomes_raw_metrics(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert metrics.random_scores["env_id"].tolist() == ["CartPole-v1", "Pendulum-v1"]
     assert metrics.random_scores["episodes"].tolist() == [2, 2]
+
+
+def test_the_adaptation_of_a_finished_run_is_measured_once(tmp_path: Path) -> None:
+    text = TINY.replace("one_by_one: true", "one_by_one: true\n    adaptation: {num_tasks: 3, episodes: 2}")
+    text = text.replace("envs: [CartPole-v1, {id: Pendulum-v1, num_envs: 1}]", "envs: [multienv/Bandit-v0]")
+    (tmp_path / "experiment.yaml").write_text(text)
+    runs = plan(load_experiment_file(tmp_path / "experiment.yaml"), tmp_path)
+    run = next(run for run in runs if run.phase.name == "alone")
+    run.write_file()
+    save_untrained(run.folder.path / "trial_0" / "checkpoint_0", ["multienv/Bandit-v0"])
+    run.folder.evaluation.write_text("env_id,episodes,mean,std,min,max\n")
+
+    found = read_raw_metrics(collect(tmp_path, random_episodes=2)).adaptation
+    assert found[["phase", "env_id", "episode", "tasks"]].to_numpy().tolist() == [
+        ["alone", "multienv-Bandit-v0", 1, 3],
+        ["alone", "multienv-Bandit-v0", 2, 3],
+    ]
+    assert ((found["low"] <= found["mean"]) & (found["mean"] <= found["high"])).all()
+    (run.folder.path / "trial_0" / "checkpoint_0").rename(run.folder.path / "gone")
+    pd.testing.assert_frame_equal(read_raw_metrics(collect(tmp_path, random_episodes=2)).adaptation, found)

@@ -142,6 +142,20 @@ def test_gradient_cosines_are_averaged() -> None:
     assert (row["cosine"], row["negative"], row["measurements"]) == (pytest.approx(-0.2), 0.5, 6)
 
 
+def test_adaptation_is_shown_by_episode_of_the_task() -> None:
+    row = table(made_up(), "adaptation").iloc[0]
+    assert row[["phase", "env_id", "variant", "seeds"]].tolist() == ["pretrain", "CartPole-v1", "s4", 3]
+    assert row[["first_episode", "last_episode", "sum", "oracle"]].tolist() == [11.0, 21.0, 32.0, 30.0]
+    assert (row["env_steps"], row["seconds"]) == (2000, 125)
+    (ax,) = figures(made_up())["adaptation_pretrain"].figure.axes
+    assert ax.lines[0].get_xydata().tolist() == [[1, 11], [2, 21]]
+
+
+def test_the_interval_of_one_seed_is_over_tasks() -> None:
+    row = table(rows_of(made_up(), lambda rows: rows["seed"] == 1), "adaptation").iloc[0]
+    assert row[["first_episode_low", "first_episode", "first_episode_high"]].tolist() == [9.0, 11.0, 13.0]
+
+
 def test_references_are_the_best_variants_means_over_seeds() -> None:
     # A second variant has the best single seed, but not the best mean.
     evaluations = made_up().evaluations
@@ -212,7 +226,7 @@ def test_unfinished_runs_are_drawn_where_none_is_done() -> None:
 def test_only_what_has_run_is_in_the_report(tmp_path: Path) -> None:
     part = rows_of(made_up(), lambda rows: rows["phase"] == "pretrain")
     titles = re.findall("<h2>(.*)</h2>", page(part, tmp_path))[:-1]
-    assert titles == ["Results", "Learning curves", "Ablations", "Gradients", "References", "Runs"]
+    assert titles == ["Results", "Learning curves", "Adaptation", "Ablations", "Gradients", "References", "Runs"]
     assert ExperimentScores(part).labels.keys() == {"s4", "mlp", "s4-bare"}
     assert re.findall("<h2>(.*)</h2>", page(RawMetrics(experiment=INFO), tmp_path)) == ["How it was made"]
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_band
 from rllib_multienv.evaluation.learning_curves import add_legend, label_curves, panels
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
-from rllib_multienv.evaluation.report.tables import interval_of
+from rllib_multienv.evaluation.report.tables import ADAPTATION_NOTE, adaptation_intervals, interval_of
 from rllib_multienv.evaluation.scores import SEEDS_FOR_INTERVAL, Interval
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def report_figures(scores: ExperimentScores, tables: Mapping[str, pd.DataFrame])
     drawn = [
         score_figure(scores, tables["scores"], tables["environments"]),
         *curve_figures(scores),
+        *adaptation_figures(scores),
         *(difference_figure(scores, name, tables[name]) for name in ("transfer", "ablations")),
     ]
     return [figure for figure in drawn if figure is not None]
@@ -170,3 +172,28 @@ def _curve_figure(
     if unfinished:
         texts.append("Unfinished runs are shown where none is done.")
     yield ReportFigure(name, figure, " ".join(texts))
+
+
+def adaptation_figures(scores: ExperimentScores) -> Iterator[ReportFigure]:
+    """Return by episode while agents adapt to tasks of the test split, a panel per family of each phase."""
+    from matplotlib.ticker import MaxNLocator
+
+    styles = variant_styles(scores)
+    for phase, found in scores.metrics.adaptation.groupby("phase", sort=False):
+        figure, axes = panels(found["env_id"].nunique(), (4.4, 3.2))
+        for (env_id, rows), ax in zip(found.groupby("env_id", sort=False), axes, strict=True):
+            for variant, own in rows.groupby("variant", sort=False):
+                band = pd.DataFrame(adaptation_intervals(own), columns=Interval._fields)
+                style: dict[str, Any] = {**styles[str(variant)], "label": scores.labels[str(variant)], "marker": "."}
+                episodes = band.index + 1
+                ax.plot(episodes, band["value"], **style)
+                ax.fill_between(episodes, band["low"], band["high"], color=style["color"], alpha=0.14, linewidth=0)
+            for column, label, dots in (("oracle", "oracle", "--"), ("random", "random actions", ":")):
+                if not np.isnan(level := rows[column].mean()):
+                    ax.axhline(level, color="black", linestyle=dots, linewidth=0.8, label=label)
+            ax.set_title(env_id, fontsize=9.5, parse_math=False)
+            ax.set_xlabel("episode in the task", fontsize=8)
+            ax.set_ylabel("return per episode", fontsize=8)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        add_legend(figure, axes)
+        yield ReportFigure(f"adaptation_{phase}", figure, f"Return of each episode in {phase}. {ADAPTATION_NOTE}")

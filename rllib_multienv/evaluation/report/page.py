@@ -27,6 +27,7 @@ _SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "multienv report", "font.sa
 _LAYOUT: tuple[tuple[str, str, list[str], list[str]], ...] = (
     ("Results", "scores", ["scores"], ["environments"]),
     ("Learning curves", "curves", [], []),
+    ("Adaptation", "adaptation", ["adaptation"], []),
     ("Transfer", "transfer", ["transfer", "transfer_returns"], []),
     ("Ablations", "ablations", ["ablations"], []),
     ("Gradients", "gradients", ["gradient_cosines"], []),

@@ -16,6 +16,9 @@ from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_
 from rllib_multienv.evaluation.scores import Interval, interquartile_mean, iqm_difference, mean_interval
 
 _TITLES = {"env_id": "environment", "env_a": "environment", "env_b": "and", "iqm": "IQM", "steps_per_second": "steps/s"}
+ADAPTATION_NOTE = (
+    "Tasks of the test split. 95% intervals: of one seed by bootstrap over the tasks, of several seeds Student's."
+)
 _VARIANTS = ("variant", "base", "best_variant")
 
 
@@ -42,6 +45,7 @@ def report_tables(scores: ExperimentScores) -> dict[str, pd.DataFrame]:
         "transfer": pd.DataFrame(transfer),
         "transfer_returns": _transfer_returns(scores),
         "ablations": pd.DataFrame(ablations),
+        "adaptation": _adaptation(scores),
         "gradient_cosines": cosines.agg(**columns).reset_index(),
         "references": scores.references.drop(columns="usable").astype({"seeds": "Int64"}).reset_index(),
         "runs": scores.metrics.runs,
@@ -75,6 +79,35 @@ def _scores(scores: ExperimentScores) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).astype({"parameters": "Int64"} if rows else {})
+
+
+def adaptation_intervals(rows: pd.DataFrame) -> list[Interval]:
+    """Mean return of each episode of a variant in a family; see `ADAPTATION_NOTE` for the interval."""
+    if rows["seed"].nunique() == 1:
+        return [Interval(*values) for values in rows[["mean", "low", "high"]].to_numpy()]
+    return [mean_interval(list(values)) for _, values in rows.groupby("episode")["mean"]]
+
+
+def _adaptation(scores: ExperimentScores) -> pd.DataFrame:
+    """First and last return of agents that adapt to tasks, and what training cost."""
+    runs = scores.metrics.runs.groupby(["phase", "variant"])[["env_steps", "seconds"]].mean()
+    rows = []
+    for group, found in scores.metrics.adaptation.groupby(["phase", "env_id", "variant"], sort=False):
+        episodes = adaptation_intervals(found)
+        rows.append(
+            {
+                **dict(zip(("phase", "env_id", "variant"), group, strict=True)),
+                **_columns("first_episode", episodes[0]),
+                **_columns("last_episode", episodes[-1]),
+                "episodes": len(episodes),
+                "sum": found.groupby("seed")["mean"].sum().mean(),
+                "oracle": found["oracle"].mean(),
+                "random": found["random"].mean(),
+                "seeds": found["seed"].nunique(),
+                **runs.loc[(group[0], group[2])].to_dict(),
+            }
+        )
+    return scores.experiment.in_order(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 def _environments(scores: ExperimentScores) -> pd.DataFrame:
