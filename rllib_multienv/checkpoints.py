@@ -16,14 +16,13 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rllib_multienv.atomic_files import interrupted_writes
-from rllib_multienv.inner_loop import InnerLoop
 from rllib_multienv.nets import NetConfig, net_config_from_dict
 from rllib_multienv.normalization import Moments
 from rllib_multienv.spec import EnvSpec, SpaceSpec
@@ -32,6 +31,8 @@ DESCRIPTION_FILE = "multienv.json"
 NETWORK_FILE = "multienv_network.pt"
 ACTION_VALUES_FILE = "multienv_action_values.pt"
 FORMAT = 1
+#: The way to adapt of agents that have no other.
+BY_MEMORY: Mapping[str, Any] = {"type": "memory"}
 _PACKAGES = ("rllib_multienv", "ray", "torch", "gymnasium", "mujoco", "numpy")
 
 
@@ -49,7 +50,7 @@ class AgentCheckpoint:
         action_values: State dict of Q; None if it was not read, or the algorithm has none.
         versions: Versions of the packages that wrote it.
         environments_changed: Whether the run started with other environments (``add_env``, ``remove_env``).
-        inner_loop: The steps by which the agent adapts to a task; None where it does not by gradients.
+        adapter: The way in which the agent adapts to a task: ``type``, a name in `evaluation.adapters`, and its fields.
     """
 
     space_specs: Mapping[str, SpaceSpec]
@@ -61,7 +62,7 @@ class AgentCheckpoint:
     action_values: Mapping[str, torch.Tensor] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     environments_changed: bool = False
-    inner_loop: InnerLoop | None = None
+    adapter: Mapping[str, Any] = field(default_factory=lambda: BY_MEMORY)
 
     def known_among(self, space_specs: Mapping[str, SpaceSpec]) -> set[str]:
         """Ids of the environments that are also in ``space_specs``, with observations of the same size."""
@@ -101,7 +102,7 @@ class AgentCheckpoint:
             "environments": environments,
             "environments_changed": self.environments_changed,
             "network": self.network.to_dict(),
-            "inner_loop": None if self.inner_loop is None else asdict(self.inner_loop),
+            "adapter": dict(self.adapter),
             "versions": dict(self.versions) or installed_versions(),
             "training": dict(training),
             "files": {
@@ -181,8 +182,14 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
         action_values=_load_tensors(path, ACTION_VALUES_FILE) if weights and has_action_values else None,
         versions=description["versions"],
         environments_changed=description.get("environments_changed", False),
-        inner_loop=None if (own := description.get("inner_loop")) is None else InnerLoop(**own),
+        adapter=_adapter(description),
     )
+
+
+def _adapter(description: Mapping[str, Any]) -> Mapping[str, Any]:
+    if own := description.get("inner_loop"):  # as earlier versions wrote it
+        return {"type": "inner_loop", **own}
+    return dict(description.get("adapter", BY_MEMORY))
 
 
 def _load_tensors(path: str | Path, name: str) -> dict[str, torch.Tensor]:

@@ -244,9 +244,7 @@ def _pettingzoo_maker(module_name: str) -> Callable[..., Any] | None:
 
 def pettingzoo_modules() -> dict[str, str]:
     """Modules that make PettingZoo's environments, of the packages that are installed, and the extra of each."""
-    return {
-        f"{package}.{name}": extra for package, extra in PETTINGZOO_EXTRAS.items() for name in _modules_of(package)
-    }
+    return {f"{package}.{name}": extra for package, extra in PETTINGZOO_EXTRAS.items() for name in _modules_of(package)}
 
 
 def _modules_of(package: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from rllib_multienv.policy import AgentPolicy
 from rllib_multienv.spec import SpaceSpec
 
 RANDOM = "random"
@@ -34,25 +35,6 @@ class Opponent(Protocol):
         """
 
 
-class Agent(Protocol):
-    """What is needed of a `MultiEnvAgent`."""
-
-    space_specs: dict[str, SpaceSpec]
-
-    def act_on_raw(
-        self,
-        env_id: str,
-        raw: np.ndarray,
-        explore: bool = False,
-        generator: torch.Generator | None = None,
-        state: torch.Tensor | None = None,
-    ) -> tuple[Any, torch.Tensor | None]:
-        """Actions for raw observations ``[B, ...]``, and the memory's next state; see `MultiEnvAgent.act_on_raw`."""
-
-    def initial_state(self, count: int) -> torch.Tensor | None:
-        """The memory's states ``[count, D]`` at the beginning of episodes; None without memory."""
-
-
 class RandomOpponent:
     """Draws actions uniformly, among those that the mask allows."""
 
@@ -67,7 +49,7 @@ class RandomOpponent:
 class AgentOpponent:
     """An agent of a checkpoint, or an earlier policy of the run; it draws from its policy."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: AgentPolicy) -> None:
         self.agent = agent
 
     def act(
@@ -94,6 +76,16 @@ class AgentOpponent:
         return actions, states if after is None else list(after)
 
 
+def make_opponent(name: str) -> Opponent:
+    """``"random"``, or the agent of a checkpoint folder.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It is not a checkpoint.
+    """
+    return RandomOpponent() if name == RANDOM else AgentOpponent(AgentPolicy.from_checkpoint(name))
+
+
 class Pool:
     """Earlier policies of a run, the newest ones up to a number.
 
@@ -106,7 +98,7 @@ class Pool:
         self.members: deque[Opponent] = deque(maxlen=size)
         self._interval, self._count = interval, 0
 
-    def offer(self, present: Callable[[], Agent]) -> None:
+    def offer(self, present: Callable[[], AgentPolicy]) -> None:
         """Add the present policy if it is time; called before each fragment."""
         if self._count % self._interval == 0:
             self.members.append(AgentOpponent(present()))

@@ -176,7 +176,7 @@ class EnvSpec:
             return own()
         if env.spec is None:
             raise ValueError(
-                f"{env} was not made by gym.make, so no copies of it can be made: write EnvSpec(\"a-name\", make=...)."
+                f'{env} was not made by gym.make, so no copies of it can be made: write EnvSpec("a-name", make=...).'
             )
         registered, limit = gym.registry.get(env.spec.id), env.spec.max_episode_steps
         given = {key: value for key, value in env.spec.kwargs.items() if key != "render_mode"}

@@ -273,6 +273,7 @@ class MultiEnvAlgorithm(Algorithm):
             reward_moments=moments[RewardScale],
             weights=part_of(state, "network"),
             environments_changed=self._environments_changed,
+            adapter=self.config.adapter,
         )
 
     def save_to_path(self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any) -> str:

@@ -27,7 +27,7 @@ from rllib_multienv.algorithms.settings import (
     SettingsMixin,
     settings,
 )
-from rllib_multienv.checkpoints import find_checkpoint, read_checkpoint
+from rllib_multienv.checkpoints import BY_MEMORY, find_checkpoint, read_checkpoint
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.measure import with_measurements
@@ -538,6 +538,11 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, SettingsMixin):
     def network_config(self) -> NetConfig:
         """The network's configuration, with the encoders that the environments need."""
         return network_config(self._model_config or self.initial_network).for_environments(self.space_specs)
+
+    @property
+    def adapter(self) -> Mapping[str, Any]:
+        """The way in which agents adapt to tasks; see `evaluation.adapters`."""
+        return BY_MEMORY
 
     @property
     def samples_online(self) -> bool:

@@ -17,13 +17,13 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_multienv.agent import make_opponent
 from rllib_multienv.connectors import RewardScale, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, EnvFailure, NonFiniteError, endless
 from rllib_multienv.modules import MultiEnvModule
+from rllib_multienv.opponents import make_opponent
 from rllib_multienv.rollout import EPISODE_ENDS, RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
 
 logger = logging.getLogger("ray.rllib")

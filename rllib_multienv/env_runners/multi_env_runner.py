@@ -28,7 +28,6 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 
-from rllib_multienv.agent import MultiEnvAgent
 from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.connectors import NormalizeObservations, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
@@ -44,6 +43,7 @@ from rllib_multienv.env_runners.sampling import (
 from rllib_multienv.env_runners.shared_tasks import SharedTasks
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.opponents import Pool, RandomOpponent
+from rllib_multienv.policy import AgentPolicy
 from rllib_multienv.process import set_threads
 from rllib_multienv.rollout import Rollout
 
@@ -298,15 +298,15 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         games = {env_id: environment for env_id, environment in self.environments.items() if environment.is_game}
         settings = {env_id: self.config.opponents_of(env_id) for env_id in games}
         if "pool" in settings.values():
-            self._pool.offer(self._present_agent)
+            self._pool.offer(self._present_policy)
         for env_id, environment in games.items():
             if settings[env_id] != "self" and environment.match is None:
                 pool = settings[env_id] == "pool"
                 opponents = self._pool.members if pool else [RandomOpponent()]
                 environment.play(opponents, self_play=self.config.self_play_share if pool else 0.0)
 
-    def _present_agent(self) -> MultiEnvAgent:
-        """The agent as it acts now."""
+    def _present_policy(self) -> AgentPolicy:
+        """The policy as it acts now."""
         moments = [piece.moments() for piece in self.statistics if isinstance(piece, NormalizeObservations)]
         checkpoint = AgentCheckpoint(
             space_specs=self.config.space_specs,
@@ -316,7 +316,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             reward_moments={},
             weights={name: value.clone() for name, value in self.module.shared.network.state_dict().items()},
         )
-        return MultiEnvAgent(checkpoint)
+        return AgentPolicy(checkpoint)
 
     def sample_fragments(self, env_ids: Sequence[str], lengths: Mapping[str, int]) -> tuple[Any, ...]:
         """Own ``env_ids`` and sample so many time steps of each environment in ``lengths``.

@@ -1,1 +1,1 @@
-"""Results of runs: progress, learning curves, evaluations, reports. Needs neither Ray nor PyTorch."""
+"""Results of agents and runs: episodes, adaptation, progress, learning curves, reports. Needs no Ray."""

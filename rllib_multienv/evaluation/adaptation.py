@@ -5,35 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO, get_args
+from typing import Any, TextIO, get_args
 
 import numpy as np
 
 from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, endless
 from rllib_multienv.envs.vector import EnvCopies
+from rllib_multienv.evaluation.adapters import Adapter
 from rllib_multienv.evaluation.learning_curves import add_legend, panels
 from rllib_multienv.evaluation.scores import Interval, bootstrap_mean
 from rllib_multienv.evaluation.table import write_csv
 from rllib_multienv.opponents import RandomOpponent
 from rllib_multienv.tasks.family import Split
-
-
-class Adapter(Protocol):
-    """An agent that adapts to B tasks at once, each in a copy of its own.
-
-    It adapts between two calls as it likes: by memory of what it has seen, or by steps of a gradient or of a posterior
-    at the end of each episode.
-    """
-
-    def begin(self, num_tasks: int) -> None:
-        """B new tasks begin, of which nothing is known."""
-
-    def act(self, raw: np.ndarray) -> Any:
-        """Actions in the environment's own terms for raw observations ``[B, ...]``."""
-
-    def observe(self, step: VectorStep) -> None:
-        """See what came of these actions; ``step.episode_ends`` says where episodes ended."""
 
 
 @dataclass(frozen=True, kw_only=True)

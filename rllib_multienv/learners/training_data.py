@@ -170,7 +170,6 @@ class RolloutData(SharedTrainingData):
             for env_id, pairs in found.items()
         }
 
-
     def _fragments_by_group(self) -> list[list[SampledFragment]]:
         """The fragments that one runner sampled of one world: they are of use together."""
         found: dict[tuple[str, int], list[SampledFragment]] = {}

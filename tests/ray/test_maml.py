@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_an_agent_trains_in_unlike_families_is_resumed_exactly_and_adapts(tmp_pa
         assert adaptation.returns.shape == (3, 4)
         path = algo.save_to_path(tmp_path / "agent")
     agent = MultiEnvAgent.from_checkpoint(path)
-    assert agent.checkpoint.inner_loop == config.inner_loop
+    assert agent.checkpoint.adapter == {"type": "inner_loop", **asdict(config.inner_loop)}
     first, again = (agent.adapt("point", num_tasks=3, episodes=4).returns for _ in range(2))
     plain = agent.adapt("point", num_tasks=3, episodes=4, inner_loop={"episodes": 5}).returns
     np.testing.assert_array_equal(first, again)

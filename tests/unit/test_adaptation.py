@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from toy_family import Guess
 from untrained_agent import save_untrained
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent
+from rllib_multienv.checkpoints import DESCRIPTION_FILE, read_checkpoint
 from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.evaluation.adaptation import measure_adaptation, plot_adaptation, write_adaptation
@@ -94,9 +96,26 @@ def test_any_agent_adapts_by_steps_of_a_gradient_on_request_and_a_checkpoint_may
     options: dict[str, Any] = {"num_tasks": 2, "episodes": 4}
     inner_loop = InnerLoop(lr=0.5, episodes=2)
     asked = plain.adapt(GUESS, inner_loop=inner_loop, **options)
-    saying = replace(plain.checkpoint, inner_loop=inner_loop)
+    saying = replace(plain.checkpoint, adapter={"type": "inner_loop", **asdict(inner_loop)})
     (tmp_path / "other").mkdir()
     saying.write(tmp_path / "other", training={})
     agent = MultiEnvAgent.from_checkpoint(tmp_path / "other")
-    assert agent.checkpoint.inner_loop == inner_loop
+    assert agent.checkpoint.adapter == saying.adapter
     np.testing.assert_array_equal(agent.adapt(GUESS, **options).returns, asked.returns)
+
+
+def test_a_checkpoint_of_an_earlier_version_says_its_inner_loop(tmp_path: Path) -> None:
+    path = save_untrained(tmp_path / "agent", ["CartPole-v1"])
+    description = json.loads((path / DESCRIPTION_FILE).read_text())
+    del description["adapter"]
+    inner_loop = asdict(InnerLoop(lr=0.3, episodes=5))
+    for earlier, adapter in ((None, {"type": "memory"}), (inner_loop, {"type": "inner_loop", **inner_loop})):
+        (path / DESCRIPTION_FILE).write_text(json.dumps({**description, "inner_loop": earlier}))
+        assert read_checkpoint(path, weights=False).adapter == adapter
+
+
+def test_an_unknown_way_to_adapt_is_named(tmp_path: Path) -> None:
+    agent = MultiEnvAgent.from_checkpoint(save_untrained(tmp_path / "agent", ["CartPole-v1"]))
+    other = MultiEnvAgent(replace(agent.checkpoint, adapter={"type": "telepathy"}))
+    with pytest.raises(ValueError, match="'telepathy'; this version knows 'memory', 'inner_loop'"):
+        other.adapt(GUESS, num_tasks=1, episodes=1)

@@ -14,9 +14,7 @@ from rllib_multienv.cli.training import SHIPPED, find_config, with_options
 from rllib_multienv.config_files import load_config_file
 
 
-def test_a_name_stands_for_a_shipped_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_stands_for_a_shipped_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_config(Path("quickstart")) == SHIPPED / "quickstart.yaml"
     assert find_config(Path("mini_mix"), "experiments") == SHIPPED / "experiments" / "mini_mix.yaml"
     for path in (Path("quickstart.yaml"), Path("folder/quickstart")):
@@ -30,9 +28,7 @@ def test_a_name_stands_for_a_shipped_file(
     ("algorithm", "key"),
     [("MultiEnvSAC", "num_env_steps_sampled_lifetime"), ("mine:Offline", "num_steps_lifetime")],
 )
-def test_steps_are_of_environments_unless_data_sets_are_all_there_is(
-    tmp_path: Path, algorithm: str, key: str
-) -> None:
+def test_steps_are_of_environments_unless_data_sets_are_all_there_is(tmp_path: Path, algorithm: str, key: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"algorithm: {algorithm}\noffline_data: {{datasets: {{cart: cart.hdf5}}}}\n")
     assert with_options(load_config_file(path), stop_steps=100).tree["stop"] == {key: 100}

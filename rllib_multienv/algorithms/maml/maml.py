@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
@@ -25,7 +24,6 @@ from rllib_multienv.algorithms.settings import (
     declared_settings,
     settings,
 )
-from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.inner_loop import InnerLoop
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.spec import EnvSpec
@@ -98,6 +96,11 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
         )
 
     @property
+    def adapter(self) -> Mapping[str, Any]:
+        """Agents adapt by inner steps."""
+        return {"type": "inner_loop", **asdict(self.inner_loop)}
+
+    @property
     def env_specs(self) -> tuple[EnvSpec, ...]:
         """The environments of the run, in trials."""
         return tuple(replace(spec, trial_episodes=self.inner_loop.trial_episodes) for spec in super().env_specs)
@@ -159,7 +162,3 @@ class MultiEnvMAML(OnPolicyAlgorithm):
     def get_default_config(cls) -> MultiEnvMAMLConfig:
         """An empty configuration of this algorithm."""
         return MultiEnvMAMLConfig()
-
-    def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
-        """The agent, with the way it adapts."""
-        return replace(super()._describe(state), inner_loop=self.config.inner_loop)
