@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from rllib_multienv.algorithms.multi_env_config import strings
 from rllib_multienv.algorithms.on_policy import OnPolicyConfigMixin
-from rllib_multienv.algorithms.settings import Attribute, Converted, Count, settings
+from rllib_multienv.algorithms.settings import Attribute, Converted, Count, settings, strings
 from rllib_multienv.nets import NetConfig
 from rllib_multienv.spaces.previous import INPUTS
 from rllib_multienv.spec import EnvSpec

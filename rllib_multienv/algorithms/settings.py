@@ -125,6 +125,11 @@ _PER_ENVIRONMENT = object()
 PerEnvironment = Annotated[_T, _PER_ENVIRONMENT]
 
 
+def strings(value: Any) -> tuple[str, ...]:
+    """One or more strings as a tuple."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def is_search_space(value: Any) -> bool:
     """Whether ``value`` is, or has in it, something that Tune is still to draw."""
     if isinstance(value, Domain):

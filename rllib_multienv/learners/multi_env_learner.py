@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,9 +27,10 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
-from rllib_multienv.learners.combine import TaskGradients, WeightedSum, make_combiner
-from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm, clip_factors, flat_gradient
-from rllib_multienv.learners.hooks import GradientCosines, LearnerHook, RunningNorms
+from rllib_multienv.learners.combine import Combiner
+from rllib_multienv.learners.combined_gradient import CombinedGradient
+from rllib_multienv.learners.gradients import Reduction, clip_by_global_norm
+from rllib_multienv.learners.hooks import GradientCosines, LearnerHook
 from rllib_multienv.learners.minibatches import LossMeans, Step
 from rllib_multienv.learners.training_data import SharedTrainingData
 from rllib_multienv.metrics import ACCURACY, GRADIENT_NORM, NUM_STEPS_SKIPPED_LIFETIME, R_SQUARED
@@ -65,7 +65,7 @@ class MultiEnvLearner(TorchLearner):
 
     Attributes:
         hooks: Diagnostics and adaptive quantities.
-        combiner: How the gradients of environments become one.
+        groups: Trained parameters of each group of the optimiser, by name.
         replays: Replay stores of this learner's environments, for algorithms that draw from such.
         reduction: Sums over all learners.
         parameters: All trained parameters, in the optimiser's order.
@@ -88,19 +88,14 @@ class MultiEnvLearner(TorchLearner):
         keep_freed_memory()
         self.num_updates = self.num_steps = 0
         self.reduction = Reduction()
-        self._running_norms = RunningNorms()
+        self._combined = CombinedGradient(self)
         self.hooks = self.make_hooks()
         if self.config.grad_clip_by == "environment_running":
-            self.hooks.append(self._running_norms)
+            self.hooks.append(self._combined.running_norms)
         self.replays: dict[str, Replay] = {}
-        self.combiner = copy.deepcopy(make_combiner(self.config.gradient_combiner))
         super().build()
         set_threads(sum(parameter.numel() for parameter in self.module.shared.parameters()))
-        self._combiners = {ALL_MODULES: self.combiner}
-        if self._looks_at_gradients or self.combiner.of_critic:
-            of_critic = self.combiner.of_critic
-            groups = [name for name in self._groups if name in self.critic_losses or not of_critic]
-            self._combiners = {name: copy.deepcopy(self.combiner) for name in groups}
+        self._combined.build()
         seed = torch.tensor([secrets.randbits(31) if self.config.seed is None else self.config.seed])
         if self.distributed:
             # Another group than RLlib's, whose timeout cannot be set.
@@ -113,6 +108,11 @@ class MultiEnvLearner(TorchLearner):
     def is_first(self) -> bool:
         """Whether this learner reports the values that all learners have in common."""
         return not self.distributed or dist.get_rank() == 0
+
+    @property
+    def combiner(self) -> Combiner:
+        """How the gradients of environments become one."""
+        return self._combined.combiner
 
     @property
     def device(self) -> Any:
@@ -143,29 +143,6 @@ class MultiEnvLearner(TorchLearner):
         specs = self.config.space_specs
         keys, of_world = environment_keys(specs.values()), {s.world: env_id for env_id, s in reversed(specs.items())}
         return {env_id: keys[of_world[spec.world] if spec.world else env_id] for env_id, spec in specs.items()}
-
-    @property
-    def _looks_at_gradients(self) -> bool:
-        """Whether the combiner looks at the gradient of each environment."""
-        return bool(self.combiner.needs & {"gram", "gradients"})
-
-    @property
-    def _clips_environments(self) -> bool:
-        """Whether each environment's gradient is clipped, not their sum."""
-        return self.config.grad_clip_by != "global_norm"
-
-    def _combines_anew(self, step: Step) -> bool:
-        """Whether a combiner looks at the gradients of this step; if not, its last weights still hold."""
-        if not self._looks_at_gradients:
-            return False
-        is_due = (self.num_steps + step.number) % self.config.combine_every == 0
-        return is_due or any(c.remembered.keys() != set(self.env_ids) for c in self._combiners.values())
-
-    def _goes_one_by_one(self, step: Step) -> bool:
-        """Whether a step computes the gradient of each environment."""
-        clips_exactly = self.config.grad_clip_by == "environment"
-        measures = self.config.grad_clip_by == "environment_running" and step.number == 0
-        return self._combines_anew(step) or clips_exactly or measures
 
     # What an algorithm gives
 
@@ -242,7 +219,7 @@ class MultiEnvLearner(TorchLearner):
         frozen = frozen_parameters(self.network, self.config.frozen_parts)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name not in frozen)
-        self._groups: dict[str, list[nn.Parameter]] = {}
+        self.groups: dict[str, list[nn.Parameter]] = {}
         groups, self._lr_schedules = [], {}
         for name, candidates, lr in self.parameter_groups():
             trained = [p for p in candidates if p.requires_grad]
@@ -250,9 +227,9 @@ class MultiEnvLearner(TorchLearner):
                 continue
             schedule = Scheduler(fixed_value_or_schedule=lr, framework="torch", device=self._device)
             self._lr_schedules[name] = schedule
-            self._groups[name] = trained
+            self.groups[name] = trained
             groups.append({"params": trained, "lr": float(schedule.get_current_value()), "name": name})
-        self.parameters = [parameter for group in self._groups.values() for parameter in group]
+        self.parameters = [parameter for group in self.groups.values() for parameter in group]
         optimizer = torch.optim.Adam(groups, eps=self.config.adam_epsilon, fused=True)
         self.register_optimizer(
             module_id=SHARED_MODULE,
@@ -344,7 +321,7 @@ class MultiEnvLearner(TorchLearner):
     def take(self, step: Step) -> None:
         """One optimiser step, together with all other learners; none if the gradient is not finite."""
         gradients = self.gradients(step)
-        norm = clip_by_global_norm(gradients, None if self._clips_environments else self.config.grad_clip)
+        norm = clip_by_global_norm(gradients, None if self._combined.clips_environments else self.config.grad_clip)
         step.log(ALL_MODULES, GRADIENT_NORM, norm)
         if bool(torch.isfinite(norm)):  # the same on all learners: they have the same sum
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -361,8 +338,8 @@ class MultiEnvLearner(TorchLearner):
         A loss is the mean over this learner's rows of a minibatch; it counts as much as these are of all rows, so that
         the sum over learners is the mean over the whole minibatch.
         """
-        columns, one_by_one = step.minibatch.columns, self._goes_one_by_one(step)
-        if one_by_one:
+        columns = step.minibatch.columns
+        if self._combined.goes_one_by_one(step):
             # A graph for each environment: a backward through the packed one costs as much as that of all.
             forward = {key: out for env_id in columns for key, out in self._forward({env_id: columns[env_id]}).items()}
         else:
@@ -374,7 +351,7 @@ class MultiEnvLearner(TorchLearner):
             losses[env_id] = loss if weight == 1.0 else loss * weight
         for hook in self.hooks:
             hook.before_backward(self, step, losses)
-        return self._combined_one_by_one(step, losses) if one_by_one else self._combined(step, losses)
+        return self._combined.of(step, losses)
 
     def _forward(self, batch: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
         """One packed forward, in the configured precision; its outputs are float32."""
@@ -384,148 +361,6 @@ class MultiEnvLearner(TorchLearner):
         with torch.autocast(torch.device(self._device).type, torch.bfloat16, cache_enabled=False):
             forward = self.module.forward_train(batch)
         return {env_id: {key: t.float() for key, t in columns.items()} for env_id, columns in forward.items()}
-
-    def _combined(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        """The gradient of the weighted sum of losses, by one backward and one all-reduce."""
-        by_group = self._weights(step, losses)
-        for name, weights in by_group.items():
-            self._log_weights(step, name, weights)
-        weights, *others = by_group.values()
-        if self._clips_environments or any(other is not weights for other in others):
-            return self._combined_by_group(losses, by_group)
-        for parameter in self.parameters:
-            parameter.grad = None
-        if losses:
-            self._weighted(losses, weights).backward()
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        self.reduction.sum(gradients)
-        return gradients
-
-    def _weighted(self, losses: Mapping[str, Tensor], weights: Tensor) -> Tensor:
-        """The sum of losses, weighted by [E]."""
-        terms = [
-            losses[e] if w == 1.0 else losses[e] * w
-            for e, w in zip(self.env_ids, weights.tolist(), strict=True)
-            if e in losses
-        ]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total
-
-    def _weights(self, step: Step, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights [E] of each group where no gradient is looked at."""
-        if self._looks_at_gradients:
-            found = {
-                name: torch.tensor([combiner.remembered[env_id] for env_id in self.env_ids], dtype=torch.float64)
-                for name, combiner in self._combiners.items()
-            }
-        else:
-            found = {name: c.checked(self._tasks(step, losses, name)) for name, c in self._combiners.items()}
-        ones = found.get(ALL_MODULES, torch.ones(len(self.env_ids)))
-        return {name: found.get(name, ones) for name in self._groups}
-
-    def _log_weights(self, step: Step, group: str, weights: Tensor) -> None:
-        """Report weights [E] of a group, except those of the weighted sum, which are one."""
-        if isinstance(self.combiner, WeightedSum) or not step.is_reported:
-            return
-        for env_id, weight in zip(self.env_ids, weights, strict=True):
-            if env_id in step.minibatch.columns:
-                step.log(env_id, f"{group}_weight", weight)
-
-    def _combined_by_group(self, losses: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """As :meth:`_combined`, with other weights for each group: together its backwards cost what one costs."""
-        parts, max_norm, last = [], self.config.grad_clip, list(self._groups)[-1]
-        for name, parameters in self._groups.items():
-            factors = weights[name].cpu()  # [E]
-            if self._clips_environments:
-                factors = factors * clip_factors(self._running_norms.of(name, self.env_ids), max_norm)
-            total = self._weighted(losses, factors) if losses else None
-            parts.append(flat_gradient(total, parameters, retain_graph=name != last))  # [P of the group]
-        self.reduction.sum(parts)
-        if self._clips_environments:
-            for part in parts:
-                # A gradient far above the running norm: the sum is held to what exact clipping would allow.
-                clip_by_global_norm([part], max_norm * len(self.env_ids))
-        return self._split(torch.cat(parts))
-
-    def _split(self, flat: Tensor) -> list[Tensor]:
-        """A gradient [P] in the shapes of :attr:`parameters`."""
-        parts = flat.split([p.numel() for p in self.parameters])
-        return [part.view_as(p) for p, part in zip(self.parameters, parts, strict=True)]
-
-    def _combined_one_by_one(self, step: Step, losses: Mapping[str, Tensor]) -> list[Tensor]:
-        """The combined gradient where that of each environment is looked at, or clipped."""
-        needs = self.combiner.needs if self._combines_anew(step) else frozenset[str]()
-        has_rows = torch.tensor([env_id in losses for env_id in self.env_ids], device=self._device)  # [E]
-        own = [flat_gradient(losses[env_id], self.parameters) for env_id in self.env_ids if env_id in losses]
-        rows = torch.stack(own) if own else torch.zeros(0, sum(p.numel() for p in self.parameters), device=self._device)
-        parts, sizes = [], [sum(p.numel() for p in group) for group in self._groups.values()]
-        weights = {} if needs & {"gram", "gradients"} else self._weights(step, losses)
-        for name, columns in zip(self._groups, rows.split(sizes, 1), strict=True):  # [E_own, P of the group]
-            gram, combiner = None, self._combiners.get(name)
-            if (combiner is not None and "gram" in needs) or self._clips_environments:
-                gram = self.reduction.gram(columns, has_rows)  # [E, E]
-            if gram is not None and self._clips_environments:
-                norms = gram.diagonal().sqrt()
-                self._running_norms.observe(name, self.env_ids, norms)
-                factors = clip_factors(norms, self.config.grad_clip)  # [E]
-                columns = columns * factors[has_rows, None].to(columns)
-                gram = factors[:, None] * gram * factors
-            every = None
-            if "gradients" in needs:
-                every = columns.new_zeros(len(self.env_ids), columns.shape[1])  # [E, P of the group]
-                every[has_rows] = columns
-                self.reduction.sum([every])
-            if name in weights:
-                result = weights[name]
-            elif combiner is None:  # there is one for the critic alone
-                result = torch.ones(len(self.env_ids)) if every is None else every.sum(0)
-            else:
-                seen = gram.cpu() if gram is not None and "gram" in needs else None
-                result = combiner.checked(self._tasks(step, losses, name, gram=seen, gradients=every))
-            if every is None:
-                self._log_weights(step, name, result)
-            result = result.to(columns)
-            # Without all gradients at hand, the sum over learners is still to come.
-            parts.append(result if every is not None else result[has_rows] @ columns)  # [P of the group]
-        flat = torch.cat(parts)
-        if "gradients" not in needs:
-            self.reduction.sum([flat])
-        return self._split(flat)
-
-    def _tasks(
-        self,
-        step: Step,
-        losses: Mapping[str, Tensor],
-        group: str,
-        *,
-        gram: Tensor | None = None,
-        gradients: Tensor | None = None,
-    ) -> TaskGradients:
-        values = None
-        if "losses" in self.combiner.needs:
-            zero = torch.zeros((), device=self._device)
-            if self.combiner.of_critic:
-                losses = self._critic_losses(step, self.critic_losses[group])
-            values = torch.stack([losses.get(env_id, zero).detach() for env_id in self.env_ids])  # [E]
-            self.reduction.sum([values])
-        seed = (self.shuffle_seed, step.update, step.number)
-        return TaskGradients(env_ids=self.env_ids, losses=values, gram=gram, gradients=gradients, seed=seed)
-
-    def _critic_losses(self, step: Step, key: str) -> dict[str, Tensor]:
-        """This learner's share of each environment's loss of values; environments trained supervised have none."""
-        found = {}
-        for env_id, columns in step.minibatch.columns.items():
-            if (env_id, key) in step.logged:
-                found[env_id] = step.logged[env_id, key] * step.minibatch.weights.get(env_id, 1.0)
-            elif TARGETS not in columns:
-                raise ValueError(
-                    f"gradient_combiner={type(self.combiner).__name__}: it weighs losses of values, and "
-                    f"{type(self).__name__} logs none under {key!r}. Log it in compute_loss_for_module "
-                    f"(step.log(module_id, {key!r}, loss)), or name its key in the learner's critic_losses."
-                )
-        return found
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Move the learning rates along their schedules."""
@@ -581,7 +416,7 @@ class MultiEnvLearner(TorchLearner):
                 "steps": self.num_steps,
                 "torch": torch.get_rng_state().numpy(),
             },
-            _COMPONENT_COMBINERS: lambda: {name: combiner.get_state() for name, combiner in self._combiners.items()},
+            _COMPONENT_COMBINERS: self._combined.get_state,
             _COMPONENT_HOOKS: lambda: {type(hook).__name__: hook.get_state() for hook in self.hooks},
             _COMPONENT_REPLAYS: lambda: {
                 env_id: store.get_state() for env_id, store in self.replays.items() if isinstance(store, GrowingReplay)
@@ -601,9 +436,7 @@ class MultiEnvLearner(TorchLearner):
             self.shuffle_seed = progress["shuffle_seed"]
             self.num_updates, self.num_steps = progress["updates"], progress["steps"]
             torch.set_rng_state(torch.from_numpy(progress["torch"].copy()))
-        for name, saved in state.get(_COMPONENT_COMBINERS, {}).items():
-            if name in self._combiners:
-                self._combiners[name].set_state(saved)
+        self._combined.set_state(state.get(_COMPONENT_COMBINERS, {}))
         for env_id, saved in state.get(_COMPONENT_REPLAYS, {}).items():
             store = self.replays[env_id] = GrowingReplay(saved["capacity"])
             store.set_state(saved)

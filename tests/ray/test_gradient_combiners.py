@@ -67,7 +67,7 @@ def gradients() -> dict[str, Any]:
     group = made.build_learner_group()
     learner = group._learner
     batch = learner.batch_of({env_id: [rollout] for env_id, rollout in rollouts.items()})
-    numbers = [sum(p.numel() for p in parameters) for parameters in learner._groups.values()]
+    numbers = [sum(p.numel() for p in parameters) for parameters in learner.groups.values()]
     rows = []
     for env_id in ENVS:
         step = Step(minibatch=Minibatch(columns={env_id: batch[env_id]}, weights={}))

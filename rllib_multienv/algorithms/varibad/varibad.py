@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
-from rllib_multienv.algorithms.multi_env_config import network_config
+from rllib_multienv.algorithms.common_settings import network_config
 from rllib_multienv.algorithms.ppo.ppo import MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.algorithms.settings import Count, NonNegative, PerEnvironment, Positive, settings
 from rllib_multienv.algorithms.varibad.learner import MultiEnvVariBADLearner
