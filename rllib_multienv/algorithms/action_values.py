@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm, part_of
+from rllib_multienv.algorithms.checkpointing import part_of
+from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
 from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.learners import MultiEnvLearner
 from rllib_multienv.modules import SharedModule

@@ -1,28 +1,16 @@
-"""Base of all algorithms: checkpoints of the agent, start from an agent, environments that come and go, evaluation."""
+"""Base of all algorithms: environments that come and go, start from an agent, evaluation, adaptation."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
-import uuid
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.fs
 import ray
-import torch
-from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.utils import _get_env_runner_bundles, _get_learner_bundles
-from ray.rllib.core import (
-    COMPONENT_ENV_TO_MODULE_CONNECTOR,
-    COMPONENT_LEARNER,
-    COMPONENT_RL_MODULE,
-)
+from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -33,28 +21,14 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_multienv.agent import MultiEnvAgent
-from rllib_multienv.atomic_files import atomic_folder, upload_sealed
-from rllib_multienv.checkpoints import (
-    DESCRIPTION_FILE,
-    AgentCheckpoint,
-    check_complete,
-    check_network_config,
-    listed_files,
-    read_checkpoint,
-)
-from rllib_multienv.connectors import NormalizeObservations, RewardScale
+from rllib_multienv.algorithms.checkpointing import CheckpointingMixin, part_of
+from rllib_multienv.algorithms.results import add_aggregates, drop_keys, drop_unmeasured
+from rllib_multienv.algorithms.startup import runner_failure, wait_for_workers
+from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
+from rllib_multienv.connectors import RewardScale
 from rllib_multienv.env_runners.multi_env_runner import global_random_state_kept
 from rllib_multienv.evaluation.adaptation import AdaptationResult
-from rllib_multienv.metrics import (
-    ADAPTATION_RETURN_MEAN,
-    EPISODE_RETURN_AVERAGE,
-    EPISODE_RETURN_MEDIAN,
-    EPISODE_RETURN_WORST,
-    EPISODE_RETURNS,
-    GRADIENT_COSINE,
-    MODULE_EPISODE_RETURN_MEAN,
-    MODULE_EPISODE_RETURN_STD,
-)
+from rllib_multienv.metrics import ADAPTATION_RETURN_MEAN, EPISODE_RETURNS, MODULE_EPISODE_RETURN_MEAN
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import is_in_parts
 from rllib_multienv.normalization import Moments
@@ -66,11 +40,9 @@ logger = logging.getLogger("ray.rllib")
 
 #: Every iteration, so long is waited for the answers of runners that died.
 RESTART_PROBE_S = 0.25
-#: How long a runner may take to start that is to show why others did not.
-RUNNER_START_S = 60.0
 
 
-class MultiEnvAlgorithm(Algorithm):
+class MultiEnvAlgorithm(CheckpointingMixin):
     """Base of the algorithms of this package."""
 
     config: Any
@@ -82,28 +54,17 @@ class MultiEnvAlgorithm(Algorithm):
         set_threads()
         self._environments_changed = False
         self._departed: set[str] = set()
-        self._wait_for_resources(config)
+        wait_for_workers(config)
         try:
             super().setup(config)
         except IndexError as error:  # RLlib asks the first of its runners, and there is none
-            raise RuntimeError(f"No env runner could be started. {_runner_failure(config)}") from error
+            raise RuntimeError(f"No env runner could be started. {runner_failure(config)}") from error
         self.learner_nodes: list[str] = []
         if self.learner_group.is_remote:
             nodes = self.learner_group.foreach_learner(lambda _: ray.get_runtime_context().get_node_id())
             self.learner_nodes = [node.get() for node in nodes]
         if self.config.initial_checkpoint is not None:
             self._initialize_from(self.config.initial_checkpoint)
-
-    def _wait_for_resources(self, config: Any) -> None:
-        needed: dict[str, float] = {}
-        for bundle in [*_get_env_runner_bundles(config), *_get_learner_bundles(config)]:
-            for name, amount in bundle.items():
-                needed[name] = needed.get(name, 0.0) + amount
-        wait_for_resources(
-            {name: amount for name, amount in needed.items() if amount},
-            timeout_s=config.worker_startup_timeout_s,
-            what=f"{config.num_env_runners} env runners and {config.num_learners} learners",
-        )
 
     # Environments that come and go
 
@@ -249,151 +210,6 @@ class MultiEnvAlgorithm(Algorithm):
             take_over, remote_worker_ids=workers, timeout_seconds=self.config.env_runner_restore_timeout_s
         )
 
-    def _module_state(self) -> dict[str, np.ndarray]:
-        """The shared module's whole state dict, as arrays."""
-        state = self.learner_group.get_state(components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}")
-        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][SHARED_MODULE]
-
-    # Checkpoints
-
-    def agent_checkpoint(self) -> AgentCheckpoint:
-        """The agent as it stands."""
-        return self._describe(self._module_state())
-
-    def _describe(self, state: Mapping[str, np.ndarray]) -> AgentCheckpoint:
-        """The agent whose shared module has this state dict."""
-        moments: dict[type, dict[str, Moments]] = {NormalizeObservations: {}, RewardScale: {}}
-        for piece in self.env_runner.statistics:
-            moments[type(piece)] = {env_id: shared.total() for env_id, shared in piece.moments().items()}
-        return AgentCheckpoint(
-            space_specs=self.config.space_specs,
-            env_specs={spec.id: spec for spec in self.config.env_specs},
-            network=self.config.network_config,
-            obs_moments=moments[NormalizeObservations],
-            reward_moments=moments[RewardScale],
-            weights=part_of(state, "network"),
-            environments_changed=self._environments_changed,
-            adapter=self.config.adapter,
-        )
-
-    def save_to_path(self, path: Any = None, *, state: Any = None, filesystem: Any = None, **kwargs: Any) -> str:
-        """RLlib's checkpoint, and beside it the agent's own two files (see :mod:`rllib_multienv.checkpoints`).
-
-        On this machine the checkpoint is written whole or not at all: killed at any moment, an earlier checkpoint at
-        ``path`` or the new one is there, complete (:func:`rllib_multienv.atomic_files.atomic_folder` names the file
-        systems that cannot promise that). Other files in the folder ``path`` stay.
-
-        In another file system the earlier checkpoint is lost once the upload begins. ``multienv.json`` is removed
-        first and written last, so that a folder that is not complete is refused by all that read checkpoints. To keep
-        the earlier one until then, give every checkpoint its own path.
-
-        Args:
-            path: A folder, a URI, or a ``ray.train.Checkpoint``; where not given, a new temporary folder.
-            state: See ``Checkpointable.save_to_path``.
-            filesystem: Where ``path`` is, if neither local nor told by a URI.
-            kwargs: See ``Checkpointable.save_to_path``.
-
-        Returns:
-            The folder.
-
-        Raises:
-            NotADirectoryError: There is a file at ``path``.
-        """
-        path, filesystem = _locate(path, filesystem)
-        path = path or str(Path(tempfile.gettempdir(), str(uuid.uuid4())))
-        if filesystem is None:
-            with atomic_folder(path, seal=DESCRIPTION_FILE, known=listed_files(path)) as folder:
-                self._write_checkpoint(folder, state, kwargs)
-        else:
-            with tempfile.TemporaryDirectory() as local:
-                self._write_checkpoint(Path(local), state, kwargs)
-                upload_sealed(Path(local), filesystem, path, seal=DESCRIPTION_FILE)
-        return path
-
-    def _write_checkpoint(self, folder: Path, state: Any, kwargs: dict[str, Any]) -> None:
-        super().save_to_path(str(folder), state=state, **kwargs)
-        training = {"training_iteration": self.training_iteration, "time_total_s": self._time_total}
-        self.agent_checkpoint().write(folder, training=training)
-
-    def restore_from_path(self, path: Any, *args: Any, filesystem: Any = None, **kwargs: Any) -> None:
-        """Restore everything.
-
-        Raises:
-            FileNotFoundError: There is no such folder.
-            ValueError: It is no checkpoint of this package, an incomplete one, or one of another network or of other
-                environments. The algorithm is as it was before.
-        """
-        path, filesystem = _locate(path, filesystem)
-        if not kwargs.get("component"):
-            check_complete(path, filesystem)
-            checkpoint = read_checkpoint(path, weights=False, filesystem=filesystem)
-            check_network_config(checkpoint, self.config.network_config, path)
-            self._check_environments(checkpoint, path)
-        super().restore_from_path(path, *args, filesystem=filesystem, **kwargs)
-        self._send_to_runners()
-
-    def _check_environments(self, checkpoint: AgentCheckpoint, path: Any) -> None:
-        own, theirs = self.config.space_specs, checkpoint.space_specs
-        if checkpoint.environments_changed and checkpoint.env_specs.keys() == theirs.keys() != own.keys():
-            # The run was begun with the environments of this configuration, and its checkpoint has those of later.
-            self._change_environments(self.config.with_environments(list(checkpoint.env_specs.values())))
-            own = self.config.space_specs
-        for env_id in [*theirs, *own]:
-            if env_id not in own or env_id not in theirs or not own[env_id].has_spaces_of(theirs[env_id]):
-                raise ValueError(
-                    f"Checkpoint {str(path)!r} is of other environments than this run, for instance {env_id!r}; there: "
-                    f"{', '.join(theirs)}. To start from its agent, build a new algorithm with "
-                    "config.initialize_from(path)."
-                )
-            ours, there = own[env_id].description, theirs[env_id].description
-            if ours != there:
-                raise ValueError(
-                    f"Checkpoint {str(path)!r} describes {env_id!r} to the network as {there!r}, this run as {ours!r}. "
-                    f"Write EnvSpec({env_id!r}, ..., description={there!r})."
-                )
-        # Measured descriptions are part of the agent, also where this machine would measure otherwise.
-        measured = {
-            env_id: replace(spec, obs_measured=there.obs_measured, action_measured=there.action_measured)
-            for env_id, spec in own.items()
-            for there in (theirs[env_id],)
-        }
-        if measured != own:
-            config = self.config.copy(copy_frozen=False)
-            config.space_specs = measured
-            config.freeze()
-            self._change_environments(config)
-
-    @classmethod
-    def from_checkpoint(cls, path: Any, filesystem: Any = None, **kwargs: Any) -> Any:
-        """Build the algorithm that a checkpoint holds and restore it.
-
-        Args:
-            path: A folder, a URI, or a ``ray.train.Checkpoint``.
-            filesystem: Where ``path`` is, if neither local nor told by a URI.
-            kwargs: See ``Algorithm.from_checkpoint``.
-
-        Raises:
-            FileNotFoundError: There is no such folder.
-            ValueError: It is no checkpoint of this package, or an incomplete one.
-        """
-        path, filesystem = _locate(path, filesystem)
-        check_complete(path, filesystem)
-        return super().from_checkpoint(path, filesystem, **kwargs)
-
-    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """RLlib's, without the agent that this run began from: its checkpoint may have been deleted by then."""
-        (config,), kwargs = super().get_ctor_args_and_kwargs()
-        return ({**config, "initial_checkpoint": None},), kwargs
-
-    def get_state(self, *args: Any, **kwargs: Any) -> Any:
-        """RLlib's, and the environments that were removed."""
-        return {**super().get_state(*args, **kwargs), "departed": sorted(self._departed)}
-
-    def set_state(self, state: Any) -> None:
-        """Take over a saved state."""
-        super().set_state(state)
-        self._departed = {*state.get("departed", ())} - {spec.id for spec in self.config.env_specs}
-
     # Evaluation
 
     def evaluate(self, parallel_train_future: Any = None) -> Any:
@@ -471,109 +287,5 @@ class MultiEnvAlgorithm(Algorithm):
         return results
 
 
-def part_of(state: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tensor]:
-    """The state dict of a child, from that of its parent."""
-    return {
-        name.removeprefix(f"{part}."): torch.as_tensor(np.array(array))
-        for name, array in state.items()
-        if name.startswith(f"{part}.")
-    }
-
-
 def _change_environments(runner: Any, config: Any) -> None:
     runner.change_environments(config)
-
-
-def _runner_failure(config: Any) -> str:
-    """Start one more runner, to learn why none could be started."""
-    actor: Any = ray.remote(num_cpus=0)(config.env_runner_cls)
-    try:
-        runner = actor.remote(config=config, worker_index=1, num_workers=config.num_env_runners)
-        ray.get(runner.assert_healthy.remote(), timeout=RUNNER_START_S)
-    except Exception as error:
-        return str(error)
-    return "One that was started afterwards works; the log has what went wrong before."
-
-
-def _locate(path: Any, filesystem: Any) -> tuple[str | None, Any]:
-    """Where a checkpoint is: an absolute local path and no file system, or a path in a file system."""
-    if path is None:
-        return None, filesystem
-    if filesystem is None and hasattr(path, "filesystem"):  # a ray.train.Checkpoint
-        path, filesystem = path.path, path.filesystem
-    elif filesystem is None and "://" in str(path):
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(str(path))
-    if filesystem is None or isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        return str(Path(path).absolute()), None
-    return str(path), filesystem
-
-
-def drop_keys(results: Any, keys: Container[str]) -> None:
-    """Remove keys, in place, at any depth: RLlib reports for ever what was reported once."""
-    for key, value in list(results.items()):
-        if key in keys:
-            del results[key]
-        elif isinstance(value, dict):
-            drop_keys(value, keys)
-
-
-def drop_unmeasured(results: Any, below: bool = False) -> None:
-    """Remove, in place, gradient cosines that were not measured in this iteration, which RLlib reports as NaN."""
-    for key, value in list(results.items()):
-        if isinstance(value, dict):
-            drop_unmeasured(value, below or key == GRADIENT_COSINE)
-            if key == GRADIENT_COSINE and not value:
-                del results[key]
-        elif (below or key == GRADIENT_COSINE) and isinstance(value, float | np.floating) and np.isnan(value):
-            del results[key]
-
-
-def add_aggregates(results: Any) -> None:
-    """Add, in place, aggregates of returns over environments, and standard deviations over episodes."""
-    means = [float(v) for v in results.get(MODULE_EPISODE_RETURN_MEAN, {}).values() if np.isfinite(v)]
-    if means:
-        results[EPISODE_RETURN_AVERAGE] = float(np.mean(means))
-        results[EPISODE_RETURN_MEDIAN] = float(np.median(means))
-        results[EPISODE_RETURN_WORST] = float(np.min(means))
-    returns = results.get(EPISODE_RETURNS, {})
-    if returns:
-        results[MODULE_EPISODE_RETURN_STD] = {
-            env_id: float(np.std(values)) for env_id, values in returns.items() if np.size(values)
-        }
-
-
-def wait_for_resources(needed: dict[str, float], *, timeout_s: float, what: str) -> None:
-    """Wait until the cluster has these resources free.
-
-    Without them Ray would let the workers wait forever, and the driver with them. In a placement group (a Tune
-    trial has one) they are reserved already.
-
-    Args:
-        needed: By name, such as ``{"CPU": 3}``.
-        timeout_s: How long to wait for an earlier run to release them, or for the cluster to grow.
-        what: For whom, in words.
-
-    Raises:
-        RuntimeError: They did not come free in time.
-    """
-    if not ray.is_initialized() or ray.util.get_current_placement_group() is not None:
-        return
-    deadline = time.monotonic() + timeout_s
-    while missing := _missing(needed):
-        if time.monotonic() > deadline:
-            total = ray.cluster_resources()
-            raise RuntimeError(
-                f"Waited {timeout_s:g} s for the resources of {what}, but "
-                + "; ".join(
-                    f"{needed[name]:g} {name} are needed and {free:g} of {total.get(name, 0.0):g} are free"
-                    for name, free in missing.items()
-                )
-                + ". Ask for fewer workers, or give Ray more (ray.init(num_cpus=...), a larger cluster)."
-            )
-        time.sleep(0.1)
-
-
-def _missing(needed: dict[str, float]) -> dict[str, float]:
-    """What is free of those resources of which too little is."""
-    free: dict[str, Any] = ray.available_resources()
-    return {name: free.get(name, 0.0) for name, n in needed.items() if free.get(name, 0.0) < n - 1e-6}
