@@ -62,15 +62,22 @@ def variant_styles(scores: ExperimentScores) -> dict[str, dict[str, str]]:
 def _points_figure(
     title: str, labels: Sequence[str], points: Sequence[tuple[float, Interval, str, str]], line: float
 ) -> tuple[Figure, Axes]:
-    """A figure with one row per label, the first on top, and points (row, interval, colour, face) in them."""
-    figure, (ax,) = panels(1, (9.0, 0.5 + 0.28 * len(labels)))
+    """A figure with one row per label, the first on top, and points (row, interval, colour, face) in them.
+
+    Labels are above their points: so the figure is narrow enough for a phone.
+    """
+    texts = [fill(label, 56) for label in labels]
+    figure, (ax,) = panels(1, (4.7, 0.3 + 0.5 * len(labels)))
     for y, interval, color, face in points:
         ax.plot(interval[1:], [y, y], color=color, linewidth=1.4)
         ax.plot([interval.value], [y], "o", color=color, markersize=5, markerfacecolor=face)
     ax.axvline(line, color="black", linestyle="--", linewidth=0.8)
-    ax.set_yticks(range(len(labels)), [fill(label, 70) for label in labels], fontsize=8, parse_math=False)
-    ax.set_ylim(len(labels) - 0.5, -0.5)
-    ax.set_xlabel(title, fontsize=8)
+    for y, text in enumerate(texts):
+        place = {"transform": ax.get_yaxis_transform(), "clip_on": True}
+        ax.text(0.01, y - 0.22, text, fontsize=9.5, va="bottom", parse_math=False, linespacing=1.0, **place)
+    ax.set_yticks([])
+    ax.set_ylim(len(labels) - 0.5, -0.75)
+    ax.set_xlabel(title, fontsize=9)
     return figure, ax
 
 

@@ -23,27 +23,27 @@ PAGE = "report.html"
 _SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "multienv report", "font.sans-serif": ["DejaVu Sans"]}
 
 
-# Sections: heading, how their figures' names start, tables, tables that are shown on demand.
-_LAYOUT: tuple[tuple[str, str, list[str], list[str]], ...] = (
-    ("Results", "scores", ["scores"], ["environments"]),
-    ("Learning curves", "curves", [], []),
-    ("Adaptation", "adaptation", ["adaptation"], []),
-    ("Transfer", "transfer", ["transfer", "transfer_returns"], []),
-    ("Ablations", "ablations", ["ablations"], []),
-    ("Gradients", "gradients", ["gradient_cosines"], []),
-    ("References", "references", ["references"], []),
-    ("Runs", "runs", [], ["runs"]),
+# Sections: heading, how their figures' names start, tables.
+_LAYOUT: tuple[tuple[str, str, list[str]], ...] = (
+    ("Results", "scores", ["scores", "environments"]),
+    ("Learning curves", "curves", []),
+    ("Adaptation", "adaptation", ["adaptation"]),
+    ("Transfer", "transfer", ["transfer", "transfer_returns"]),
+    ("Ablations", "ablations", ["ablations"]),
+    ("Gradients", "gradients", ["gradient_cosines"]),
+    ("References", "references", ["references"]),
+    ("Runs", "runs", ["runs"]),
 )
 
 
 def report_sections(figures: Iterable[ReportFigure], tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """All sections with data, in order: their title, figures, names of tables, and of folded tables."""
+    """All sections with data, in order: their title, figures and names of tables."""
     sections = []
-    for title, prefix, *names in _LAYOUT:
+    for title, prefix, names in _LAYOUT:
         drawn = [figure for figure in figures if figure.name.split("_")[0] == prefix]
-        shown, folded = ([name for name in found if len(tables[name])] for found in names)
-        if drawn or shown or folded:
-            sections.append({"title": title, "figures": drawn, "tables": shown, "folded": folded})
+        found = [name for name in names if len(tables[name])]
+        if drawn or found:
+            sections.append({"title": title, "figures": drawn, "tables": found})
     return sections
 
 
@@ -110,8 +110,10 @@ def _render(scores: ExperimentScores, figures: list[ReportFigure], tables: Mappi
         best=_best(main, "average", scores.labels),
         transfer=_best(tables["transfer"], "final_average", scores.labels),
         ablation=_best(tables["ablations"], "final_average", scores.labels),
+        adaptation=_best(tables["adaptation"], "sum", scores.labels),
         commands=[command for command in info.command.split(BETWEEN_PARTS) if command],
-        sections=report_sections(figures, tables),
+        headline=figures[0] if figures else None,
+        sections=report_sections(figures[1:], tables),
         problems=scores.references.loc[scores.references["problem"] != "", "problem"].to_dict(),
         labels=scores.labels,
         shown={name: shown(table, scores.labels) for name, table in tables.items()},
