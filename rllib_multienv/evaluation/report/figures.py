@@ -72,9 +72,9 @@ def _points_figure(
         ax.plot(interval[1:], [y, y], color=color, linewidth=1.4)
         ax.plot([interval.value], [y], "o", color=color, markersize=5, markerfacecolor=face)
     ax.axvline(line, color="black", linestyle="--", linewidth=0.8)
+    style: dict[str, Any] = {"va": "bottom", "linespacing": 1.0, "parse_math": False, "clip_on": True}
     for y, text in enumerate(texts):
-        place = {"transform": ax.get_yaxis_transform(), "clip_on": True}
-        ax.text(0.01, y - 0.22, text, fontsize=9.5, va="bottom", parse_math=False, linespacing=1.0, **place)
+        ax.text(0.01, y - 0.22, text, fontsize=9.5, transform=ax.get_yaxis_transform(), **style)
     ax.set_yticks([])
     ax.set_ylim(len(labels) - 0.5, -0.75)
     ax.set_xlabel(title, fontsize=9)
