@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 SEED   ?= 0
 # Processes that test side by side, each with its own Ray.
 TESTERS ?= 2
 CONFIG ?= tune_configs/quickstart.yaml
 
-.PHONY: run test test-long lint bench clean help
+.PHONY: run test test-long lint bench docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## show what there is
@@ -48,8 +49,11 @@ bench: $(STAMP)  ## the speed benchmarks (nothing else should run); tables go to
 	$(BIN)/python benchmarks/sac.py --repeats 5 --output results/bench/sac.md
 	$(BIN)/python benchmarks/compiled.py --threads 1 --output results/bench/compiled.md
 
+docs: $(DOCS_STAMP)  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean:  ## remove the virtual environment and the tools' caches (results stay)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # One pip call: only together do the pins of Ray, PyTorch, Gymnasium and MuJoCo resolve to versions that fit.
@@ -59,4 +63,8 @@ $(STAMP): setup.cfg pyproject.toml
 		"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d; say make PYTHON=python3.12" % v)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@

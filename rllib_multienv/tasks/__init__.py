@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-from rllib_multienv.tasks.family import TaskFamily, VectorFamily, family_of, register_vector_family
+from rllib_multienv.tasks.family import TaskFamily, TaskSplits, VectorFamily, family_of, register_vector_family
 
-__all__ = ["ORIGINALS", "PHYSICS_FAMILIES", "VECTOR_FAMILIES", "TaskFamily", "VectorFamily", "family_of"]
+__all__ = ["ORIGINALS", "PHYSICS_FAMILIES", "VECTOR_FAMILIES", "TaskFamily", "TaskSplits", "VectorFamily", "family_of"]
 
 #: Environments of which `variants.py` makes variants: "Hopper-v4" as "multienv/HopperVariant-v0".
 ORIGINALS = (

@@ -48,6 +48,13 @@ def test_all_pages_can_be_reached_from_the_readme() -> None:
     assert set(PAGES) <= reached
 
 
+def test_all_pages_are_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)
+    own = [str(page.relative_to(ROOT / "docs")) for page in PAGES if "docs" in page.parts]
+    assert sorted(listed) == sorted([*own, "index.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+
+
 def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
 
