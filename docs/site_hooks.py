@@ -110,6 +110,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         path = linked(source_of(page.file.src_uri), match[0])
         return relpath(page_of(path), dirname(page.file.src_uri)) if path else match[0]
 
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation"]
     return markdown if page.file.src_uri.startswith(("source/", "reference/")) else LINK.sub(on_the_site, markdown)
 
 

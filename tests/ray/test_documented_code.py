@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import textwrap
@@ -15,6 +16,7 @@ import yaml
 from cli_helpers import ROOT, TINY
 from tiny_runs import TINY_NET
 
+import rllib_multienv
 from rllib_multienv import MultiEnvPPOConfig
 from rllib_multienv.cli.app import app
 from rllib_multienv.config_files import check_config_file, load_config_file
@@ -54,6 +56,12 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile(text, str(page), "exec"), names)
     if "algo" in names:
         names["algo"].stop()
+
+
+def test_the_reference_has_all_public_names() -> None:
+    pages = runpy.run_path(str(ROOT / "docs/site_hooks.py"))["reference_pages"]()
+    names = re.findall(r"^::: \S+\.(\w+)$", "\n".join(pages.values()), re.MULTILINE)
+    assert set(rllib_multienv.__all__) <= set(names)
 
 
 #: The modules that files name.

@@ -55,6 +55,15 @@ def test_all_pages_are_in_the_navigation_of_the_site() -> None:
     assert sorted(listed) == sorted([*own, "index.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 
 
+def test_links_between_files_become_links_between_pages_of_the_site() -> None:
+    hooks = runpy.run_path(str(ROOT / "docs/site_hooks.py"))
+    linked, page_of = hooks["linked"], hooks["page_of"]
+    assert page_of(linked("docs/results/meta.md", "../../examples/memory.py")) == "source/examples/memory.py.md"
+    assert page_of(linked("README.md", "docs/memory.md")) == "memory.md"
+    assert page_of(linked("docs/memory.md", "../README.md")) == "index.md"
+    assert linked("README.md", "https://docs.ray.io") is None
+
+
 def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
 
