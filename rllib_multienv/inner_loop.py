@@ -124,7 +124,8 @@ class InnerLoop:
             of the likelihood ratio, whose second derivatives also have the sampling distribution (Rothfuss et al. 2019,
             arXiv 1810.06784). ``"reptile"``: as for MAML; the start moves towards what is adapted (Nichol et al. 2018,
             arXiv 1803.02999).
-        lr: Step size (alpha).
+        lr: Step size of the first step (alpha).
+        lr_decay: Factor of the step sizes, learned ones too, from each step to the next.
         steps: Steps that training looks ahead.
         episodes: Episodes before each step.
         order: 1: the meta-gradient leaves second derivatives out.
@@ -134,6 +135,7 @@ class InnerLoop:
 
     method: Literal["maml", "promp", "reptile"] = "promp"
     lr: float = 0.1
+    lr_decay: float = 0.5
     steps: int = 1
     episodes: int = 10
     order: Literal[1, 2] = 2
@@ -187,6 +189,7 @@ class InnerLoop:
         rows: TaskRows,
         sizes: Parameters,
         *,
+        number: int = 0,
         create_graph: bool = False,
     ) -> dict[str, Tensor]:
         """The parameters after a step.
@@ -196,7 +199,8 @@ class InnerLoop:
             env_id: The environment.
             parameters: By name, where the step starts.
             rows: What was experienced with these parameters.
-            sizes: Step sizes by name; `lr` where there is none.
+            sizes: First step sizes by name; `lr` where there is none.
+            number: Steps of this task before.
             create_graph: Whether the step's gradient is differentiated too.
         """
         with torch.enable_grad():
@@ -206,8 +210,9 @@ class InnerLoop:
             score = torch.exp(logp - rows.logp) if self.method == "promp" else logp  # [n]
             loss = -(score * rows.advantages).mean()
             gradients = torch.autograd.grad(loss, list(own.values()), create_graph=create_graph, allow_unused=True)
+            factor = self.lr_decay**number
             return {
-                name: value if gradient is None else value - sizes.get(name, self.lr) * gradient
+                name: value if gradient is None else value - factor * sizes.get(name, self.lr) * gradient
                 for (name, value), gradient in zip(own.items(), gradients, strict=True)
             }
 
@@ -238,12 +243,12 @@ class InnerLoop:
         """
         present: Parameters = parameters
         divergence: Tensor | float = 0.0
-        for rows in stages if self.method == "reptile" else stages[:-1]:
+        for number, rows in enumerate(stages if self.method == "reptile" else stages[:-1]):
             if kl_coeff:
                 before = self._distribution(network, env_id, present, rows)
                 divergence = divergence + type(before).from_logits(rows.dist_inputs).kl(before).mean() / self.steps
             graph = self.order == 2 and self.method != "reptile"
-            present = self.adapted(network, env_id, present, rows, sizes, create_graph=graph)
+            present = self.adapted(network, env_id, present, rows, sizes, number=number, create_graph=graph)
         if self.method == "reptile":
             ways = [(start * (start - present[name]).detach()).sum() for name, start in parameters.items()]
             return torch.stack(ways).sum() + kl_coeff * divergence
@@ -275,6 +280,7 @@ class TaskPolicies:
         self._kept: list[dict[str, np.ndarray]] = []  # columns [B, ...] of the last time steps
         self._since = np.zeros(num_tasks, int)  # [B], the first of these that the next step is made of
         self._episodes = np.zeros(num_tasks, int)  # [B], since then
+        self._steps = np.zeros(num_tasks, int)  # [B], that were taken
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
@@ -309,6 +315,7 @@ class TaskPolicies:
         if self._adapted is not None:
             for name, value in self._adapted.items():
                 value[torch.from_numpy(done).to(value.device)] = self._start[name]
+        self._steps[done] = 0
         self._since[due], self._episodes[due] = len(self._kept), 0
         first = int(self._since.min())
         del self._kept[:first]
@@ -322,6 +329,8 @@ class TaskPolicies:
         if self._adapted is None:
             self._adapted = {n: v.expand(len(self._since), *v.shape).clone() for n, v in self._start.items()}
         before = {name: value[task] for name, value in self._adapted.items()}
-        after = self._inner_loop.adapted(self._network, self._env_id, before, rows, self._sizes)
+        number = int(self._steps[task])
+        after = self._inner_loop.adapted(self._network, self._env_id, before, rows, self._sizes, number=number)
+        self._steps[task] += 1
         for name, value in after.items():
             self._adapted[name][task] = value.detach()

@@ -108,8 +108,8 @@ def test_reptile_moves_the_start_to_what_is_adapted() -> None:
     stages = [random_rows(network, 20, seed) for seed in range(2)]
     inner_loop = InnerLoop(method="reptile", lr=0.4)
     present: Any = start_parameters(network)
-    for rows in stages:
-        present = inner_loop.adapted(network, "env", present, rows, {})
+    for number, rows in enumerate(stages):
+        present = inner_loop.adapted(network, "env", present, rows, {}, number=number)
     expected = [start.detach() - present[name].detach() for name, start in start_parameters(network).items()]
     torch.testing.assert_close(meta_gradient(inner_loop, network, stages), expected)
 
@@ -126,6 +126,14 @@ def test_step_sizes_are_learned(order: Literal[1, 2]) -> None:
     fixed = InnerLoop(lr=0.1).adapted(network, "env", parameters, stages[0], {})
     learned = InnerLoop(lr=9.0).adapted(network, "env", parameters, stages[0], sizes)
     torch.testing.assert_close(fixed, learned)
+
+
+def test_later_steps_are_smaller() -> None:
+    network = TwoParameters()
+    rows, inner_loop = random_rows(network, 20, 0), InnerLoop(lr=0.4, lr_decay=0.5)
+    start = {name: value.detach() for name, value in start_parameters(network).items()}
+    ways = [inner_loop.adapted(network, "env", start, rows, {}, number=number)["a"] - start["a"] for number in (0, 2)]
+    assert float(ways[1] / ways[0]) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("config", [MLPNetConfig(hidden=(4,)), GeneratedNetConfig(width=8), SpecificNetConfig()])

@@ -51,6 +51,7 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
         method: Literal["maml", "promp", "reptile"] = "promp",
         order: Literal[1, 2] = 2,
         inner_lr: Positive = 0.1,
+        inner_lr_decay: Positive = 0.5,
         learn_inner_lr: bool = False,
         inner_steps: Count = 1,
         inner_episodes: Count = 10,
@@ -69,7 +70,9 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
                 ratio (Rothfuss et al. 2019). Both have PPO's clipped objective after the last step. ``"reptile"``: the
                 start moves towards the adapted parameters (Nichol et al. 2018).
             order: 1: leave second derivatives out (FOMAML). The agnostic (S4) network has no others.
-            inner_lr: Step size of the inner steps (alpha).
+            inner_lr: Step size of the first inner step (alpha).
+            inner_lr_decay: Factor of the step sizes from each inner step to the next. The advantages of each step are
+                standardised, so that gradients do not become smaller near a good policy.
             learn_inner_lr: Learn a step size for each parameter (Meta-SGD, Li et al. 2017), which starts at
                 ``inner_lr``.
             inner_steps: Inner steps that training looks ahead.
@@ -88,6 +91,7 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
         return InnerLoop(
             method=self.method,
             lr=self.inner_lr,
+            lr_decay=self.inner_lr_decay,
             steps=self.inner_steps,
             episodes=self.inner_episodes,
             order=self.order,
