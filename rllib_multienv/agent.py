@@ -81,6 +81,7 @@ class MultiEnvAgent(AgentPolicy):
         rewards: Mapping[str, Any] | None = None,
         dones: Mapping[str, Any] | None = None,
         action_masks: Mapping[str, Any] | None = None,
+        present: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Choose actions in all environments of a world at once, each seeing the others (docs/worlds.md).
 
@@ -89,6 +90,8 @@ class MultiEnvAgent(AgentPolicy):
                 world has a batch of k; in a batch of W worlds it has W * k, those of a world side by side.
             explore, generator: As in `act`.
             rewards, dones, action_masks: As in `act`, by env id.
+            present: bool ``[B]`` by env id, where only some copies of a member are in their world; the others neither
+                see nor are seen. Call `reset_memory` with ``rows`` for those that join.
 
         Returns:
             Actions by env id.
@@ -102,7 +105,8 @@ class MultiEnvAgent(AgentPolicy):
                 raise KeyError(f"unknown environment {env_id!r}; known: {', '.join(self.space_specs)}")
         masks, rewards, dones = action_masks or {}, rewards or {}, dones or {}
         given = {e: (one, masks.get(e), rewards.get(e), dones.get(e, False)) for e, one in obs.items()}
-        return self._act(given, explore, generator, apart=False)
+        seen = {env_id: np.atleast_1d(np.asarray(own, bool)) for env_id, own in (present or {}).items()}
+        return self._act(given, explore, generator, apart=False, present=seen)
 
     def _act(
         self,
@@ -111,6 +115,7 @@ class MultiEnvAgent(AgentPolicy):
         generator: torch.Generator | None,
         *,
         apart: bool,
+        present: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, Any]:
         """Actions from observation, action mask, reward and end flag by env id; remembers."""
         raws, singles, remembered = {}, {}, dict[str, _Acting]()
@@ -129,7 +134,7 @@ class MultiEnvAgent(AgentPolicy):
                     raw = acting.with_previous(env_id, raw, reward, done, needed="previous_reward" in spaces.inputs)
             raws[env_id] = raw
         states = {env_id: acting.state for env_id, acting in remembered.items() if acting.state is not None}
-        actions, states = self.actions(raws, explore, generator, states, apart=apart)
+        actions, states = self.actions(raws, explore, generator, states, apart=apart, present=present)
         for env_id, acting in remembered.items():
             acting.state = states.get(env_id)
             acting.begins = np.zeros(len(acting.begins), dtype=bool)

@@ -162,6 +162,7 @@ class AgentPolicy:
         states: Mapping[str, torch.Tensor],
         *,
         apart: bool,
+        present: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Actions and next states by env id, by one pass of the network; see `act_on_raw`.
 
@@ -170,9 +171,11 @@ class AgentPolicy:
             explore, generator: As in `act_on_raw`.
             states: ``[B, D]`` by env id; episodes begin where there is none.
             apart: Whether environments of a world do not see each other.
+            present: bool ``[B]`` by env id, the rows that are in their world; None for all.
         """
         actions, rows = {}, {env_id: self.rows(env_id, raw) for env_id, raw in raws.items()}
-        outputs = self.network(rows, states or None, parts=("actor",), apart=apart)
+        seen = {env_id: torch.from_numpy(own).to(self.device) for env_id, own in (present or {}).items()}
+        outputs = self.network(rows, states or None, parts=("actor",), apart=apart, present=seen)
         for env_id, logits in outputs.policy.items():
             spaces = self.space_specs[env_id]
             distribution = distribution_for(spaces).from_logits(logits)

@@ -27,6 +27,8 @@ EPISODE_ENDS = "episode_ends"
 #: Columns bool [L, S] of a learner's batch whose rows are sequences for a network with memory: the memory is reset
 #: before this time step; the time step has a row.
 FIRST, VALID = "first", "valid"
+#: Column of a time step of a runner, bool [B]: the row is in its world, and the other members see it.
+PRESENT = "present"
 _SUCCESS = "success"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -68,13 +69,15 @@ class MultiEnvAlgorithm(CheckpointingMixin):
 
     # Environments that come and go
 
-    def add_env(self, env: Any) -> str:
+    def add_env(self, env: Any, world: str = "") -> str:
         """Train on one more environment from the next iteration on.
 
-        Everything else continues: no worker is restarted, no episode cut, no statistics are lost.
+        Everything else continues: no worker is restarted, no statistics are lost, and no episode is cut but those of
+        the world that it joins.
 
         Args:
             env: A Gymnasium id, an :class:`~rllib_multienv.spec.EnvSpec`, or a mapping of its fields.
+            world: Name of the world of which it is to be a member; empty for none.
 
         Returns:
             Its env id.
@@ -83,6 +86,10 @@ class MultiEnvAlgorithm(CheckpointingMixin):
             ValueError: There is one of that id already, or the network cannot take it. Nothing has changed then.
         """
         (spec,) = resolve_env_specs([env])
+        if world:
+            if world not in self.config.worlds:
+                raise ValueError(f"add_env: there is no world {world!r}; there are {list(self.config.worlds)}.")
+            spec = replace(spec, world=world)
         self._change_environments(self.config.with_environments([*self.config.env_specs, spec]))
         return spec.id
 

@@ -162,12 +162,18 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, CommonSettings):
     def with_environments(self, envs: Sequence[EnvSpec]) -> Self:
         """A frozen copy with other environments; settings of environments that it does not have are left out.
 
+        Those with the name of a world (`EnvSpec.world`) are members of it.
+
         Raises:
             ValueError: The environments do not fit the network, the settings, or each other.
         """
         config = self.copy(copy_frozen=False)
         ids = {spec.id for spec in envs}
-        left = {name: world.without(set(world.env_ids) - ids) for name, world in self.worlds.items()}
+        worlds = dict(self.worlds)
+        for spec in envs:
+            if spec.world in worlds and spec.id not in worlds[spec.world].env_ids:
+                worlds[spec.world] = worlds[spec.world].having(spec)
+        left = {name: world.without(set(world.env_ids) - ids) for name, world in worlds.items()}
         config.worlds = {name: world for name, world in left.items() if world is not None}
         config.environment(envs=list(envs))
         config.rl_module(model_config=self.network_config)  # the network keeps the encoders that it was built with

@@ -310,7 +310,7 @@ class OfflineAlgorithm(MultiEnvAlgorithm):
         """With the scale that online training would give the rewards."""
         return replace(super()._describe(state), reward_moments=self._return_moments)
 
-    def add_env(self, env: Any) -> str:
+    def add_env(self, env: Any, world: str = "") -> str:
         """Not possible: raises a ValueError, because an environment needs a data set."""
         raise self._fixed("add_env")
 

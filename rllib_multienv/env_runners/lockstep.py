@@ -24,7 +24,7 @@ from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, EnvFailure, NonFiniteError, endless
 from rllib_multienv.modules import MultiEnvModule
 from rllib_multienv.opponents import make_opponent
-from rllib_multienv.rollout import EPISODE_ENDS, RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
+from rllib_multienv.rollout import EPISODE_ENDS, PRESENT, RAW_OBS, Rollout, RolloutBuilder, RunningEpisode
 
 logger = logging.getLogger("ray.rllib")
 
@@ -210,6 +210,9 @@ class Lockstep:
                     seen = batch[env_id]
                     state = self.environments[env_id].state
                     seen[Columns.STATE_IN] = torch.as_tensor(state, device=seen[Columns.OBS].device)
+            for env_id in running:
+                if (present := self.environments[env_id].present) is not None:
+                    batch[env_id][PRESENT] = torch.as_tensor(present, device=batch[env_id][Columns.OBS].device)
             started = perf_counter()
             outputs = self._forward(batch, explore)
             self.seconds[RLMODULE_INFERENCE_TIMER] += perf_counter() - started

@@ -154,8 +154,8 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                 spec = self._specs[env_id]
                 roles = [e for e in self.environments.values() if spec.role and e.spec.base_id == spec.base_id]
                 members = [e for e in self.environments.values() if spec.world and e.spec.world == spec.world]
-                tasks = None
-                if spec.world and self.config.worlds[spec.world].share_task:
+                world, tasks = self.config.worlds.get(spec.world), None
+                if world is not None and world.share_task:
                     split = "test" if self.config.in_evaluation else "train"
                     tasks = members[0].shared_tasks if members else SharedTasks(seed, split)
                 self.environments[env_id] = OwnedEnvironment(
@@ -166,6 +166,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     inputs=self.config.space_specs[env_id].inputs,
                     evaluation=self.config.in_evaluation,
                     partner=roles[0] if roles else None,
+                    world=world,
                     shared_tasks=tasks,
                 )
                 self._callbacks.environment_created(env_id)
@@ -186,6 +187,9 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self._env_to_module.set_state(states[0])
         self._module_to_env.set_state(states[1])
         self._episode_metrics.keep_only(self._specs)
+        for env_id, environment in self.environments.items():
+            if env_id in self._specs and environment.spec.world:
+                environment.change_world(config.worlds[environment.spec.world])
         if self.worker_index == 0 or config.in_evaluation:
             self.owned = tuple(self._specs)
         if self.environments:

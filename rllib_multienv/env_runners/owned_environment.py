@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from rllib_multienv.env_runners.attendance import Attendance
 from rllib_multienv.env_runners.shared_tasks import SharedTasks, TaskFollower
 from rllib_multienv.envs.vector import EnvCopies, VectorStep
 from rllib_multienv.opponents import Match, Opponent
 from rllib_multienv.rollout import RunningEpisode
 from rllib_multienv.spec import EnvSpec
+from rllib_multienv.worlds import WorldSpec
 
 
 class OwnedEnvironment:
@@ -37,6 +39,7 @@ class OwnedEnvironment:
         inputs: Sequence[str] = (),
         evaluation: bool = False,
         partner: OwnedEnvironment | None = None,
+        world: WorldSpec | None = None,
         shared_tasks: SharedTasks | None = None,
     ) -> None:
         """Make the copies.
@@ -49,11 +52,13 @@ class OwnedEnvironment:
             inputs: See `SpaceSpec.inputs`.
             evaluation: Whether data sets show their test split.
             partner: Another role of the same copies.
+            world: The world that it is a member of.
             shared_tasks: The tasks of its world, where the members share them.
         """
         self.spec = spec
         self._num_copies = num_copies
         self._seed = seed
+        self._world = world
         self.shared_tasks = shared_tasks
         self._options: dict[str, Any] = {
             "mask_in_info": mask_in_info,
@@ -72,6 +77,7 @@ class OwnedEnvironment:
         self._follower = (
             None if self.shared_tasks is None else TaskFollower(self.shared_tasks, self.copies, self.spec.world_copies)
         )
+        self._attend()
         self.obs: np.ndarray | None = None
         self._held: dict[str, np.ndarray] = {}
         self._last: VectorStep | None = None
@@ -89,11 +95,26 @@ class OwnedEnvironment:
         if self._follower is not None:
             self._follower.before_reset()
         self.obs, self._last, self._held = self.copies.reset(), None, {}
-        if self._follower is not None:
+        if self._attendance is not None:
+            self._attendance.age = 0
+        elif self._follower is not None:
             self._follower.begun(np.arange(self.num_envs))
         self._initial_state = initial_state
         self.state = None if initial_state is None else np.repeat(initial_state[None], self.num_envs, 0)
         self.running = [RunningEpisode() for _ in range(self.num_envs)]
+
+    def change_world(self, world: WorldSpec) -> None:
+        """Its world has other members now; where its life has another length, new episodes begin."""
+        before, self._world = self._world, world
+        if before is not None and before.life != world.life:
+            self._attend()
+            self.obs = None
+
+    def _attend(self) -> None:
+        times = None if self._world is None else self._world.times
+        self._attendance: Attendance | None = None
+        if self._world is not None and times is not None:
+            self._attendance = Attendance(self.copies, times[self.spec.id], self._world.life)
 
     def recreate(self, partner: OwnedEnvironment | None = None) -> None:
         """Replace all copies by new ones; they start new episodes at the next reset, from other seeds."""
@@ -101,6 +122,11 @@ class OwnedEnvironment:
         if self._seed is not None:
             self._seed += 1
         self._make(partner)
+
+    @property
+    def present(self) -> np.ndarray | None:
+        """bool ``[B]``, the rows that are in their worlds now; None for all."""
+        return None if self._attendance is None else self._attendance.present
 
     @property
     def is_game(self) -> bool:
@@ -159,7 +185,11 @@ class OwnedEnvironment:
             step.is_reset = step.is_reset | ~self.match.learning()
             step.final_obs = {row: last for row, last in step.final_obs.items() if not step.is_reset[row]}
             self.match.begin(self.copies.restarted)
-        if self._follower is not None:
+        if self._attendance is not None:
+            if self._attendance.follow(step) and self._follower is not None:
+                self._follower.begun(np.arange(self.num_envs))
+            self._attendance.join(step)
+        elif self._follower is not None:
             self._follower.begun(np.flatnonzero(step.terminated | step.truncated))
         self.obs, self._last = step.obs, step
         return step
@@ -194,7 +224,8 @@ class OwnedEnvironment:
         held = {key: column.copy() for key, column in self._held.items()}
         memory = None if self.state is None else (self.state.copy(), self._initial_state)
         tasks = None if self._follower is None else self._follower.get_state()
-        return {"snapshot": snapshot, "episodes": episodes, "held": held, "memory": memory, "tasks": tasks}
+        age = None if self._attendance is None else self._attendance.age
+        return {"snapshot": snapshot, "episodes": episodes, "held": held, "memory": memory, "tasks": tasks, "age": age}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`get_state`.
@@ -212,6 +243,8 @@ class OwnedEnvironment:
             self.state, self._initial_state = (np.array(array) for array in memory)
         if self._follower is not None and (tasks := state.get("tasks")) is not None:
             self._follower.set_state(tasks)
+        if self._attendance is not None:
+            self._attendance.age = state.get("age") or 0
 
     def close(self) -> None:
         """Close all copies."""

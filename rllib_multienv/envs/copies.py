@@ -189,6 +189,12 @@ class SyncCopies(SyncVectorEnv):
         obs = self._reader.empty(self.num_envs)
         return obs, [self._reset_copy(copy, obs, seed) for copy, seed in enumerate(seeds)]
 
+    def begin_copies(self, copies: Sequence[int]) -> tuple[np.ndarray, list[Any]]:
+        """Reset some copies; returns their observations ``[n, ...]`` and infos."""
+        obs = self._reader.empty(self.num_envs)
+        infos = [self._reset_copy(copy, obs) for copy in copies]
+        return obs[list(copies)], infos
+
     def _reset_copy(self, copy: int, out: np.ndarray, seed: int | None = None) -> Any:
         """Reset one copy into its row of `out`; returns the info."""
         result: Any = None
@@ -332,6 +338,11 @@ class AsyncCopies(VectorEnv):
         """See `SyncCopies.reset_copies`."""
         results = self._ask("reset_copies", [([seed],) for seed in seeds])
         return np.concatenate([obs for obs, _ in results]), [infos[0] for _, infos in results]
+
+    def begin_copies(self, copies: Sequence[int]) -> tuple[np.ndarray, list[Any]]:
+        """See `SyncCopies.begin_copies`."""
+        results = self._ask("begin_copies", [([0] if b in copies else [],) for b in range(self.num_envs)])
+        return np.concatenate([obs for obs, _ in results]), [info for _, infos in results for info in infos]
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method (or read an attribute) of every copy."""

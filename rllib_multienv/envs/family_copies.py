@@ -72,6 +72,15 @@ class FamilyCopies:
         except ENV_ERRORS as error:
             raise EnvFailure(self.env_id, "reset", describe(error)) from error
 
+    def begin_copies(self, copies: Sequence[int]) -> tuple[np.ndarray, list[Any]]:
+        """See `SyncCopies.begin_copies`."""
+        chosen = np.array(copies, np.int64)
+        try:
+            self.env.begin_trials(chosen)
+            return self._reader.batch(self.env.observe_all())[chosen], self._infos[: len(chosen)]
+        except ENV_ERRORS as error:
+            raise EnvFailure(self.env_id, "reset", describe(error)) from error
+
     def step_copies(self, actions: Any) -> VectorStep:
         """See `SyncCopies.step_copies`."""
         try:

@@ -1,4 +1,4 @@
-"""Previous inputs of an environment's copies: what each saw, did and was given in its last time step."""
+"""Previous inputs of an environment's copies: what each did and was given in its last time step, its age and seed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rllib_multienv.envs.copies import VectorStep
+from rllib_multienv.spaces.previous import SEED_SIZE
 from rllib_multienv.spec import SpaceSpec
 
 __all__ = ["PreviousInputs"]
@@ -15,24 +16,29 @@ __all__ = ["PreviousInputs"]
 class PreviousInputs:
     """Follows the steps of R rows, and adds the previous inputs to their raw observations.
 
-    They are zero at the first time step of an episode. The action is the one that the environment was given, in the
-    network's terms, a one for each choice; the reward is the environment's own; the end flag is that of an episode
-    within a trial. An observation after an episode's end has the flag 0: its value is that of going on.
+    They are zero at the first time step of an episode, but for its seed. The action is the one that the environment was
+    given, in the network's terms, a one for each choice; the reward is the environment's own; the end flag is that of
+    an episode within a trial. An observation after an episode's end has the flag 0: its value is that of going on.
 
     Args:
         spaces: The environment's, with `SpaceSpec.inputs`.
         num_rows: R.
+        seed: Of the random numbers; None for fresh entropy.
     """
 
-    def __init__(self, spaces: SpaceSpec, num_rows: int) -> None:
+    _STATE = ("_actions", "_acted", "_rewards", "_dones", "_ages", "_seeds")
+
+    def __init__(self, spaces: SpaceSpec, num_rows: int, seed: int | None = None) -> None:
         self._spaces, self._num_rows = spaces, num_rows
+        self._rng = np.random.default_rng(None if seed is None else [seed, 3])  # not the stream of the copies
         self.reset()
 
     def reset(self) -> None:
         """All rows begin episodes."""
         self._actions = np.zeros((self._num_rows, self._spaces.action_size))
         self._acted = self._actions.copy()  # the actions of steps that are not complete
-        self._rewards, self._dones = np.zeros(self._num_rows), np.zeros(self._num_rows)
+        self._rewards, self._dones, self._ages = (np.zeros(self._num_rows) for _ in range(3))
+        self._seeds = self._rng.standard_normal((self._num_rows, SEED_SIZE))
 
     def added(self, obs: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
         """Raw observations ``[n, ...]`` of some rows with their previous inputs, as `SpaceSpec.reader` splits them."""
@@ -41,6 +47,8 @@ class PreviousInputs:
             "previous_action": self._actions[rows],
             "previous_reward": self._rewards[rows, None],
             "previous_done": self._dones[rows, None],
+            "age": np.log1p(self._ages[rows, None]),
+            "seed": self._seeds[rows],
         }
         previous = np.concatenate([parts[name] for name in self._spaces.inputs], axis=1)
         return self._spaces.reader.with_previous(numbers, extra, previous)
@@ -54,10 +62,14 @@ class PreviousInputs:
         """Steps are complete, and episodes of trials have ended with some of them (``dones``); all ``[R]``."""
         self._actions[complete], self._rewards[complete] = self._acted[complete], rewards[complete]
         self._dones[complete] = 0.0 if dones is None else dones[complete]
+        self._ages[complete] += 1.0
 
     def begin(self, rows: np.ndarray) -> None:
         """These rows, bool ``[R]``, begin episodes (of several, trials)."""
-        self._actions[rows], self._rewards[rows], self._dones[rows] = 0.0, 0.0, 0.0
+        self._actions[rows] = 0.0
+        for of_rows in (self._rewards, self._dones, self._ages):
+            of_rows[rows] = 0.0
+        self._seeds[rows] = self._rng.standard_normal((int(rows.sum()), SEED_SIZE))
 
     def follow(self, step: VectorStep) -> None:
         """Follow a step."""
@@ -81,10 +93,13 @@ class PreviousInputs:
         done = step.terminated | step.truncated
         self.begin(done | step.is_reset if step.acting is None else done)
 
-    def get_state(self) -> tuple[np.ndarray, ...]:
+    def get_state(self) -> dict[str, Any]:
         """What `set_state` takes."""
-        return self._actions.copy(), self._acted.copy(), self._rewards.copy(), self._dones.copy()
+        arrays = {name: getattr(self, name).copy() for name in self._STATE}
+        return {"rng": self._rng.bit_generator.state, **arrays}
 
-    def set_state(self, state: tuple[np.ndarray, ...]) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         """Go back to where `get_state` was called."""
-        self._actions, self._acted, self._rewards, self._dones = (array.copy() for array in state)
+        self._rng.bit_generator.state = state["rng"]
+        for name in self._STATE:
+            setattr(self, name, state[name].copy())

@@ -141,7 +141,7 @@ class EnvCopies:
 
     def _add_inputs(self, inputs: Sequence[str]) -> None:
         self.space_spec = self._own_spec.with_inputs(inputs)
-        self._previous = PreviousInputs(self.space_spec, self.num_envs) if inputs else None
+        self._previous = PreviousInputs(self.space_spec, self.num_envs, self._seeds[0]) if inputs else None
         self._is_sent = False  # whether the next step's actions are known already
 
     @property
@@ -194,6 +194,27 @@ class EnvCopies:
             return obs
         self._previous.reset()
         return self._previous.added(obs)
+
+    def begin(self, copies: np.ndarray) -> tuple[np.ndarray, dict[int, Any]]:
+        """Begin a new episode in some copies, bool ``[B]``, of a backend that is restorable.
+
+        Returns:
+            ``[n, ...]`` their first observations, raw; and the infos that came with them, by copy.
+
+        Raises:
+            EnvFailure: A copy raised, or returned nonsense.
+            NonFiniteError: An observation is not finite.
+        """
+        assert self._obs is not None
+        rows = np.flatnonzero(copies).tolist()
+        obs, infos = self.env.begin_copies(rows)
+        self._check(obs)
+        self._obs = self._obs.copy()
+        self._obs[copies] = obs
+        if self._previous is not None:
+            self._previous.begin(copies)
+            obs = self._previous.added(obs, rows)
+        return obs, dict(zip(rows, infos, strict=True))
 
     def step(self, env_actions: Any) -> VectorStep:
         """One step of every copy.

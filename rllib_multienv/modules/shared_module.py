@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
 from rllib_multienv.nets import ActorCritic, Outputs, Part, net_config_from_dict
-from rllib_multienv.rollout import FIRST, VALID
+from rllib_multienv.rollout import FIRST, PRESENT, VALID
 from rllib_multienv.spec import SpaceSpec
 
 VF_LOGITS = "vf_logits"
@@ -69,11 +69,11 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         return None if memory is None else memory.core.initial_state(1)[0].cpu().numpy()
 
     def _run(self, batch: Mapping[str, Any], *parts: Part) -> Outputs:
-        obs, state, first, valid = (
+        obs, state, first, valid, present = (
             {env_id: columns[key] for env_id, columns in batch.items() if key in columns}
-            for key in (Columns.OBS, Columns.STATE_IN, FIRST, VALID)
+            for key in (Columns.OBS, Columns.STATE_IN, FIRST, VALID, PRESENT)
         )
-        outputs: Outputs = self.network(obs, state, first or None, valid, parts=parts)
+        outputs: Outputs = self.network(obs, state, first or None, valid, parts=parts, present=present)
         return outputs
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

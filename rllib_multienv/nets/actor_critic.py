@@ -105,6 +105,7 @@ class ActorCritic(nn.Module, ABC):
         *,
         parts: Sequence[Part] = ("actor", "critic"),
         apart: bool = False,
+        present: Mapping[str, Tensor] | None = None,
     ) -> Outputs:
         """Policies and values.
 
@@ -117,6 +118,7 @@ class ActorCritic(nn.Module, ABC):
             valid: bool ``[T, B]`` by environment, the time steps that have a row in ``obs``; None for all.
             parts: the outputs that are wanted; the others are empty.
             apart: whether all rows are alone, also those of environments that are in a world.
+            present: bool ``[B]`` by environment, the rows that are in their world; the others are alone. None for all.
 
         Raises:
             KeyError: an environment is not known.
@@ -124,7 +126,7 @@ class ActorCritic(nn.Module, ABC):
                 the same number of worlds and time steps.
         """
         inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
-        return self.run(inputs, state, first, valid, parts=parts, apart=apart)
+        return self.run(inputs, state, first, valid, parts=parts, apart=apart, present=present)
 
     def run(
         self,
@@ -135,30 +137,31 @@ class ActorCritic(nn.Module, ABC):
         *,
         parts: Sequence[Part] = ("actor", "critic"),
         apart: bool = False,
+        present: Mapping[str, Tensor] | None = None,
     ) -> Outputs:
         """As `forward`, of observations that were taken apart already."""
         # Ordered by size, so that equal lengths are neighbours.
         order = sorted(inputs, key=lambda env_id: inputs[env_id].numbers.shape[1])
-        present = {env_id: inputs[env_id].numbers for env_id in order if len(inputs[env_id].numbers)}
-        counts = {env_id: len(value) for env_id, value in present.items()}
+        numbers = {env_id: inputs[env_id].numbers for env_id in order if len(inputs[env_id].numbers)}
+        counts = {env_id: len(value) for env_id, value in numbers.items()}
         outputs: dict[Part, dict[str, Tensor]] = {"actor": {}, "critic": {}}
         next_state: dict[str, Tensor] = {}
         rows: Tensor | None = None
         remembered: Tensor | None = None
         encoded = self._encoded_media(inputs, counts)
         worlds: list[Tensor] = []
-        if present and self.world_attention is not None and not apart:
-            worlds = world_rows(self.interfaces, counts, valid, next(iter(present.values())).device)
+        if numbers and self.world_attention is not None and not apart:
+            worlds = world_rows(self.interfaces, counts, valid, present, next(iter(numbers.values())).device)
 
         def rows_of(part: Part) -> Tensor:
-            own = self._rows(part, present, encoded)
+            own = self._rows(part, numbers, encoded)
             return own if self.world_attention is None or not worlds else self.world_attention(part, own, worlds)
 
-        if present and self.memory is not None:
+        if numbers and self.memory is not None:
             rows = rows_of("actor")
             seen = {env_id: inputs[env_id] for env_id in counts}
             remembered, next_state = self.memory.remember(rows, seen, counts, state, first, valid)
-        for part in parts if present else ():
+        for part in parts if numbers else ():
             if rows is None or not (self.shares_encoder or (part == "actor" and remembered is not None)):
                 rows = rows_of("actor" if self.shares_encoder else part)
             own = rows
@@ -169,9 +172,9 @@ class ActorCritic(nn.Module, ABC):
         for env_id, found in outputs["actor"].items():
             if (mask := inputs[env_id].mask) is not None:
                 outputs["actor"][env_id] = mask_logits(found, mask)
-        if len(present) < len(inputs):
+        if len(numbers) < len(inputs):
             for part in parts:
-                outputs[part] |= {e: self._no_output(part, e) for e in inputs if e not in present}
+                outputs[part] |= {e: self._no_output(part, e) for e in inputs if e not in numbers}
         return Outputs(outputs["actor"], outputs["critic"], next_state)
 
     def encode_inputs(self, inputs: Mapping[str, Inputs]) -> Tensor:

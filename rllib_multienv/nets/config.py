@@ -8,7 +8,7 @@ import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from rllib_multienv.spaces.previous import INPUTS
+from rllib_multienv.spaces.previous import ALL_INPUTS
 
 from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic
@@ -90,8 +90,8 @@ class NetConfig:
         belief_size: numbers of the posterior.
         max_seq_len: time steps of the sequences that a network with memory is trained on. Each begins with the state
             that the memory had there when it was sampled; gradients end at its beginning.
-        inputs: what of the last time step is added to the numbers of each observation (`spaces.previous`):
-            ``"previous_action"``, ``"previous_reward"``, ``"previous_done"``.
+        inputs: what is added to the numbers of each observation (`spaces.previous`). Of the last time step:
+            ``"previous_action"``, ``"previous_reward"``, ``"previous_done"``; of the episode: ``"age"``, ``"seed"``.
         world_attention: whether the environments of a world see one another (`world_attention`). Without worlds it does
             nothing.
     """
@@ -133,8 +133,8 @@ class NetConfig:
         fits = size is None or (size >= 1 and not (even and size % 2))
         require(fits, "memory_size", size, "None or an even whole number >= 2" if even else "None or >= 1")
         require_whole(self, "memory_layers", "belief_size", "max_seq_len")
-        known = set(self.inputs) <= set(INPUTS) and len(set(self.inputs)) == len(self.inputs)
-        require(known, "inputs", self.inputs, f"some of {INPUTS}, each once")
+        known = set(self.inputs) <= set(ALL_INPUTS) and len(set(self.inputs)) == len(self.inputs)
+        require(known, "inputs", self.inputs, f"some of {ALL_INPUTS}, each once")
         unseen = not (self.world_attention and self.memory == "belief")
         require(unseen, "world_attention", self.world_attention, "False with memory='belief'")
 

@@ -147,12 +147,13 @@ class DistralActorCritic(ActorCritic):
         *,
         parts: Sequence[Part] = ("actor", "critic"),
         apart: bool = False,
+        present: Mapping[str, Tensor] | None = None,
     ) -> Outputs:
         """See `ActorCritic.run`."""
-        outputs = self.tasks.run(inputs, parts=parts, apart=apart)
+        outputs = self.tasks.run(inputs, parts=parts, apart=apart, present=present)
         if self.config.columns == 1 or "actor" not in parts:
             return outputs
-        distilled = self.distilled.run(inputs, parts=("actor",), apart=apart).policy
+        distilled = self.distilled.run(inputs, parts=("actor",), apart=apart, present=present).policy
         policy = {
             env_id: _product(own, distilled[env_id], self.config.alpha, discrete=self.interfaces[env_id].discrete)
             for env_id, own in outputs.policy.items()

@@ -29,6 +29,7 @@ def world_rows(
     interfaces: Mapping[str, Interface],
     counts: Mapping[str, int],
     valid: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Tensor] | None = None,
     device: torch.device | None = None,
 ) -> list[Tensor]:
     """Which rows are members of one world in one time step.
@@ -38,6 +39,7 @@ def world_rows(
             ``w * k`` to ``w * k + k - 1`` of a time step in world w.
         counts: rows of each environment in the packed rows, in their order; time first.
         valid: bool ``[T, B]`` by environment, the time steps that have a row; missing: all.
+        present: bool ``[T * B]`` by environment, the time steps that are seen, of those with a row; missing: all.
         device: of the result.
 
     Returns:
@@ -57,6 +59,8 @@ def world_rows(
             else:
                 exists = valid[env_id].flatten()  # [T * B]
                 rows = torch.where(exists, exists.cumsum(0) - 1 + start, -1)
+            if present is not None and env_id in present:
+                rows = torch.where(present[env_id], rows, -1)
             if len(rows) % interface.world_copies:
                 raise ValueError(
                     f"{env_id!r}: {len(rows)} rows are no multiple of world_copies={interface.world_copies}"

@@ -41,6 +41,8 @@ VECTOR_FAMILIES = {
     "Guess": "worlds:Guess",
     "Question": "worlds:Question",
     "Search": "worlds:Search",
+    "DigitQuestion": "digits:DigitQuestion",
+    "DigitSearch": "digits:DigitSearch",
 }
 
 for _name, _family in VECTOR_FAMILIES.items():

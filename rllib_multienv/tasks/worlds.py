@@ -6,7 +6,7 @@ that it is told to look up. Apart from each other, guessing is all that is left.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -147,7 +147,7 @@ class _Catalogue(VectorFamily):
         for name, value in (("items", items), ("labels", labels)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 2:
                 raise ValueError(f"{type(self).__name__}: {name}={value!r} must be a whole number of at least 2.")
-        self.items, self.labels = items, labels
+        self.items, self.num_labels = items, labels
         super().__init__(
             num_envs,
             spaces.Box(0, 1, (len(obs_names),), np.float32),
@@ -161,7 +161,7 @@ class _Catalogue(VectorFamily):
 
     def draw_tasks(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """``[n, 1 + items]``."""
-        asked, labels = rng.integers(self.items, size=(n, 1)), rng.integers(self.labels, size=(n, self.items))
+        asked, labels = rng.integers(self.items, size=(n, 1)), rng.integers(self.num_labels, size=(n, self.items))
         return np.concatenate([asked, labels], axis=1).astype(np.float64)
 
     @property
@@ -175,13 +175,52 @@ class _Catalogue(VectorFamily):
 
     def draw(self, copy: int) -> np.ndarray:
         """See `VectorFamily.draw`: a column for each item, as high as its label; that of the item asked for is blue."""
-        picture = Picture((-0.5, 0.0), (self.items - 0.5, float(self.labels)))
+        picture = Picture((-0.5, 0.0), (self.items - 0.5, float(self.num_labels)))
         for item, label in enumerate(self.tasks[copy, 1:] + 1):
             picture.box((item, label / 2), 0.8, label, BLUE if item == self.asked[copy] else GREY)
         return picture.pixels
 
 
-class Question(_Catalogue):
+class Delayed(VectorFamily):
+    """A family whose question may be answered at once or later: action 0 waits. Only the first answer counts.
+
+    Attributes:
+        cost: What a step of waiting costs.
+    """
+
+    STATE: ClassVar[tuple[str, ...]] = ("_answered",)
+
+    def __init__(self, num_envs: int, *args: Any, cost: float, **options: Any) -> None:
+        self.cost, self._answered = cost, np.zeros(num_envs, bool)
+        super().__init__(num_envs, *args, **options)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 ``[B]``, the right answers."""
+        raise NotImplementedError
+
+    def begin(self, copies: np.ndarray) -> None:
+        """See `VectorFamily.begin`."""
+        self._answered[copies] = False
+
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `VectorFamily.advance`."""
+        waits = actions == 0
+        gained = np.where(waits, -self.cost, actions - 1 == self.labels)
+        rewards = np.where(self._answered, 0.0, gained)
+        self._answered = self._answered | ~waits
+        return rewards, np.zeros(self.num_envs, bool)
+
+    def oracle_actions(self) -> np.ndarray:
+        """The right answer, without waiting."""
+        return 1 + self.labels
+
+    def oracle_returns(self) -> np.ndarray:
+        """One."""
+        return np.ones(self.num_envs)
+
+
+class Question(Delayed, _Catalogue):
     """Observes an item, and may wait or answer with its label. Only the first answer of an episode counts.
 
     The right answer gives 1, each step of waiting before it costs ``cost``.
@@ -195,8 +234,6 @@ class Question(_Catalogue):
         options: Those of `VectorFamily`.
     """
 
-    STATE = ("_answered",)
-
     def __init__(
         self,
         num_envs: int = 1,
@@ -207,35 +244,17 @@ class Question(_Catalogue):
         cost: float = 0.05,
         **options: Any,
     ) -> None:
-        self.cost, self._answered = cost, np.zeros(num_envs, bool)
-        answers = [f"answer {label}" for label in range(labels)]
-        super().__init__(
-            num_envs, items, labels, horizon, [f"asked {item}" for item in range(items)], ["wait", *answers], **options
-        )
+        asked, answers = [f"asked {item}" for item in range(items)], [f"answer {label}" for label in range(labels)]
+        super().__init__(num_envs, items, labels, horizon, asked, ["wait", *answers], cost=cost, **options)
 
-    def begin(self, copies: np.ndarray) -> None:
-        """See `VectorFamily.begin`."""
-        self._answered[copies] = False
+    @property
+    def labels(self) -> np.ndarray:
+        """See `Delayed`."""
+        return self.labels_of(self.asked)
 
     def observe(self) -> np.ndarray:
         """See `VectorFamily.observe`; zeros after the answer."""
         return np.eye(self.items, dtype=np.float32)[self.asked] * ~self._answered[:, None]
-
-    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `VectorFamily.advance`."""
-        waits = actions == 0
-        gained = np.where(waits, -self.cost, actions - 1 == self.labels_of(self.asked))
-        rewards = np.where(self._answered, 0.0, gained)
-        self._answered = self._answered | ~waits
-        return rewards, np.zeros(self.num_envs, bool)
-
-    def oracle_actions(self) -> np.ndarray:
-        """The right answer, without waiting."""
-        return 1 + self.labels_of(self.asked)
-
-    def oracle_returns(self) -> np.ndarray:
-        """One."""
-        return np.ones(self.num_envs)
 
 
 class Search(_Catalogue):
@@ -262,7 +281,7 @@ class Search(_Catalogue):
 
     def observe(self) -> np.ndarray:
         """See `VectorFamily.observe`."""
-        return (self._shown[:, None] == np.arange(self.labels)).astype(np.float32)
+        return (self._shown[:, None] == np.arange(self.num_labels)).astype(np.float32)
 
     def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `VectorFamily.advance`."""

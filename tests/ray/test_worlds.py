@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import pytest
 import torch
 from cli_helpers import ROOT
 from first_gradient import assert_two_learners_have_the_gradient_of_one
-from tiny_runs import assert_goes_on_when_restored, learner_batch, make_runner, running, tiny_config
+from tiny_runs import (
+    assert_goes_on_when_restored,
+    assert_same,
+    learner_batch,
+    make_runner,
+    running,
+    tiny_config,
+    weights,
+)
 
 from rllib_multienv import (
     EnvSpec,
@@ -37,10 +46,17 @@ def config(worlds: Any, *, envs: Any = (), **network: Any) -> MultiEnvPPOConfig:
     return made.training(normalize_obs=False)
 
 
-def mixed(**network: Any) -> MultiEnvPPOConfig:
+COMING_AND_GOING = {
+    "starts": {"CartPole-v1": [0, 5], "Pendulum-v1": 3},
+    "stops": {"CartPole-v1": [13, 9], "Pendulum-v1": 11},
+}
+
+
+def mixed(times: Any = None, **network: Any) -> MultiEnvPPOConfig:
     """A world with two copies of CartPole and one Pendulum of short episodes, and an environment in none."""
     pendulum = EnvSpec("Pendulum-v1", max_episode_steps=7)
-    return config({"pair": WorldSpec(["CartPole-v1", pendulum], copies={"CartPole-v1": 2})}, envs=[GUESS], **network)
+    world = WorldSpec(["CartPole-v1", pendulum], copies={"CartPole-v1": 2}, **(times or {}))
+    return config({"pair": world}, envs=[GUESS], **network)
 
 
 def trained(module: Any) -> Any:
@@ -52,9 +68,11 @@ def trained(module: Any) -> Any:
     return module
 
 
-@pytest.mark.parametrize("memory", [None, "gru"])
-def test_learners_compute_for_whole_worlds_what_runners_computed_step_by_step(memory: str | None) -> None:
-    with running(mixed(memory=memory)) as algo:
+@pytest.mark.parametrize(
+    ("memory", "times"), [(None, None), ("gru", None), (None, COMING_AND_GOING), ("gru", COMING_AND_GOING)]
+)
+def test_learners_compute_for_whole_worlds_what_runners_computed_step_by_step(memory: str | None, times: Any) -> None:
+    with running(mixed(times, memory=memory)) as algo:
         module = trained(algo.learner_group._learner.module)
         algo.env_runner.module.shared.network.load_state_dict(
             {k: v for k, v in module.shared.network.state_dict().items() if "critic" not in k}
@@ -108,6 +126,30 @@ def test_members_share_each_task_and_worlds_have_tasks_of_their_own() -> None:
         runner.stop()
 
 
+def test_members_join_and_leave_at_their_times_and_have_one_task_until_all_have_left() -> None:
+    world = WorldSpec([ORACLE, GUESS], copies={"guess": 2}, share_task=True, starts=[0, 2, 5], stops=[8, 4, 8])
+    for backend in ("auto", "sync"):
+        specs = [EnvSpec(s.id, make=s.make, kwargs=s.kwargs, backend=backend) for s in (ORACLE, GUESS)]
+        runner = make_runner(config([replace(world, envs=specs)], inputs=("age",)))
+        runner.sample_rollouts()
+        rollouts = runner.sample_rollouts()
+        oracle, guess = rollouts["oracle"], rollouts["guess"]
+        assert oracle.valid.all()
+        times = np.arange(16) % 8
+        expected = np.stack([(times >= 2) & (times < 4), times >= 5], axis=1)  # [T, copies]
+        np.testing.assert_array_equal(guess.valid, np.tile(expected, 2))
+        np.testing.assert_array_equal(guess.done, guess.valid & np.isin(times, [3, 7])[:, None])
+        assert not guess.rewards[~guess.valid].any()
+        shown = oracle.obs[:, :, :5].argmax(2)  # [T, worlds]
+        lives = shown.reshape(2, 8, 2)
+        assert (lives == lives[:, :1]).all() and (lives[0] != lives[1]).any()
+        is_right = (guess.actions.reshape(16, 2, 2) == shown[:, :, None]).reshape(16, 4)
+        np.testing.assert_array_equal(guess.rewards[guess.valid], is_right[guess.valid])
+        ages = np.expm1(guess.obs[:, :, 1]).round()
+        np.testing.assert_array_equal(ages[:, 1][guess.valid[:, 1]], [0, 1, 2, 0, 1, 2])
+        runner.stop()
+
+
 def test_joint_credit_is_the_weighted_sum_of_the_members_rewards() -> None:
     world = WorldSpec([ORACLE, GUESS], copies={"guess": 2}, share_task=True, credit="joint", weights={"guess": 0.5})
     with running(config([world]).training(normalize_rewards=False, lambda_=0.0, gamma=0.0)) as algo:
@@ -120,7 +162,7 @@ def test_joint_credit_is_the_weighted_sum_of_the_members_rewards() -> None:
 
 
 def test_the_gradient_does_not_depend_on_the_number_of_learners() -> None:
-    assert_two_learners_have_the_gradient_of_one(mixed(memory="gru"), num_minibatches=1)
+    assert_two_learners_have_the_gradient_of_one(mixed(COMING_AND_GOING, memory="gru"), num_minibatches=1)
 
 
 def test_a_world_has_one_runner_and_is_cut_at_one_place() -> None:
@@ -132,7 +174,9 @@ def test_a_world_has_one_runner_and_is_cut_at_one_place() -> None:
 
 
 def test_a_run_with_a_world_is_resumed_in_the_middle_of_an_episode(tmp_path: Path) -> None:
-    assert_goes_on_when_restored(config([QUIZ], envs=["Pendulum-v1"], memory="gru"), tmp_path)
+    world = replace(QUIZ, starts={"guess": 3}, stops={"guess": 12, "oracle": 13})
+    inputs = ("previous_action", "age", "seed")
+    assert_goes_on_when_restored(config([world], envs=["Pendulum-v1"], memory="gru", inputs=inputs), tmp_path)
 
 
 def test_a_lost_fragment_is_that_of_the_whole_world_and_members_stay_together() -> None:
@@ -145,6 +189,36 @@ def test_a_lost_fragment_is_that_of_the_whole_world_and_members_stay_together() 
     rollouts = runner.sample_rollouts()
     is_right = rollouts["guess"].actions == rollouts["oracle"].obs.argmax(2)
     np.testing.assert_array_equal(rollouts["guess"].rewards, is_right)
+
+
+def test_members_are_added_and_removed_between_iterations(tmp_path: Path) -> None:
+    world = replace(QUIZ, starts={"guess": 3}, stops={"guess": 12, "oracle": 13})
+    with running(config({"quiz": world, "other": ["Pendulum-v1"]}, memory="gru")) as algo:
+        algo.train()
+        with pytest.raises(ValueError, match=r"there is no world 'riddle'; there are \['quiz', 'other'\]"):
+            algo.add_env("CartPole-v1", world="riddle")
+        added = replace(GUESS, id="second")
+        assert algo.add_env(added, world="quiz") == "second"
+        algo.train()
+        rollouts = algo.env_runner.sample_rollouts()
+        assert algo.config.worlds["quiz"].env_ids == ["oracle", "guess", "second"]
+        guess, second = rollouts["guess"], rollouts["second"]
+        times = (16 + np.arange(16)) % 13
+        np.testing.assert_array_equal(second.valid[:, 0], times < 13)
+        np.testing.assert_array_equal(guess.valid[:, 0], (times >= 3) & (times < 12))
+        shown = rollouts["oracle"].obs.argmax(2)
+        np.testing.assert_array_equal(second.rewards, second.actions == shown)
+        algo.remove_env("oracle")
+        assert algo.config.worlds["quiz"].env_ids == ["guess", "second"]
+        assert algo.config.worlds["quiz"].life == 12
+        algo.train()
+        path = algo.save_to_path(str(tmp_path / "checkpoint"))
+        algo.train()
+        expected = weights(algo)
+    with running(config({"quiz": world, "other": ["Pendulum-v1"]}, memory="gru")) as other:
+        other.restore_from_path(path)
+        other.train()
+        assert_same(weights(other), expected)
 
 
 def test_what_worlds_cannot_have_is_refused() -> None:
@@ -186,6 +260,9 @@ def test_an_agent_sees_a_world_as_its_runner_does_and_remembers(tmp_path: Path) 
             agent.act_world(shown, rewards={"oracle": 0.0})
         agent.act_world(shown, rewards={"oracle": 0.0, "guess": np.ones(2)})
     assert not torch.allclose(states[0], states[1])
+    agent.reset_memory()
+    agent.act_world(shown, present={"guess": [False, True]})
+    assert [torch.allclose(agent._acting["guess"].state[b], states[0][b]) for b in range(2)] == [False, True]
     agent.reset_memory()
     agent.act("guess", shown["guess"])  # alone
     assert not torch.allclose(agent._acting["guess"].state, states[0])

@@ -135,6 +135,23 @@ def test_members_without_a_row_are_as_if_they_did_not_exist() -> None:
             torch.testing.assert_close(found.policy["guess"][t * B + b], alone.policy["guess"][0], atol=1e-5, rtol=1e-5)
 
 
+def test_a_row_that_is_not_present_neither_sees_nor_is_seen() -> None:
+    net = network(copies={"guess": 2}, memory="gru", memory_size=6)
+    obs = {env_id: rows.requires_grad_() for env_id, rows in observations(net).items()}
+    present = {"guess": torch.tensor([True, False] * B)}
+    outputs = net(obs, parts=("actor",), present=present)
+    assert torch.equal(depends(outputs.policy["guess"], obs["guess"]), torch.eye(2 * B, dtype=torch.bool))
+    seen = depends(outputs.policy["guess"], obs["oracle"])
+    assert torch.equal(seen, torch.block_diag(*[torch.tensor([[True], [False]])] * B))
+    exists = {env_id: torch.ones(1, len(rows), dtype=torch.bool) for env_id, rows in obs.items()}
+    exists["guess"] &= present["guess"]
+    given = {**obs, "guess": obs["guess"][present["guess"]]}
+    first = {env_id: torch.zeros_like(valid) for env_id, valid in exists.items()}
+    without = net(given, first=first, valid=exists, parts=("actor",))
+    torch.testing.assert_close(outputs.policy["guess"][present["guess"]], without.policy["guess"])
+    torch.testing.assert_close(outputs.policy["oracle"], without.policy["oracle"])
+
+
 def test_an_environment_alone_is_as_without_attention() -> None:
     net = network()
     obs, without = observations(net), without_attention(net, "generated")

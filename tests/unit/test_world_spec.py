@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -49,6 +50,26 @@ def test_a_world_without_a_member_keeps_the_others() -> None:
     assert world.without(["guess", "CartPole-v1"]) is None
 
 
+def test_times_are_given_in_a_list_or_by_member() -> None:
+    members = [GUESS, "CartPole-v1"]
+    world = WorldSpec(members, copies={"guess": 2}, starts=[0, 10, 5], stops={"guess": 30})
+    assert world.times == {"guess": [(0, 30), (10, 30)], "CartPole-v1": [(5, 30)]} and world.life == 30
+    assert world == WorldSpec(
+        members, copies={"guess": 2}, starts={"guess": [0, 10], "CartPole-v1": 5}, stops={"guess": 30}
+    )
+    forever = WorldSpec(members, starts={"guess": 10})
+    assert forever.life is None and forever.times == {"guess": [(10, math.inf)], "CartPole-v1": [(0, math.inf)]}
+    left = world.without(["CartPole-v1"])
+    assert left is not None and left.times == {"guess": [(0, 30), (10, 30)]}
+    assert WorldSpec(members).times is None
+
+
+def test_ready_worlds_are_staggered_or_parallel() -> None:
+    staggered = WorldSpec.staggered([GUESS], copies={"guess": 3}, every=5, stay=20)
+    assert staggered.times == {"guess": [(0, 20), (5, 25), (10, 30)]} and staggered.share_task
+    assert WorldSpec.parallel_domains(GUESS, 4) == WorldSpec([GUESS], copies={"guess": 4}, share_task=True)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -56,6 +77,11 @@ def test_a_world_without_a_member_keeps_the_others() -> None:
         ({"envs": "CartPole-v1"}, "must be a list of environments"),
         ({"copies": {"guess": 0}}, "must map env ids to numbers above 0"),
         ({"share_task": 1}, "must be True or False"),
+        ({"starts": [0, 5]}, "must have one number for each of 1 members"),
+        ({"starts": {"guess": [0, 5]}}, "or one for each of its copies, of which there are 1"),
+        ({"stops": [0]}, "'guess' must have a whole number of at least 1"),
+        ({"starts": [5], "stops": [5]}, "'guess' joins at .*; it must leave later"),
+        ({"starts": [5], "share_task": True}, "share_task=True needs stops"),
     ],
 )
 def test_wrong_fields_are_named(fields: dict[str, Any], message: str) -> None:
