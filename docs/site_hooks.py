@@ -115,6 +115,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return markdown if page.file.src_uri.startswith(("source/", "reference/")) else LINK.sub(on_the_site, markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Drops the roles of docstrings: ``:class:`EnvSpec` `` is code like all other names."""
-    return re.sub(r":(?:class|func|meth|mod|attr|data|exc):(?=<code>)", "", html)
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Makes docstrings of the reference look like pages: no roles such as ``:class:``, and links to pages of docs/."""
+    if not page.file.src_uri.startswith("reference/"):
+        return html
+    html = re.sub(r":(?:class|func|meth|mod|attr|data|exc):(?=<code>)", "", html)
+    return re.sub(r"docs/(\w+)\.md", r'<a href="../\1.html">\1</a>', html)
