@@ -1,9 +1,12 @@
 """One agent on a data set, two control problems and a board game: digits, CartPole, HalfCheetah and connect four.
 
-    pip install 'rllib-multienv[datasets]'
-    python examples/artificial_experience.py
+Run it with (scikit-learn is in the extra ``datasets``)::
 
-First the stream that `AEEnv` makes of the four, without training; then an agent is trained on the same object.
+    python examples/artificial_experience.py [--iterations 20]
+
+First a few steps of the stream that `AEEnv` makes of the four, without training; then an agent is trained on the same
+object. One line per iteration shows the accuracy on digits and the returns, the last line the accuracy on digits that
+it has not seen: some 0.9 after 20 iterations of a few seconds each.
 """
 
 from __future__ import annotations

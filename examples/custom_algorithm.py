@@ -1,14 +1,18 @@
 """A user's own algorithm: advantage actor-critic (A2C; Mnih et al. 2016, arXiv 1602.01783) on unlike environments.
 
-    python examples/custom_algorithm.py
+Run it with::
+
+    python examples/custom_algorithm.py [ITERATIONS]
 
 An algorithm is its settings, a loss, and one of the loops. Everything else (any number of runners and learners,
-checkpoints, new environments while training, data normalisation, gradient combiners) is the package's.
+checkpoints, new environments while training, data normalisation, gradient combiners) is the package's. A line now and
+then shows the mean returns (300 iterations by default, less than a minute). CartPole-v1 rises from about 20 to 250;
+InvertedPendulum-v4 rises from about 8 to more than 100 and falls again, as nothing bounds the steps of this algorithm.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -74,9 +78,7 @@ class A2C(OnPolicyAlgorithm):
 
 def main() -> None:
     """Train on CartPole and InvertedPendulum, and print their returns."""
-    parser = argparse.ArgumentParser(description="Advantage actor-critic on two environments.")
-    parser.add_argument("--iterations", type=int, default=300)
-    options = parser.parse_args()
+    iterations = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     config = (
         A2CConfig()
         .environment(envs=["CartPole-v1", "InvertedPendulum-v4"])
@@ -86,11 +88,10 @@ def main() -> None:
         .debugging(seed=0)
     )
     algo = config.build_algo()
-    for iteration in range(1, options.iterations + 1):
-        result = algo.train()
-        if iteration % max(1, options.iterations // 6) == 0:
-            returns = result["env_runners"]["module_episode_return_mean"]
-            print(iteration, {env_id: round(value, 1) for env_id, value in returns.items()}, flush=True)
+    for iteration in range(1, iterations + 1):
+        returns = algo.train()["env_runners"]["module_episode_return_mean"]
+        if iteration % max(1, iterations // 30) == 0:
+            print(iteration, {env_id: round(float(value), 1) for env_id, value in returns.items()}, flush=True)
     algo.stop()
 
 

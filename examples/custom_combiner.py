@@ -10,7 +10,8 @@ those that agree with the sum, and leaves out those that point against it. It is
 values apart, gives the same step on any number of learners, and what it keeps in attributes is saved in checkpoints. A
 file has it as ``gradient_combiner: {type: "custom_combiner:AgreeingGradients", least: 0.1}``.
 
-Each iteration prints the mean returns, and the last line how often an environment was left out.
+Each iteration prints the mean returns (20 by default, a second or two each; CartPole-v1 rises from about 20), and the
+last line how often an environment was left out.
 """
 
 import sys

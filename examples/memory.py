@@ -5,10 +5,11 @@ Run it with::
     python examples/memory.py [gru|s4|none] [ITERATIONS]
 
 The first observation of an episode is one of two cues, all others are blank. Only the last of 21 actions counts: it
-must name the cue. Without memory (``none``) an agent can only guess, and is right half of the time.
+must name the cue. Without memory (``none``) an agent can only guess, and is right half of the time; with it, it is
+always right after 60 iterations (half a minute).
 
-``memory="gru"`` or ``"s4"`` is a field of every network's configuration; ``max_seq_len`` is the length of the
-sequences that it is trained on. Nothing else changes, also with many environments in one agent. See docs/memory.md.
+``memory="gru"`` or ``"s4"`` is a field of every network's configuration; ``max_seq_len`` is the length of the sequences
+that it is trained on. Nothing else changes, also with many environments in one agent. See docs/memory.md.
 """
 
 import sys
@@ -55,8 +56,8 @@ def success(memory: Literal["gru", "s4"] | None, iterations: int, *, seed: int =
     algo = config.build_algo()
     for iteration in range(iterations):
         returns = algo.train()["env_runners"].get("module_episode_return_mean", {"cue": np.nan})
-        if verbose and iteration % 10 == 9:
-            print(f"iteration {iteration + 1}: {float(returns['cue']):.2f} right", flush=True)
+        if verbose and iteration % 5 == 4:
+            print(iteration + 1, {"right": round(float(returns["cue"]), 2)}, flush=True)
     right = float(algo.evaluate()["env_runners"]["module_episode_return_mean"]["cue"])
     algo.stop()
     return right

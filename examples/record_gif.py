@@ -4,7 +4,8 @@ Run it with::
 
     python examples/record_gif.py results/quickstart docs/quickstart.gif [SECONDS]
 
-All panels run in real time. When an episode ends, the next one starts.
+The first argument is a checkpoint, the folder of a run, or ``quickstart``, the agent that comes with the package. All
+panels run in real time. When an episode ends, the next one starts. Six seconds are a file of less than 1 MB.
 """
 
 import os

@@ -1,6 +1,12 @@
 """One environment answers what another asks: a policy that sees both at once, and one that sees each alone.
 
-`Oracle` shows one of five numbers, `Guess` asks for it. They are a world: stepped together, with the same number.
+Run it with::
+
+    python examples/worlds.py [ITERATIONS]
+
+`Oracle` shows one of five numbers, `Guess` asks for it. They are a world: stepped together, with the same number. After
+15 iterations (some seconds) the policy that sees both is always right; the one that sees each alone is right in one of
+five.
 """
 
 from __future__ import annotations

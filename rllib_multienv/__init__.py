@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from rllib_multienv.tasks.meta_world import metaworld_mt50 as metaworld_mt50
     from rllib_multienv.worlds import WorldSpec as WorldSpec
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _NAMES = {
     "agent": ["MultiEnvAgent"],

@@ -31,6 +31,8 @@ DESCRIPTION_FILE = "multienv.json"
 NETWORK_FILE = "multienv_network.pt"
 ACTION_VALUES_FILE = "multienv_action_values.pt"
 FORMAT = 1
+#: Trained agents that come with the package (docs/make_agent.py).
+SHIPPED = Path(__file__).with_name("agents")
 #: The way to adapt of agents that have no other.
 BY_MEMORY: Mapping[str, Any] = {"type": "memory"}
 _PACKAGES = ("rllib_multienv", "ray", "torch", "gymnasium", "mujoco", "numpy")
@@ -148,8 +150,8 @@ def read_checkpoint(path: str | Path, *, weights: bool = True, filesystem: Any =
     """Read the agent in a checkpoint folder.
 
     Args:
-        path: A folder that ``algo.save_to_path`` or Tune wrote, or the folder of a run or a trial (see
-            :func:`find_checkpoint`).
+        path: A folder that ``algo.save_to_path`` or Tune wrote, the folder of a run or a trial, or the name of an agent
+            of the package (see :func:`find_checkpoint`).
         weights: Whether to read the network's weights too.
         filesystem: The pyarrow file system in which ``path`` is, if not on this machine; only without ``weights``.
 
@@ -203,13 +205,16 @@ def find_checkpoint(path: str | Path, *, best: bool = False) -> Path:
     A run's folder may have a link ``checkpoint``, which says the trial that counts where there are several.
 
     Args:
-        path: A checkpoint, or the folder of a run or a trial.
+        path: A checkpoint, or the folder of a run or a trial; or the name of an agent that the package ships, such as
+            ``quickstart``, where there is no folder of that name.
         best: Take the run's best checkpoint in place of the newest.
 
     Raises:
         FileNotFoundError: There is no such folder, or no checkpoint in it.
     """
     path = Path(path)
+    if not path.exists() and len(path.parts) == 1 and (SHIPPED / path / DESCRIPTION_FILE).is_file():
+        path = SHIPPED / path
     if best:
         if not (path / "best_checkpoint").is_dir():
             raise FileNotFoundError(f"{str(path)!r} has no best_checkpoint. Give the folder of a run that saved one.")

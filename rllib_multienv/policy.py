@@ -57,7 +57,8 @@ class AgentPolicy:
         """Load an agent.
 
         Args:
-            path: A checkpoint folder, or the folder of a run or a trial, of which the newest checkpoint is taken.
+            path: A checkpoint folder; the folder of a run or a trial, of which the newest checkpoint is taken; or the
+                name of an agent that the package ships, ``"quickstart"``.
             device: Device of the network.
 
         Raises:

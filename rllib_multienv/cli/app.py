@@ -156,7 +156,8 @@ def evaluate(
         if video and gif:
             raise ValueError("--video and --gif are both given: choose one")
         folder = find_checkpoint(checkpoint, best=best)
-        videos = (video_dir or folder.parent / f"{folder.name}-videos") if video or gif or video_dir else None
+        beside = folder.parent if checkpoint.exists() else Path()  # not into the package's folder
+        videos = (video_dir or beside / f"{folder.name}-videos") if video or gif or video_dir else None
         console = make_console(sys.stderr if Path("-") in (json_file, csv_file) else None)
         with console.status("loading the agent") as status:
             rows = evaluate_checkpoint(

@@ -19,7 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 # Arguments of several commands.
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint, or the results folder of a run.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A checkpoint, the results folder of a run, or an agent of the package: quickstart.")
+]
 Best = Annotated[bool, typer.Option("--best", help="The run's best checkpoint in place of its newest.")]
 
 # The last line of a traceback, as in "package.module.SomeError: the reason".

@@ -52,14 +52,8 @@ def test_an_agent_is_carried_over_and_compared_with_a_new_one(tmp_path: Path) ->
 def test_environments_of_ones_own_train_beside_others(tmp_path: Path) -> None:
     lines = run_example("custom_environment.py", "2", cwd=tmp_path)
     returns = ast.literal_eval(lines[-1].partition(" ")[2])
-    assert returns.keys() == {"short-corridor", "long-corridor", "CartPole-v1"}
-    assert -200 <= returns["long-corridor"] <= -15 and -200 <= returns["short-corridor"] <= -5
-
-
-def test_images_train_beside_vectors(tmp_path: Path) -> None:
-    lines = run_example("images_and_vectors.py", "1", cwd=tmp_path)
-    returns = ast.literal_eval(lines[-1].partition(" ")[2])
-    assert returns.keys() == {"catch", "CartPole-v1"} and -1 <= returns["catch"] <= 1
+    assert returns.keys() == {"corridor", "catch", "CartPole-v1"}
+    assert -200 <= returns["corridor"] <= -15 and -1 <= returns["catch"] <= 1
 
 
 def test_a_network_of_ones_own_trains(tmp_path: Path) -> None:
@@ -105,3 +99,19 @@ def test_an_agent_learns_to_adapt(tmp_path: Path) -> None:
     lines = run_example("meta_learning.py", "1", cwd=tmp_path)
     assert [line.partition(":")[0] for line in lines[-6:-2]] == [f"episode {k}" for k in range(1, 5)]
     assert 10 < float(lines[-2].split()[1].rstrip(",")) < 12.1 and (tmp_path / "adaptation.png").is_file()
+
+
+def test_an_algorithm_of_ones_own_trains(tmp_path: Path) -> None:
+    (line,) = run_example("custom_algorithm.py", "1", cwd=tmp_path)
+    assert ast.literal_eval(line.partition(" ")[2]).keys() <= {"CartPole-v1", "InvertedPendulum-v4"}
+
+
+def test_an_agent_with_memory_answers_later(tmp_path: Path) -> None:
+    lines = run_example("memory.py", "gru", "5", cwd=tmp_path)
+    assert lines[0].startswith("5 {'right': ") and re.fullmatch(r"memory gru: \d+% right", lines[-1])
+
+
+def test_a_policy_sees_a_world_or_its_environments_alone(tmp_path: Path) -> None:
+    lines = run_example("worlds.py", "1", cwd=tmp_path)
+    shares = [float(re.fullmatch(r"world_attention=\w+: (.*) right", line)[1]) for line in lines[-2:]]  # type: ignore[index]
+    assert all(0 <= share <= 1 for share in shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -66,6 +67,14 @@ def test_links_between_files_become_links_between_pages_of_the_site() -> None:
 
 def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_every_example_is_in_the_gallery_and_says_how_to_run_it() -> None:
+    gallery = (ROOT / "docs/gallery.md").read_text()
+    for program in (ROOT / "examples").glob("*.py"):
+        assert f"](../examples/{program.name})" in gallery
+        text = ast.get_docstring(ast.parse(program.read_text())) or ""
+        assert f"    python examples/{program.name}" in text and len(text.splitlines()) > 5, program.name
 
 
 def test_the_gif_of_the_readme_can_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

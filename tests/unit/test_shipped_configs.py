@@ -47,9 +47,11 @@ def test_the_wheel_has_the_files() -> None:
         distribution.parse_config_files()
         build = distribution.get_command_obj("build_py")
         build.ensure_finalized()
-        ((files,),) = [[sorted(f) for _, folder, _, f in build.data_files if folder.rstrip("/") == "rllib_multienv"]]
-    shipped = [str(path.relative_to(SHIPPED.parent)) for path in sorted(SHIPPED.rglob("*.yaml"))]
-    assert {"tune_configs/quickstart.yaml", "tune_configs/experiments/mini_mix.yaml"} <= {*shipped} <= {*files}
+        files = {str(Path(folder, file)) for _, folder, _, found in build.data_files for file in found}
+    package = SHIPPED.parent
+    there = [path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert {"rllib_multienv/tune_configs/quickstart.yaml", "rllib_multienv/agents/quickstart/multienv.json"} <= files
+    assert {str(path.relative_to(package.parent)) for path in there} == files
     assert distribution.metadata.version == rllib_multienv.__version__
 
 
