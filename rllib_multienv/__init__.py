@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
     from rllib_multienv.algorithms.maml import MultiEnvMAML as MultiEnvMAML
     from rllib_multienv.algorithms.maml import MultiEnvMAMLConfig as MultiEnvMAMLConfig
+    from rllib_multienv.algorithms.pearl import MultiEnvPEARL as MultiEnvPEARL
+    from rllib_multienv.algorithms.pearl import MultiEnvPEARLConfig as MultiEnvPEARLConfig
     from rllib_multienv.algorithms.ppo import MultiEnvPPO as MultiEnvPPO
     from rllib_multienv.algorithms.ppo import MultiEnvPPOConfig as MultiEnvPPOConfig
     from rllib_multienv.algorithms.sac import MultiEnvSAC as MultiEnvSAC
@@ -55,6 +57,7 @@ _NAMES = {
     "agent": ["MultiEnvAgent"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.maml": ["MultiEnvMAML", "MultiEnvMAMLConfig"],
+    "algorithms.pearl": ["MultiEnvPEARL", "MultiEnvPEARLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
     "algorithms.sac": ["MultiEnvSAC", "MultiEnvSACConfig"],
     "algorithms.varibad": ["MultiEnvVariBAD", "MultiEnvVariBADConfig"],
@@ -71,7 +74,7 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC", "MultiEnvVariBAD", "MultiEnvMAML")
+_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC", "MultiEnvVariBAD", "MultiEnvMAML", "MultiEnvPEARL")
 _REGISTRY = "ray.tune.registry"
 
 

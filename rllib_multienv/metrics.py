@@ -52,6 +52,7 @@ NEGATIVE_ELBO = "negative_elbo"
 REWARD_ERROR = "reward_error"
 STATE_ERROR = "state_error"
 POSTERIOR_KL = "posterior_kl"
+POSTERIOR_STD = "posterior_std"
 POSTERIOR_STD_FIRST = "posterior_std_first"
 POSTERIOR_STD_LAST = "posterior_std_last"
 
@@ -140,7 +141,9 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{REWARD_ERROR}": "Mean squared error of the predicted rewards, in the same unit (VariBAD).",
         f"learners/ENV/{STATE_ERROR}": "Mean squared error of the predicted next observations, normalised (VariBAD "
         "with `state_loss_coeff`).",
-        f"learners/ENV/{POSTERIOR_KL}": "Mean KL divergence of a posterior over tasks from the one before (VariBAD).",
+        f"learners/ENV/{POSTERIOR_KL}": "Mean KL divergence of a posterior over tasks from the one before "
+        "(VariBAD), or from the prior (PEARL).",
+        f"learners/ENV/{POSTERIOR_STD}": "Mean standard deviation of the posteriors over tasks (PEARL).",
         f"learners/ENV/{POSTERIOR_STD_FIRST}": "Mean standard deviation of the posterior after the first observation "
         "of a trial (VariBAD).",
         f"learners/ENV/{POSTERIOR_STD_LAST}": "The same at the end of the trial (VariBAD).",

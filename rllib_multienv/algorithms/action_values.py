@@ -17,7 +17,7 @@ from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
 from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.learners import MultiEnvLearner
 from rllib_multienv.modules import SharedModule
-from rllib_multienv.nets import ActionValues, net_config_from_dict
+from rllib_multienv.nets import ActionValues, Interface, net_config_from_dict
 from rllib_multienv.spec import SpaceSpec
 from rllib_multienv.transfer import transferred_state
 
@@ -53,13 +53,18 @@ class ActionValuesModule(SharedModule):
         """See `SharedModule.add_env`; new parameters of the targets are those of the action values."""
         super().add_env(env_id, space_spec)
         if not self.inference_only:
-            self.action_values.add_env(env_id, space_spec)
+            seen = self.seen_by_action_values(env_id, space_spec)
+            self.action_values.add_env(env_id, seen)
             known = {name for name, _ in self.targets.named_parameters()}
-            self.targets.add_env(env_id, space_spec)
+            self.targets.add_env(env_id, seen)
             own, new = self.action_values.state_dict(), dict(self.targets.requires_grad_(False).named_parameters())
             for name in new.keys() - known:
                 new[name].copy_(own[name])
             self._list_parameters()
+
+    def seen_by_action_values(self, env_id: str, space_spec: SpaceSpec) -> Interface:
+        """A new environment as action values see it."""
+        return space_spec
 
     def remove_env(self, env_id: str) -> None:
         """See `SharedModule.remove_env`."""

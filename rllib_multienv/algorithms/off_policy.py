@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -228,10 +228,7 @@ class OffPolicyData(ReplayData, RolloutData):
                 self._store(learner, env_id), ray.get(dataset) if isinstance(dataset, ray.ObjectRef) else dataset
             )
         for env_id, rollouts in self.fetch(learner).items():
-            store, config = self._store(learner, env_id), learner.config.get_config_for_module(env_id)
-            for rollout in rollouts:
-                store.add(transitions(rollout, n_step=config.n_step, gamma=config.gamma))
-                store.reward_scale = rollout.reward_scale
+            self.add(self._store(learner, env_id), rollouts, learner.config.get_config_for_module(env_id))
         for env_id in learner.replays.keys() - set(learner.env_ids):
             del learner.replays[env_id]
         filled = {env_id: store for env_id, store in learner.replays.items() if len(store) >= self.min_size}
@@ -246,6 +243,12 @@ class OffPolicyData(ReplayData, RolloutData):
             device=learner.device,
         )
 
+    def add(self, store: GrowingReplay, rollouts: Sequence[Rollout], config: Any) -> None:
+        """Add the fragments of an environment to its store; ``config`` has that environment's overrides."""
+        for rollout in rollouts:
+            store.add(transitions(rollout, n_step=config.n_step, gamma=config.gamma))
+            store.reward_scale = rollout.reward_scale
+
     def _fill(self, store: GrowingReplay, dataset: DatasetReplay) -> None:
         """Add the newest transitions of a data set, as many as the store keeps."""
         rows = dataset.transitions.usable[-self.capacity :]
@@ -253,7 +256,7 @@ class OffPolicyData(ReplayData, RolloutData):
             store.add(dataset.columns(rows[start : start + _BLOCK_ROWS]))
 
     def _store(self, learner: MultiEnvLearner, env_id: str) -> GrowingReplay:
-        store = learner.replays.setdefault(env_id, GrowingReplay(self.capacity))
+        store = learner.replays.setdefault(env_id, learner.new_replay(self.capacity))
         assert isinstance(store, GrowingReplay)
         return store
 
@@ -263,6 +266,8 @@ class OffPolicyAlgorithm(OnlineAlgorithm):
 
     Replay stores are part of checkpoints.
     """
+
+    data_class: ClassVar[type[OffPolicyData]] = OffPolicyData
 
     def setup(self, config: Any) -> None:
         """Build everything, and load the data sets that replay stores begin with."""
@@ -302,7 +307,7 @@ class OffPolicyAlgorithm(OnlineAlgorithm):
             return  # every runner failed or lost its fragments; RLlib restores runners before the next iteration
         steps = sum(number for fragments in sampled.fragments.values() for _, number in fragments)
         # In the order of the configuration, so that an environment stays with the learners that have its store.
-        data = OffPolicyData.of(
+        data = self.data_class.of(
             sampled.fragments,
             environment_costs(self.config),
             batch_sizes=self._batch_sizes(),

@@ -1,4 +1,4 @@
-"""Previous inputs of an environment's copies: what each did and was given in its last time step, its age and seed."""
+"""Previous inputs of an environment's copies: what each did and was given last, its age, seed and noise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rllib_multienv.envs.copies import VectorStep
-from rllib_multienv.spaces.previous import SEED_SIZE
+from rllib_multienv.spaces.previous import SEED_SIZE, noise_size
 from rllib_multienv.spec import SpaceSpec
 
 __all__ = ["PreviousInputs"]
@@ -16,9 +16,10 @@ __all__ = ["PreviousInputs"]
 class PreviousInputs:
     """Follows the steps of R rows, and adds the previous inputs to their raw observations.
 
-    They are zero at the first time step of an episode, but for its seed. The action is the one that the environment was
-    given, in the network's terms, a one for each choice; the reward is the environment's own; the end flag is that of
-    an episode within a trial. An observation after an episode's end has the flag 0: its value is that of going on.
+    They are zero at the first time step of an episode, but for its seed and noise. The action is the one that the
+    environment was given, in the network's terms, a one for each choice; the reward is the environment's own; the end
+    flag is that of an episode within a trial. An observation after an episode's end has the flag 0: its value is that
+    of going on.
 
     Args:
         spaces: The environment's, with `SpaceSpec.inputs`.
@@ -26,7 +27,7 @@ class PreviousInputs:
         seed: Of the random numbers; None for fresh entropy.
     """
 
-    _STATE = ("_actions", "_acted", "_rewards", "_dones", "_ages", "_seeds")
+    _STATE = ("_actions", "_acted", "_rewards", "_dones", "_ages", "_seeds", "_noise")
 
     def __init__(self, spaces: SpaceSpec, num_rows: int, seed: int | None = None) -> None:
         self._spaces, self._num_rows = spaces, num_rows
@@ -39,6 +40,7 @@ class PreviousInputs:
         self._acted = self._actions.copy()  # the actions of steps that are not complete
         self._rewards, self._dones, self._ages = (np.zeros(self._num_rows) for _ in range(3))
         self._seeds = self._rng.standard_normal((self._num_rows, SEED_SIZE))
+        self._noise = self._rng.standard_normal((self._num_rows, noise_size(self._spaces.inputs)))
 
     def added(self, obs: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
         """Raw observations ``[n, ...]`` of some rows with their previous inputs, as `SpaceSpec.reader` splits them."""
@@ -50,7 +52,8 @@ class PreviousInputs:
             "age": np.log1p(self._ages[rows, None]),
             "seed": self._seeds[rows],
         }
-        previous = np.concatenate([parts[name] for name in self._spaces.inputs], axis=1)
+        noise = self._noise[rows]
+        previous = np.concatenate([parts.get(name, noise) for name in self._spaces.inputs], axis=1)
         return self._spaces.reader.with_previous(numbers, extra, previous)
 
     def act(self, actions: Any, acting: np.ndarray | None = None) -> None:
@@ -63,6 +66,12 @@ class PreviousInputs:
         self._actions[complete], self._rewards[complete] = self._acted[complete], rewards[complete]
         self._dones[complete] = 0.0 if dones is None else dones[complete]
         self._ages[complete] += 1.0
+        if dones is not None:
+            self._draw_noise(complete & (dones > 0))
+
+    def _draw_noise(self, rows: np.ndarray) -> None:
+        """Draw that of the rows, bool ``[R]``, whose next episode begins."""
+        self._noise[rows] = self._rng.standard_normal((int(rows.sum()), self._noise.shape[1]))
 
     def begin(self, rows: np.ndarray) -> None:
         """These rows, bool ``[R]``, begin episodes (of several, trials)."""
@@ -70,6 +79,7 @@ class PreviousInputs:
         for of_rows in (self._rewards, self._dones, self._ages):
             of_rows[rows] = 0.0
         self._seeds[rows] = self._rng.standard_normal((int(rows.sum()), SEED_SIZE))
+        self._draw_noise(rows)
 
     def follow(self, step: VectorStep) -> None:
         """Follow a step."""

@@ -200,6 +200,10 @@ class MultiEnvLearner(TorchLearner):
         yield "actor", self.network.actor_parameters(), rates["actor"]
         yield "critic", self.network.critic_parameters(), rates["critic"]
 
+    def new_replay(self, capacity: int) -> GrowingReplay:
+        """An empty replay store, for off-policy algorithms."""
+        return GrowingReplay(capacity)
+
     def make_hooks(self) -> list[LearnerHook]:
         """The hooks of this learner; of several of one class only the last is saved."""
         interval = self.config.gradient_cosine_interval
@@ -438,7 +442,7 @@ class MultiEnvLearner(TorchLearner):
             torch.set_rng_state(torch.from_numpy(progress["torch"].copy()))
         self._combined.set_state(state.get(_COMPONENT_COMBINERS, {}))
         for env_id, saved in state.get(_COMPONENT_REPLAYS, {}).items():
-            store = self.replays[env_id] = GrowingReplay(saved["capacity"])
+            store = self.replays[env_id] = self.new_replay(saved["capacity"])
             store.set_state(saved)
         for hook in self.hooks:
             if (saved := state.get(_COMPONENT_HOOKS, {}).get(type(hook).__name__)) is not None:

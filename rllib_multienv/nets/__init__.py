@@ -33,6 +33,7 @@ from .parameters import (
     owning_environments,
     parameters_of_parts,
 )
+from .posterior import Posterior, PosteriorActorCritic, PosteriorNetConfig
 from .single import SingleActorCritic, SingleNetConfig
 from .size import num_parameters, same_size
 from .soft_modular import SoftModularNetConfig, SoftModules
@@ -67,6 +68,9 @@ __all__ = [
     "OneEnvironmentActorCritic",
     "Outputs",
     "Part",
+    "Posterior",
+    "PosteriorActorCritic",
+    "PosteriorNetConfig",
     "Product",
     "SingleActorCritic",
     "SingleNetConfig",

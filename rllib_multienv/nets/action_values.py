@@ -64,11 +64,11 @@ class ActionValues(nn.Module, ABC):
         numbers = {e: self.numbers(e, actions[e]) for e in obs if not self.interfaces[e].discrete}
         return {e: self.taken(e, values, actions[e]) for e, values in self.every(obs, numbers).items()}
 
-    def every(self, obs: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def every(self, obs: Mapping[str, Tensor | Inputs], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values of all actions of a single choice, and of given actions of all other kinds.
 
         Args:
-            obs: ``[B, width]`` by environment.
+            obs: ``[B, width]`` by environment, or taken apart already.
             numbers: actions as numbers (see `numbers`) of the environments whose actions are not single choices.
 
         Returns:

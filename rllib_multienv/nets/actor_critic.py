@@ -98,7 +98,7 @@ class ActorCritic(nn.Module, ABC):
 
     def forward(
         self,
-        obs: Mapping[str, Tensor],
+        obs: Mapping[str, Tensor | Inputs],
         state: State | None = None,
         first: Mapping[str, Tensor] | None = None,
         valid: Mapping[str, Tensor] | None = None,
@@ -110,8 +110,9 @@ class ActorCritic(nn.Module, ABC):
         """Policies and values.
 
         Args:
-            obs: ``[B, width]`` by environment; with ``first`` or ``valid`` the rows of sequences, time first. The
-                environments of a world have the same number of worlds and time steps (see `world_rows`).
+            obs: ``[B, width]`` by environment, or taken apart already; with ``first`` or ``valid`` the rows of
+                sequences, time first. The environments of a world have the same number of worlds and time steps (see
+                `world_rows`).
             state: memory state ``[B, D]`` before the first time step; an environment that is missing starts afresh.
             first: bool ``[T, B]`` by environment, whether memory is reset before this time step; None for one time step
                 without resets.
@@ -190,7 +191,7 @@ class ActorCritic(nn.Module, ABC):
         media = None if self.encoders is None else self.encoders(part, encoded)  # [R, H]
         return self.encode(part, present, media)
 
-    def policy(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def policy(self, obs: Mapping[str, Tensor | Inputs]) -> dict[str, Tensor]:
         """Distribution inputs of every environment in ``obs``."""
         return self.forward(obs, parts=("actor",)).policy
 

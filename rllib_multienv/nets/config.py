@@ -8,7 +8,7 @@ import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from rllib_multienv.spaces.previous import ALL_INPUTS
+from rllib_multienv.spaces.previous import ALL_INPUTS, is_input
 
 from .action_values import ActionValues, NetworkActionValues
 from .actor_critic import ActorCritic
@@ -83,7 +83,7 @@ class NetConfig:
             images can be added later.
         text_encoder: the same of the encoder of text.
         memory: what the network remembers with: ``"gru"``, ``"s4"`` (S4D layers over time), ``"belief"`` (a posterior
-            over tasks, which VariBAD trains), or None.
+            over tasks, which VariBAD trains), or None. PEARL's is a network of its own (`nets.posterior`).
         memory_size: units of a GRU layer (None: the width of the network's rows), or states of each feature of an S4
             layer (None: 16).
         memory_layers: layers of the memory.
@@ -91,17 +91,19 @@ class NetConfig:
         max_seq_len: time steps of the sequences that a network with memory is trained on. Each begins with the state
             that the memory had there when it was sampled; gradients end at its beginning.
         inputs: what is added to the numbers of each observation (`spaces.previous`). Of the last time step:
-            ``"previous_action"``, ``"previous_reward"``, ``"previous_done"``; of the episode: ``"age"``, ``"seed"``.
+            ``"previous_action"``, ``"previous_reward"``, ``"previous_done"``; of the episode: ``"age"``, ``"seed"``,
+            and ``"noise:D"``, D random numbers, N(0, 1), that are drawn anew for each episode of a trial.
         world_attention: whether the environments of a world see one another (`world_attention`). Without worlds it does
             nothing.
     """
 
     type: ClassVar[str]
     for_any: ClassVar[bool] = False
+    memories: ClassVar[tuple[str, ...]] = (*MEMORIES, "belief")
 
     image_encoder: ImageEncoderConfig | None = None
     text_encoder: TextEncoderConfig | None = None
-    memory: Literal["gru", "s4", "belief"] | None = None
+    memory: Literal["gru", "s4", "belief", "posterior"] | None = None
     memory_size: int | None = None
     memory_layers: int = 1
     belief_size: int = 5
@@ -127,14 +129,14 @@ class NetConfig:
                 value = tuple(value)
                 object.__setattr__(self, field.name, value)
             require(_fits(value, hint), field.name, value, _words(hint))
-        kinds = [*MEMORIES, "belief"]
+        kinds = list(self.memories)
         require(self.memory is None or self.memory in kinds, "memory", self.memory, f"None or in {kinds}")
         size, even = self.memory_size, self.memory == "s4"
         fits = size is None or (size >= 1 and not (even and size % 2))
         require(fits, "memory_size", size, "None or an even whole number >= 2" if even else "None or >= 1")
         require_whole(self, "memory_layers", "belief_size", "max_seq_len")
-        known = set(self.inputs) <= set(ALL_INPUTS) and len(set(self.inputs)) == len(self.inputs)
-        require(known, "inputs", self.inputs, f"some of {ALL_INPUTS}, each once")
+        known = all(map(is_input, self.inputs)) and len(set(self.inputs)) == len(self.inputs)
+        require(known, "inputs", self.inputs, f"some of {(*ALL_INPUTS, 'noise:D')}, each once")
         unseen = not (self.world_attention and self.memory == "belief")
         require(unseen, "world_attention", self.world_attention, "False with memory='belief'")
 

@@ -163,12 +163,14 @@ class Inputs(NamedTuple):
     mask: Tensor | None = None
 
     @classmethod
-    def of(cls, env_id: str, row: ObservationRow, rows: Tensor) -> Inputs:
-        """Take rows ``[B, width]`` apart; without images, text and mask they are the numbers.
+    def of(cls, env_id: str, row: ObservationRow, rows: Tensor | Inputs) -> Inputs:
+        """Take rows ``[B, width]`` apart, if they are not yet; without images, text and mask they are the numbers.
 
         Raises:
             ValueError: observations have another shape.
         """
+        if isinstance(rows, Inputs):
+            return rows
         if rows.ndim != 2 or rows.shape[1] != row.width:
             raise ValueError(f"{env_id}: observations have shape {tuple(rows.shape)}, expected [B, {row.width}]")
         if not row.packed:
@@ -179,3 +181,7 @@ class Inputs(NamedTuple):
         # Rows may begin anywhere in memory; numbers must begin at multiples of their size.
         numbers = numbers.clone(memory_format=torch.contiguous_format).view(torch.float32)  # [B, I]
         return cls(numbers, media if media.shape[1] else None, mask if row.mask else None)
+
+    def detach(self) -> Inputs:
+        """The same without gradients."""
+        return self._replace(numbers=self.numbers.detach())

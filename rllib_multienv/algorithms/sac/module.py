@@ -11,12 +11,14 @@ from torch import Tensor
 
 from rllib_multienv.algorithms.action_values import ActionValuesModule
 from rllib_multienv.learners.training_data import NOISE
-from rllib_multienv.nets import Categorical, DistralActorCritic, distribution_for
+from rllib_multienv.nets import ActorCritic, Categorical, DistralActorCritic, distribution_for
 from rllib_multienv.rollout import TARGETS
 
 #: Outputs of the forward, see :func:`~rllib_multienv.algorithms.sac.loss.sac_loss`.
 QF_PREDS, POLICY_QF, LOGP, PROBS, ENTROPY = "qf_preds", "policy_qf", "logp", "probs", "entropy"
 NEXT_QF, NEXT_LOGP, NEXT_PROBS = "next_qf", "next_logp", "next_probs"
+#: Column of observations with gradients, for Q of the data's actions, where the others are without.
+OBS_OF_Q = "obs_of_q"
 
 
 class _Drawn(NamedTuple):
@@ -41,6 +43,11 @@ class SACSharedModule(ActionValuesModule):
     The network's V is not trained. It is there so that PPO and IQL can start from this agent, and it from theirs.
     """
 
+    @property
+    def policy_network(self) -> ActorCritic:
+        """The network whose policy is trained."""
+        return self.network
+
     def _forward_train(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """One forward of each network.
 
@@ -48,7 +55,7 @@ class SACSharedModule(ActionValuesModule):
             ``{env_id: {...}}`` with ``"action_dist_inputs"`` [B, ...] and, unless the environment is a data set that is
             trained supervised, arguments of `sac_loss`.
         """
-        policy = self.network.policy({e: columns[Columns.OBS] for e, columns in batch.items()})
+        policy = self.policy_network.policy({e: columns[Columns.OBS] for e, columns in batch.items()})
         outputs = {env_id: {Columns.ACTION_DIST_INPUTS: inputs} for env_id, inputs in policy.items()}
         batch = {env_id: columns for env_id, columns in batch.items() if TARGETS not in columns}
         if not batch:
@@ -56,10 +63,11 @@ class SACSharedModule(ActionValuesModule):
         obs, next_obs = ({e: columns[key] for e, columns in batch.items()} for key in (Columns.OBS, Columns.NEXT_OBS))
         drawn = self._draw(obs, policy, batch, part=0)
         with torch.no_grad():
-            next_drawn = self._draw(next_obs, self.network.policy(next_obs), batch, part=1)
+            next_drawn = self._draw(next_obs, self.policy_network.policy(next_obs), batch, part=1)
             next_q = self.targets.every(next_obs, _numbers(next_drawn))
         taken = {e: self.action_values.numbers(e, batch[e][Columns.ACTIONS]) for e in _numbers(drawn)}
-        every = self.action_values.every(obs, taken)  # each [E, B, n]
+        seen = {e: columns.get(OBS_OF_Q, columns[Columns.OBS]) for e, columns in batch.items()}
+        every = self.action_values.every(seen, taken)  # each [E, B, n]
         of_policy = {env_id: values.detach() for env_id, values in every.items()}
         if taken:
             with self.action_values_frozen() as frozen:
@@ -81,7 +89,7 @@ class SACSharedModule(ActionValuesModule):
         self, obs: Mapping[str, Tensor], policy: Mapping[str, Tensor], batch: Mapping[str, Any], *, part: int
     ) -> dict[str, _Drawn]:
         """Actions of the policy with these distribution inputs, made of the first or second half of the noise."""
-        network: Any = self.network
+        network: Any = self.policy_network
         distilled = network.distilled_policy(obs) if isinstance(network, DistralActorCritic) else {}
         drawn = {}
         for env_id in obs:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_multienv.learners.trials import OpenTrials
 from rllib_multienv.rollout import EPISODE_ENDS, Rollout
 
 __all__ = ["Trial", "TrialBatch", "TrialStore"]
@@ -80,8 +81,7 @@ class TrialStore:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._trials: deque[Trial] = deque(maxlen=capacity)
-        self._open: dict[tuple[int, int], list[Trial]] = {}  # what there is of trials by fragment and copy
-        self._num_rollouts = 0
+        self._open = OpenTrials[Trial]()
         self._moments = np.zeros(3)  # count, sum and sum of squares of the rewards seen
 
     def __len__(self) -> int:
@@ -90,24 +90,10 @@ class TrialStore:
 
     def add(self, rollouts: Sequence[Rollout]) -> None:
         """Add the fragments of one iteration, in the same order of runners each time."""
-        if len(rollouts) != self._num_rollouts:  # a fragment was lost, and the others may have another place now
-            self._open.clear()
-        self._num_rollouts = len(rollouts)
-        for number, rollout in enumerate(rollouts):
+        for rollout in rollouts:
             rewards = rollout.rewards[rollout.valid]
             self._moments += [len(rewards), rewards.sum(), np.square(rewards).sum()]
-            for chunk in rollout.chunks():
-                b, first, stop = chunk
-                begun = self._open.pop((number, b), None)
-                if rollout.first[first, b]:
-                    begun = []
-                if begun is None:
-                    continue  # the beginning of this trial is not known
-                parts = [*begun, Trial.of(rollout, chunk)]
-                if rollout.done[stop - 1, b]:
-                    self._trials.append(Trial.joined(parts))
-                else:
-                    self._open[number, b] = parts
+        self._trials.extend(map(Trial.joined, self._open.whole(rollouts, Trial.of)))
 
     @property
     def deviation(self) -> float:
@@ -134,11 +120,10 @@ class TrialStore:
 
     def get_state(self) -> dict[str, Any]:
         """All trials, and those that are not over."""
-        opened = (self._num_rollouts, dict(self._open))
-        return {"trials": list(self._trials), "open": opened, "moments": self._moments.copy()}
+        return {"trials": list(self._trials), "open": self._open.get_state(), "moments": self._moments.copy()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take over a state of `get_state`."""
         self._trials = deque(state["trials"], maxlen=self.capacity)
-        (self._num_rollouts, opened), self._moments = state["open"], state["moments"].copy()
-        self._open = dict(opened)
+        self._moments = state["moments"].copy()
+        self._open.set_state(state["open"])
