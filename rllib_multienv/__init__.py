@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from rllib_multienv.agent import MultiEnvAgent as MultiEnvAgent
+    from rllib_multienv.algorithms.dream import MultiEnvDREAM as MultiEnvDREAM
+    from rllib_multienv.algorithms.dream import MultiEnvDREAMConfig as MultiEnvDREAMConfig
     from rllib_multienv.algorithms.iql import MultiEnvIQL as MultiEnvIQL
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
     from rllib_multienv.algorithms.maml import MultiEnvMAML as MultiEnvMAML
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from rllib_multienv.nets import AgnosticNetConfig as AgnosticNetConfig
     from rllib_multienv.nets import CARENetConfig as CARENetConfig
     from rllib_multienv.nets import DistralNetConfig as DistralNetConfig
+    from rllib_multienv.nets import DreamNetConfig as DreamNetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
     from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
     from rllib_multienv.nets import MLPNetConfig as MLPNetConfig
@@ -55,6 +58,7 @@ __version__ = "1.0.0"
 
 _NAMES = {
     "agent": ["MultiEnvAgent"],
+    "algorithms.dream": ["MultiEnvDREAM", "MultiEnvDREAMConfig"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.maml": ["MultiEnvMAML", "MultiEnvMAMLConfig"],
     "algorithms.pearl": ["MultiEnvPEARL", "MultiEnvPEARLConfig"],
@@ -65,7 +69,14 @@ _NAMES = {
     "experience.ae_env": ["AEEnv"],
     "nets": [
         *("AgnosticNetConfig", "GeneratedNetConfig", "MLPNetConfig", "SingleNetConfig", "SpecificNetConfig"),
-        *("CARENetConfig", "DistralNetConfig", "SoftModularNetConfig", "TaskEncoderNetConfig", "TaskHeadsNetConfig"),
+        *(
+            "CARENetConfig",
+            "DistralNetConfig",
+            "DreamNetConfig",
+            "SoftModularNetConfig",
+            "TaskEncoderNetConfig",
+            "TaskHeadsNetConfig",
+        ),
         *("ImageEncoderConfig", "TextEncoderConfig"),
     ],
     "spec": ["EnvSpec", "SpaceSpec"],
@@ -74,7 +85,7 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = ("MultiEnvPPO", "MultiEnvIQL", "MultiEnvSAC", "MultiEnvVariBAD", "MultiEnvMAML", "MultiEnvPEARL")
+_ALGORITHMS = tuple(f"MultiEnv{name}" for name in ("PPO", "IQL", "SAC", "VariBAD", "MAML", "PEARL", "DREAM"))
 _REGISTRY = "ray.tune.registry"
 
 

@@ -55,6 +55,9 @@ POSTERIOR_KL = "posterior_kl"
 POSTERIOR_STD = "posterior_std"
 POSTERIOR_STD_FIRST = "posterior_std_first"
 POSTERIOR_STD_LAST = "posterior_std_last"
+INFERENCE_ERROR = "inference_error"
+INFORMATION_GAIN = "information_gain"
+TASK_EMBEDDING_SIZE = "task_embedding_size"
 
 #: Meaning of every metric, by section and key. ENV stands for an env id, OTHER for a second one, GROUP for a group of
 #: parameters. What is under ``env_runners/`` is also under ``evaluation/env_runners/``, for the last evaluation.
@@ -147,6 +150,11 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{POSTERIOR_STD_FIRST}": "Mean standard deviation of the posterior after the first observation "
         "of a trial (VariBAD).",
         f"learners/ENV/{POSTERIOR_STD_LAST}": "The same at the end of the trial (VariBAD).",
+        f"learners/ENV/{INFERENCE_ERROR}": "Mean squared distance between the embedding of a trial's task and what is "
+        "inferred from exploring (DREAM).",
+        f"learners/ENV/{INFORMATION_GAIN}": "Mean return of the explorer: by how much an exploration episode lowers "
+        "that distance, less its cost, in units of `bottleneck` (DREAM).",
+        f"learners/ENV/{TASK_EMBEDDING_SIZE}": "Mean squared length of the embeddings of tasks (DREAM).",
         f"learners/ENV/{GRADIENT_COSINE}/OTHER": "Cosine between the gradients of two environments, with "
         "`reporting(gradient_cosine_interval=...)`.",
         "learners/ENV/GROUP_weight": "Weight of the environment's gradient in the step of a group of parameters, with "

@@ -121,7 +121,7 @@ class AgentPolicy:
 
     def initial_state(self, count: int) -> torch.Tensor | None:
         """The memory's states ``[count, D]`` at the beginning of episodes; None without memory."""
-        return None if self.network.memory is None else self.network.memory.core.initial_state(count)
+        return None if self.network.memory is None else self.network.memory.initial_state(count)
 
     def begun(self, state: torch.Tensor | None, rows: np.ndarray) -> torch.Tensor | None:
         """The memory's states ``[B, D]``, where rows in bool ``[B]`` begin episodes."""

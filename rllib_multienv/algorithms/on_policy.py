@@ -54,6 +54,7 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
     ``num_envs_per_env_runner`` copies of it; there is no train batch size to set.
     """
 
+    advantages_class: ClassVar[type[GeneralizedAdvantages]] = GeneralizedAdvantages
     memories: ClassVar[tuple[str, ...]] = ("gru", "s4")
     trains_worlds: ClassVar[bool] = True
 
@@ -99,7 +100,7 @@ class OnPolicyConfigMixin(MultiEnvConfigMixin):
     ) -> ConnectorV2:
         """The user's pieces, then batches by environment with advantages."""
         pipeline = super().build_learner_connector(input_observation_space, input_action_space, device)
-        pipeline.append(GeneralizedAdvantages(config=self, device=device))
+        pipeline.append(self.advantages_class(config=self, device=device))
         return pipeline
 
     def validate_train_batch_size_vs_rollout_fragment_length(self) -> None:

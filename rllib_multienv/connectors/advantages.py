@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -82,7 +82,12 @@ class GeneralizedAdvantages(RolloutConnector):
     single rollout without steps that only reset are not copied. Rewards are divided by the environment's running scale.
     Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
     are small (``min_advantage_std``; docs/deviations.md, 13).
+
+    Attributes:
+        carried: Extra columns that the module also needs to value what follows a step.
     """
+
+    carried: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, config: Any, device: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -123,11 +128,13 @@ class GeneralizedAdvantages(RolloutConnector):
         """The batch for a network with memory, or with worlds."""
         network, worlds = self.config.network_config, self._worlds(rollouts)
         length = 1 if network.memory is None else network.max_seq_len
-        columns = {env_id: _sequence_columns(rollouts_, length) for env_id, rollouts_ in rollouts.items()}
+        columns = {env_id: sequence_columns(rollouts_, length) for env_id, rollouts_ in rollouts.items()}
         tensors = {e: {key: self._tensor(column) for key, column in own.items()} for e, own in columns.items()}
         learned = {env_id: own for env_id, own in tensors.items() if TARGETS not in own}
         values = rl_module.shared.compute_values(learned) if learned else {}
-        last = {env_id: _final_columns(rollouts[env_id], with_first=bool(worlds)) for env_id in learned}
+        last = {
+            env_id: final_columns(rollouts[env_id], with_first=bool(worlds), carried=self.carried) for env_id in learned
+        }
         wanted: dict[str, np.ndarray] = {}
         for members in worlds.values():
             found = {env_id: rollouts[env_id] for env_id in members if env_id in learned}
@@ -139,10 +146,9 @@ class GeneralizedAdvantages(RolloutConnector):
         for env_id, own in tensors.items():
             if env_id in learned:
                 valid = columns[env_id][VALID]  # [L, S]
-                of_steps = np.zeros(valid.shape)  # [L, S]
-                of_steps[valid] = values[env_id].double().cpu().numpy()
+                of_rows = values[env_id].double().cpu().numpy()  # [N]
                 added = self._of_sequences(
-                    env_id, rollouts[env_id], rewards[env_id], of_steps, valid, final_values[env_id]
+                    env_id, rollouts[env_id], rewards[env_id], of_rows, valid, final_values[env_id]
                 )
                 own = own | {key: self._tensor(column) for key, column in added.items()}
             batch[env_id] = own | batch.get(env_id, {})
@@ -157,15 +163,13 @@ class GeneralizedAdvantages(RolloutConnector):
         valid: np.ndarray,
         final_values: torch.Tensor,
     ) -> dict[str, np.ndarray]:
-        """Advantages, value targets and values of the rows of sequences, from values and ``valid`` [L, S]."""
-        sizes = [-(-len(r.valid) // len(valid)) * r.valid.shape[1] for r in rollouts]
-        own = np.split(values, np.cumsum(sizes)[:-1], axis=1)
-        steps = [join_sequences(column, len(r.valid)) for column, r in zip(own, rollouts, strict=True)]  # each [T, B]
+        """Advantages, value targets and values of the rows of sequences, from values [N] and ``valid`` [L, S]."""
+        steps = of_steps(values, valid, rollouts)
         last = np.split(final_values.double().cpu().numpy(), np.cumsum([len(r.final_obs) for r in rollouts])[:-1])
         found = zip(rollouts, rewards, steps, last, strict=True)
         columns = [self._of_rollout(env_id, *of_rollout) for of_rollout in found]
         advantages = np.concatenate([cut_sequences(column, len(valid)) for column in columns], axis=1)  # [L, S]
-        return self._standardised(advantages[valid], values[valid])
+        return self._standardised(advantages[valid], values)
 
     def _advantages(self, env_id: str, rollouts: Sequence[Rollout], values: np.ndarray) -> dict[str, np.ndarray]:
         """Advantages, value targets and values [N].
@@ -284,7 +288,7 @@ def _all_columns(rollout: Rollout) -> dict[str, np.ndarray]:
     return {key: column for key, column in columns.items() if column is not None}
 
 
-def _sequence_columns(rollouts: Sequence[Rollout], max_seq_len: int) -> dict[str, np.ndarray]:
+def sequence_columns(rollouts: Sequence[Rollout], max_seq_len: int) -> dict[str, np.ndarray]:
     """The columns of all rollouts as rows [N, ...] of sequences, time first, and what says where they are.
 
     Data sets that are trained supervised have their targets instead of actions.
@@ -304,9 +308,26 @@ def _sequence_columns(rollouts: Sequence[Rollout], max_seq_len: int) -> dict[str
     return {**columns, Columns.STATE_IN: np.concatenate(states)} if states else columns
 
 
-def _final_columns(rollouts: Sequence[Rollout], *, with_first: bool) -> dict[str, np.ndarray]:
-    """What all rollouts end with, a row for each of their `final_obs`; with worlds, as sequences of one step."""
+def of_steps(rows: np.ndarray, valid: np.ndarray, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
+    """Rows [N] of the sequences of rollouts, bool ``valid`` [L, S], as steps [T, B] of each; 0 where there is none."""
+    steps = np.zeros(valid.shape, rows.dtype)
+    steps[valid] = rows
+    sizes = [-(-len(r.valid) // len(valid)) * r.valid.shape[1] for r in rollouts]
+    own = np.split(steps, np.cumsum(sizes)[:-1], axis=1)  # [L, S of the rollout] each
+    return [join_sequences(column, len(r.valid)) for column, r in zip(own, rollouts, strict=True)]
+
+
+def final_columns(
+    rollouts: Sequence[Rollout], *, with_first: bool = False, carried: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """What all rollouts end with, a row for each of their `final_obs`; with worlds, as sequences of one step.
+
+    Extra columns that are ``carried`` are those of the steps before.
+    """
     columns = {Columns.OBS: np.concatenate([r.final_obs for r in rollouts])}
+    for key in carried:
+        steps = [r.extra[key].reshape(-1, *r.extra[key].shape[2:])[r.final_rows] for r in rollouts]
+        columns[key] = np.concatenate(steps)  # [F, ...]
     if with_first:
         columns[FIRST] = np.zeros((1, len(columns[Columns.OBS])), bool)
     states = [r.final_state for r in rollouts if r.final_state is not None]

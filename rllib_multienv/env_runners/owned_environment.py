@@ -129,6 +129,11 @@ class OwnedEnvironment:
         return None if self._attendance is None else self._attendance.present
 
     @property
+    def seed(self) -> int | None:
+        """Seed of the copies."""
+        return self._seed
+
+    @property
     def is_game(self) -> bool:
         """Whether an agent can play against others: there are several, and all have equal spaces."""
         return len(self.copies.space_spec.agents) > 1 and not self.spec.role

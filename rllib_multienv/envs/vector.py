@@ -267,6 +267,12 @@ class EnvCopies:
         self._check_family()
         self.env.set_tasks(tasks)
 
+    @property
+    def tasks(self) -> np.ndarray:
+        """``[B, D]``, the present tasks of a family's copies."""
+        self._check_family()
+        return np.array(self.env.tasks if self.backend == "vector" else self.env.call("task"))
+
     def set_split(self, split: str) -> None:
         """Let the copies of a task family be those of a split, from the next reset on."""
         self._check_family()

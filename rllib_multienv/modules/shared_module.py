@@ -66,14 +66,14 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
     def initial_state(self) -> np.ndarray | None:
         """The memory's state [D] at the beginning of an episode; None without memory."""
         memory = self.network.memory
-        return None if memory is None else memory.core.initial_state(1)[0].cpu().numpy()
+        return None if memory is None else memory.initial_state(1)[0].cpu().numpy()
 
-    def _run(self, batch: Mapping[str, Any], *parts: Part) -> Outputs:
+    def _run(self, batch: Mapping[str, Any], *parts: Part, **options: Any) -> Outputs:
         obs, state, first, valid, present = (
             {env_id: columns[key] for env_id, columns in batch.items() if key in columns}
             for key in (Columns.OBS, Columns.STATE_IN, FIRST, VALID, PRESENT)
         )
-        outputs: Outputs = self.network(obs, state, first or None, valid, parts=parts, present=present)
+        outputs: Outputs = self.network(obs, state, first or None, valid, parts=parts, present=present, **options)
         return outputs
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -92,6 +92,8 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
         if self.network.value_bins is not None:
             for env_id, columns in result.items():
                 columns[VF_LOGITS] = outputs.values[env_id]
+        for env_id, extra in outputs.extra.items():
+            result[env_id] |= extra
         return result
 
     def _values(self, outputs: Outputs) -> dict[str, Tensor]:

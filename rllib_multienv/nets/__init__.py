@@ -10,6 +10,7 @@ from .agnostic import AgnosticActorCritic, AgnosticNetConfig
 from .care import CARENetConfig, MixtureOfEncoders
 from .config import NetConfig, net_config_from_dict
 from .distral import DistralActorCritic, DistralNetConfig
+from .dream import DreamActorCritic, DreamNetConfig
 from .encoders import ImageEncoderConfig, TextEncoderConfig
 from .generated import GeneratedActorCritic, GeneratedNetConfig
 from .heads import (
@@ -54,6 +55,8 @@ __all__ = [
     "DiagGaussian",
     "DistralActorCritic",
     "DistralNetConfig",
+    "DreamActorCritic",
+    "DreamNetConfig",
     "GeneratedActorCritic",
     "GeneratedNetConfig",
     "ImageEncoderConfig",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -31,11 +32,13 @@ class Outputs(NamedTuple):
         values: ``[B]`` by environment, or logits ``[B, K]`` over `ActorCritic.value_bins`; see
             `ActorCritic.read_values`.
         state: memory state after the last time step; empty without memory.
+        extra: what else learners of a network want of each row, by environment.
     """
 
     policy: dict[str, Tensor]
     values: dict[str, Tensor]
     state: State
+    extra: Mapping[str, Mapping[str, Tensor]] = MappingProxyType({})
 
 
 class ActorCritic(nn.Module, ABC):
@@ -227,7 +230,7 @@ class ActorCritic(nn.Module, ABC):
         """Memory state of each environment's copies before their first time step; ``{}`` without memory."""
         if self.memory is None:
             return {}
-        return {env_id: self.memory.core.initial_state(size) for env_id, size in batch_sizes.items()}
+        return {env_id: self.memory.initial_state(size) for env_id, size in batch_sizes.items()}
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """Make an environment known.

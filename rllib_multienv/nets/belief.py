@@ -15,26 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interface import Inputs, Interface
-from .memory import GRUMemory, NetworkMemory, State
-from .packed import Segments
+from .memory import GRUReadout, NetworkMemory, State
 
 if TYPE_CHECKING:
     from .actor_critic import ActorCritic
 
 __all__ = ["BeliefMemory", "BeliefReader"]
-
-
-class _BeliefCore(GRUMemory):
-    """GRU layers that give mean and log variance ``[N, 2 D]`` of the posterior instead of rows."""
-
-    def __init__(self, width: int, size: int | None, num_layers: int, latent: int) -> None:
-        super().__init__(width, size, num_layers)
-        self.linear = nn.Linear(self.gru.hidden_size, 2 * latent)
-
-    def forward(self, rows: Tensor, state: Tensor, pieces: Segments) -> tuple[Tensor, Tensor]:
-        """See `Memory.forward`."""
-        units, after = self.units(rows, state, pieces)
-        return self.linear(units), after
 
 
 class BeliefReader(nn.Module):
@@ -63,7 +49,7 @@ class BeliefMemory(NetworkMemory):
     """
 
     def __init__(self, network: ActorCritic, width: int, size: int | None, num_layers: int, latent: int) -> None:
-        super().__init__(_BeliefCore(width, size, num_layers, latent), width)
+        super().__init__(GRUReadout(width, size, num_layers, 2 * latent), width)
         network.drop_critic()
         self.latent, self.network = latent, network
         self.actor = BeliefReader(width, latent)

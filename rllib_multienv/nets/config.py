@@ -78,6 +78,7 @@ class NetConfig:
         type: name of the network in files and checkpoints.
         for_any: whether the network can be built for any environments. Other networks are built once when an
             algorithm's configuration is checked, so that errors come early.
+        memories: kinds of memory that the network may have.
         image_encoder: sizes of the encoder of images. None: the default sizes, and only if an environment has images
             when the network is built; in files also ``true``: the default sizes in any case, so that environments with
             images can be added later.
@@ -103,7 +104,7 @@ class NetConfig:
 
     image_encoder: ImageEncoderConfig | None = None
     text_encoder: TextEncoderConfig | None = None
-    memory: Literal["gru", "s4", "belief", "posterior"] | None = None
+    memory: Literal["gru", "s4", "belief", "posterior", "dream"] | None = None
     memory_size: int | None = None
     memory_layers: int = 1
     belief_size: int = 5

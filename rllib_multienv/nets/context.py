@@ -11,6 +11,7 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import shake_128
 from types import MappingProxyType
 from typing import Literal, get_args
@@ -160,6 +161,7 @@ def describe_actions(interface: Interface, size: int, kind: str) -> Tensor:
     return component_codes(f"{interface.description} action", *known, interface.action_size, size, kind)
 
 
+@lru_cache(maxsize=256)
 def _name_features(description: str) -> Tensor:
     """Signed hashed character n-grams (2 to 4) of the description (Weinberger et al., 2009), mean square one."""
     text = f"^{description.lower()}$"

@@ -29,7 +29,7 @@ from .kernels import S4DKernels
 from .packed import Segments
 from .sequence import MixingLayer
 
-__all__ = ["MEMORIES", "GRUMemory", "Memory", "NetworkMemory", "Pieces", "S4Memory", "State"]
+__all__ = ["MEMORIES", "GRUMemory", "GRUReadout", "Memory", "NetworkMemory", "Pieces", "S4Memory", "State"]
 
 #: Memory state by environment, ``[B, ...]``.
 State = Mapping[str, Tensor]
@@ -93,6 +93,19 @@ class GRUMemory(Memory):
         packed, hidden = self.gru(PackedSequence(normed[to_steps], sizes), hidden)
         found = torch.empty_like(packed.data).index_copy(0, to_steps, packed.data)  # [N, size]
         return found, hidden.transpose(0, 1).flatten(1)
+
+
+class GRUReadout(GRUMemory):
+    """GRU layers that give a linear map ``[N, outputs]`` of their units instead of rows."""
+
+    def __init__(self, width: int, size: int | None, num_layers: int, outputs: int) -> None:
+        super().__init__(width, size, num_layers)
+        self.linear = nn.Linear(self.gru.hidden_size, outputs)
+
+    def forward(self, rows: Tensor, state: Tensor, pieces: Segments) -> tuple[Tensor, Tensor]:
+        """See `Memory.forward`."""
+        units, after = self.units(rows, state, pieces)
+        return self.linear(units), after
 
 
 def _time_first(pieces: Segments) -> tuple[Tensor, Tensor]:
@@ -256,6 +269,10 @@ class NetworkMemory(nn.Module):
         super().__init__()
         self.core, self.width = core, width
         self.critic: nn.Module = nn.Linear(width, width, bias=False)
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """State ``[B, D]`` of ``batch_size`` copies before the first time step of an episode."""
+        return self.core.initial_state(batch_size)
 
     def for_actor(self, rows: Tensor, remembered: Tensor) -> Tensor:
         """Rows ``[R, H]`` for the actor's decoders, from its encoded rows and what is remembered of each."""

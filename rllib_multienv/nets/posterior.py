@@ -223,7 +223,7 @@ class PosteriorNetConfig(NetConfig):
 
     network: NetConfig = field(default_factory=GeneratedNetConfig)
     exploration_episodes: int = 1
-    memory: Literal["gru", "s4", "belief", "posterior"] | None = "posterior"
+    memory: Literal["gru", "s4", "belief", "posterior", "dream"] | None = "posterior"
 
     def __post_init__(self) -> None:
         """Check the fields; the network may be given as a mapping of its fields."""

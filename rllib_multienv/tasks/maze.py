@@ -12,7 +12,7 @@ from rllib_multienv.tasks.family import VectorFamily
 
 __all__ = ["TwoGoalMaze"]
 
-SIDE, STEP, TURN = 3.0, 0.5, np.pi / 4
+SIDE, TURN = 3.0, np.pi / 4
 #: A box is reached, and the grey box tells which one is right, within this distance.
 REACH, TELLS = 0.6, 1.0
 IMAGE = 32
@@ -23,13 +23,16 @@ class TwoGoalMaze(VectorFamily):
 
     A grey box tells which one is right while the agent is within 1.0 of it. The task: the right box (+1 red, -1
     blue), and the places of the red, the blue and the grey box, at least 2 apart. The agent starts at least 1.2 from
-    all of them with a random heading. Actions: turn left, turn right (by 45 degrees), go forward by 0.5.
+    all of them with a random heading. Actions: turn left, turn right (by 45 degrees), go forward.
 
     Args:
         num_envs: Number of copies.
         observation: ``"vector"``: place, heading (cosine and sine), the offsets of the three boxes, and what the grey
             box tells (0: nothing). ``"image"``: the arena from above, ``[32, 32, 3]``; the grey box has the colour of
             the right one while it tells.
+        step: How far forward is, at most 1.
+        exploration_episodes: The first episodes of a trial, without rewards, so that only the grey box tells. They are
+            counted where copies are stepped as arrays.
         horizon: Steps of an episode.
         options: Those of `VectorFamily`.
     """
@@ -41,9 +44,14 @@ class TwoGoalMaze(VectorFamily):
         num_envs: int = 1,
         *,
         observation: Literal["vector", "image"] = "vector",
+        step: float = 0.5,
+        exploration_episodes: int = 0,
         horizon: int = 200,
         **options: Any,
     ) -> None:
+        if not 0 < step <= 1:
+            raise ValueError(f"TwoGoalMaze: step={step!r} must be in (0, 1].")
+        self.step_length, self.exploration_episodes = step, exploration_episodes
         if observation not in ("vector", "image"):
             raise ValueError(f"TwoGoalMaze: observation={observation!r} must be 'vector' or 'image'.")
         self.is_image = observation == "image"
@@ -84,11 +92,12 @@ class TwoGoalMaze(VectorFamily):
     def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `VectorFamily.advance`."""
         self.heading = (self.heading + np.array([1, -1, 0])[actions]) % 8
-        moved = self.position + STEP * _direction(self.heading) * (actions == 2)[:, None]
+        moved = self.position + self.step_length * _direction(self.heading) * (actions == 2)[:, None]
         self.position = np.clip(moved, -SIDE, SIDE)
         reached = self._distances()[:, :2] <= REACH  # [B, 2]
         sign = np.where(reached[:, 0], 1, np.where(reached[:, 1], -1, 0))
-        return sign * self.tasks[:, 0], reached[:, 0] | reached[:, 1]
+        pays = (self._episode >= self.exploration_episodes) | (self.trial_episodes == 1)
+        return pays * sign * self.tasks[:, 0], reached[:, 0] | reached[:, 1]
 
     def _distances(self) -> np.ndarray:
         """``[B, 3]``, to the boxes."""
@@ -123,7 +132,7 @@ class TwoGoalMaze(VectorFamily):
         """To the right box, by the shortest way around the other one."""
         copies, right = np.arange(self.num_envs), np.where(self.tasks[:, 0] > 0, 0, 1)
         goal, wrong = self.boxes[copies, right][:, None], self.boxes[copies, 1 - right][:, None]
-        places = np.clip(self.position[:, None] + STEP * _direction(np.arange(8)), -SIDE, SIDE)  # [B, 8, 2]
+        places = np.clip(self.position[:, None] + self.step_length * _direction(np.arange(8)), -SIDE, SIDE)  # [B, 8, 2]
         turn = (_way_around(places, goal, wrong, REACH + 0.05).argmin(axis=1) - self.heading + 4) % 8 - 4
         return np.where(turn == 0, 2, np.where(turn > 0, 0, 1))
 

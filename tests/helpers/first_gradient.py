@@ -44,9 +44,11 @@ def assert_same_parameters(group: Any) -> None:
         assert_same(other, first)
 
 
-def assert_two_learners_have_the_gradient_of_one(config: MultiEnvPPOConfig, *, num_minibatches: int = 2) -> None:
+def assert_two_learners_have_the_gradient_of_one(
+    config: MultiEnvPPOConfig, *, num_minibatches: int = 2, learner_class: type[MultiEnvLearner] = RecordingPPOLearner
+) -> None:
     """One learner and two have the same first gradient, to rounding, and the two have equal parameters."""
-    config.training(grad_clip=None, num_epochs=1).learners(learner_class=RecordingPPOLearner)
+    config.training(grad_clip=None, num_epochs=1).learners(learner_class=learner_class)
     runner = make_runner(config)
     fragments = {env_id: [(ray.put(own), own.steps)] for env_id, own in runner.sample_rollouts().items()}
     runner.stop()

@@ -88,4 +88,5 @@ def learner_batch(config: MultiEnvPPOConfig, module: Any, rollouts: Mapping[str,
 def make_runner(config: MultiEnvPPOConfig) -> MultiEnvRunner:
     """A local runner of a configuration, without Ray."""
     config.validate()
-    return MultiEnvRunner(config=config, worker_index=0)
+    runner: MultiEnvRunner = config.env_runner_cls(config=config, worker_index=0)
+    return runner

@@ -23,6 +23,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("multienv/PointNavigation-v0", {"num_train_tasks": 80}),
     ("multienv/PointSemicircle-v0", {"dense": True}),
     ("multienv/TwoGoalMaze-v0", {"observation": "image"}),
+    ("multienv/TwoGoalMaze-v0", {"step": 1.0, "horizon": 20}),
 ]
 VECTOR = [
     *(pytest.param(f"multienv/{name}-v0", {}, id=name) for name in VECTOR_FAMILIES),
@@ -239,6 +240,17 @@ def test_a_trial_has_one_task_and_ends_with_its_last_episode(env_id: str, kwargs
         tasks.append(env.tasks.copy())
     assert (ends >= 6).all()
     assert len({str(found[0]) for found in tasks}) > 1
+
+
+def test_an_exploration_episode_of_the_maze_has_no_reward() -> None:
+    env = copies("multienv/TwoGoalMaze-v0", exploration_episodes=1, trial_episodes=2)
+    env.reset(seed=0)
+    episode, returns = np.zeros(B, int), np.zeros((B, 3))
+    while (episode < 2).any():
+        step = env.step_all(env.oracle_actions())
+        returns[np.arange(B), np.minimum(episode, 2)] += step.rewards
+        episode += step.episode_ends
+    assert returns[:, :2].tolist() == [[0.0, 1.0]] * B
 
 
 def test_the_oracle_of_grid_navigation_has_44_in_four_episodes() -> None:
