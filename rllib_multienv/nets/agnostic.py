@@ -281,10 +281,10 @@ class AgnosticActorCritic(ActorCritic):
         parts = ("actor",) if config.share_encoder else ("actor", "critic")
         self.encoders = config.encoders(interfaces, config.d_model, parts)
         self.memory = config.memory_of(interfaces, config.d_model)
-        self.world_attention = config.world_attention_of(config.d_model)
         self._layouts = LayoutCache(config)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
+        self.world_attention = config.world_attention_of(config.d_model)
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """See `ActorCritic.add_env`; only ``context="embedding"`` gets new parameters."""

@@ -303,9 +303,9 @@ class GeneratedActorCritic(ActorCritic):
         self._layouts = LayoutCache(config)
         self.encoders = config.encoders(interfaces, config.width)
         self.memory = config.memory_of(interfaces, config.width)
-        self.world_attention = config.world_attention_of(config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
+        self.world_attention = config.world_attention_of(config.width)
 
     @property
     def _middles(self) -> list[Middle]:

@@ -131,9 +131,9 @@ class SpecificActorCritic(ActorCritic):
         self.actor, self.critic = self._tower(interfaces), self._tower(interfaces)
         self.encoders = config.encoders(interfaces, config.width)
         self.memory = config.memory_of(interfaces, config.width)
-        self.world_attention = config.world_attention_of(config.width)
         for env_id, interface in interfaces.items():
             self.add_env(env_id, interface)
+        self.world_attention = config.world_attention_of(config.width)
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """See `ActorCritic.add_env`; a new environment gets new parameters."""

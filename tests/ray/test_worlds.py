@@ -13,6 +13,7 @@ import torch
 from cli_helpers import ROOT
 from first_gradient import assert_two_learners_have_the_gradient_of_one
 from tiny_runs import (
+    TINY_NET,
     assert_goes_on_when_restored,
     assert_same,
     learner_batch,
@@ -236,6 +237,19 @@ def test_what_worlds_cannot_have_is_refused() -> None:
         config([QUIZ]).training(gradient_combiner="pcgrad").validate()
     with pytest.raises(ValueError, match="MultiEnvSAC trains none"):
         MultiEnvSACConfig().environment(worlds=[["Pendulum-v1", "Reacher-v4"]]).validate()
+
+
+def test_without_worlds_training_is_the_same_bit_for_bit_with_attention_and_without() -> None:
+    found = []
+    for attention in (True, False):
+        # Zeros of the attention would be rounded differently into the global norm.
+        made = tiny_config(grad_clip=None)
+        made.rl_module(model_config=replace(TINY_NET, world_attention=attention))
+        with running(made) as algo:
+            results = [algo.train() for _ in range(2)]
+            left = {n: a for n, a in weights(algo).items() if "world_attention" not in n}
+            found.append((left, results[-1]["env_runners"]["module_episode_return_mean"]))
+    assert_same(*found)
 
 
 @pytest.mark.parametrize(("attention", "least", "most"), [(True, 0.99, 1.0), (False, 0.1, 0.3)])

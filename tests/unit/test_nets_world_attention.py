@@ -173,6 +173,13 @@ def test_a_new_network_acts_as_without_attention_and_its_gate_has_a_gradient(nam
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gates.values())
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_with_one_seed_all_other_parameters_are_those_of_a_network_without_attention(name: str) -> None:
+    plain = dict(network(name, world_attention=False).named_parameters())
+    others = {n: p for n, p in network(name).named_parameters() if not n.startswith("world_attention")}
+    assert list(others) == list(plain) and all(torch.equal(others[n], plain[n]) for n in plain)
+
+
 def test_without_world_attention_there_are_no_parameters_and_worlds_do_nothing() -> None:
     net = network(world_attention=False)
     obs = observations(net)
