@@ -34,9 +34,10 @@ def env_ids(name: str) -> list[str]:
 
 
 # The data sets of Table 1 are not at hand; see test_offline_configs.py.
+ROOMS = ("experience", "meta", "multitask", "worlds")
 AT_HAND = [
     *(path for path in sorted(CONFIGS.glob("*.yaml")) if path.stem != "offline_d4rl_eight"),
-    *(path for room in ("experience", "meta", "multitask") for path in sorted((CONFIGS / room).glob("*.yaml"))),
+    *(path for room in ROOMS for path in sorted((CONFIGS / room).glob("*.yaml"))),
 ]
 
 
