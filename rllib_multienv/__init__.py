@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rllib_multienv.agent import MultiEnvAgent as MultiEnvAgent
     from rllib_multienv.algorithms.dream import MultiEnvDREAM as MultiEnvDREAM
     from rllib_multienv.algorithms.dream import MultiEnvDREAMConfig as MultiEnvDREAMConfig
+    from rllib_multienv.algorithms.hip_bmdp import MultiEnvHiPBMDP as MultiEnvHiPBMDP
+    from rllib_multienv.algorithms.hip_bmdp import MultiEnvHiPBMDPConfig as MultiEnvHiPBMDPConfig
     from rllib_multienv.algorithms.iql import MultiEnvIQL as MultiEnvIQL
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
     from rllib_multienv.algorithms.maml import MultiEnvMAML as MultiEnvMAML
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from rllib_multienv.nets import DistralNetConfig as DistralNetConfig
     from rllib_multienv.nets import DreamNetConfig as DreamNetConfig
     from rllib_multienv.nets import GeneratedNetConfig as GeneratedNetConfig
+    from rllib_multienv.nets import HiPNetConfig as HiPNetConfig
     from rllib_multienv.nets import ImageEncoderConfig as ImageEncoderConfig
     from rllib_multienv.nets import MLPNetConfig as MLPNetConfig
     from rllib_multienv.nets import SingleNetConfig as SingleNetConfig
@@ -59,6 +62,7 @@ __version__ = "1.0.0"
 _NAMES = {
     "agent": ["MultiEnvAgent"],
     "algorithms.dream": ["MultiEnvDREAM", "MultiEnvDREAMConfig"],
+    "algorithms.hip_bmdp": ["MultiEnvHiPBMDP", "MultiEnvHiPBMDPConfig"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
     "algorithms.maml": ["MultiEnvMAML", "MultiEnvMAMLConfig"],
     "algorithms.pearl": ["MultiEnvPEARL", "MultiEnvPEARLConfig"],
@@ -73,6 +77,7 @@ _NAMES = {
             "CARENetConfig",
             "DistralNetConfig",
             "DreamNetConfig",
+            "HiPNetConfig",
             "SoftModularNetConfig",
             "TaskEncoderNetConfig",
             "TaskHeadsNetConfig",
@@ -85,7 +90,7 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = tuple(f"MultiEnv{name}" for name in ("PPO", "IQL", "SAC", "VariBAD", "MAML", "PEARL", "DREAM"))
+_ALGORITHMS = tuple(f"MultiEnv{name}" for name in ("PPO", "IQL", "SAC", "VariBAD", "MAML", "PEARL", "DREAM", "HiPBMDP"))
 _REGISTRY = "ray.tune.registry"
 
 

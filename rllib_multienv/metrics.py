@@ -51,6 +51,8 @@ ALPHA = "alpha"
 NEGATIVE_ELBO = "negative_elbo"
 REWARD_ERROR = "reward_error"
 STATE_ERROR = "state_error"
+TRANSITION_LOSS = "transition_loss"
+BISIMULATION_LOSS = "bisimulation_loss"
 POSTERIOR_KL = "posterior_kl"
 POSTERIOR_STD = "posterior_std"
 POSTERIOR_STD_FIRST = "posterior_std_first"
@@ -141,9 +143,14 @@ GLOSSARY: dict[str, dict[str, str]] = {
         f"learners/ENV/{CLIPPED_WEIGHTS}": "Share of the policy's weights that are at their bound (IQL).",
         f"learners/ENV/{NEGATIVE_ELBO}": "Loss of the belief about the task: squared errors of the predicted rewards "
         "of a trial, in their standard deviations, and `kl_weight` times the KL (VariBAD).",
-        f"learners/ENV/{REWARD_ERROR}": "Mean squared error of the predicted rewards, in the same unit (VariBAD).",
-        f"learners/ENV/{STATE_ERROR}": "Mean squared error of the predicted next observations, normalised (VariBAD "
-        "with `state_loss_coeff`).",
+        f"learners/ENV/{REWARD_ERROR}": "Mean squared error of the predicted rewards: in the same unit (VariBAD), "
+        "or in normalised ones (HiP-BMDP).",
+        f"learners/ENV/{STATE_ERROR}": "Mean squared error of the predicted next observations, as the network sees "
+        "them (VariBAD with `state_loss_coeff`, HiP-BMDP).",
+        f"learners/ENV/{TRANSITION_LOSS}": "Negative log likelihood of the next observations, without constant "
+        "(HiP-BMDP).",
+        f"learners/ENV/{BISIMULATION_LOSS}": "Mean squared difference between the distance of two embeddings and that "
+        "of what the transition model predicts in the two tasks (HiP-BMDP).",
         f"learners/ENV/{POSTERIOR_KL}": "Mean KL divergence of a posterior over tasks from the one before "
         "(VariBAD), or from the prior (PEARL).",
         f"learners/ENV/{POSTERIOR_STD}": "Mean standard deviation of the posteriors over tasks (PEARL).",

@@ -14,7 +14,7 @@ from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import probe_roles
 from rllib_multienv.inner_loop import StepSizes
-from rllib_multienv.nets import ActorCritic, distribution_for, owning_environments
+from rllib_multienv.nets import ActorCritic, distribution_for
 from rllib_multienv.normalization import ObservationNormalizer
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
 from rllib_multienv.transfer import random_moments
@@ -112,7 +112,7 @@ class AgentPolicy:
 
     def _check_for_any(self, env_id: str) -> None:
         """Raise a ValueError if the network has parameters that belong to single environments."""
-        if owning_environments(self.network.state_dict()):
+        if not self.network.knows_any:
             raise ValueError(
                 f"{env_id}: this agent's network (type {self.checkpoint.network.type!r}) has parameters for each "
                 f"environment, and none for this one; it would act at random. It knows "

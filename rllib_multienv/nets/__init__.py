@@ -23,6 +23,7 @@ from .heads import (
     SquashedGaussian,
     distribution_for,
 )
+from .hip import HiPActorCritic, HiPNetConfig
 from .interface import Inputs, Interface
 from .memory import Memory, State
 from .mlp import MLPActorCritic, MLPNetConfig
@@ -59,6 +60,8 @@ __all__ = [
     "DreamNetConfig",
     "GeneratedActorCritic",
     "GeneratedNetConfig",
+    "HiPActorCritic",
+    "HiPNetConfig",
     "ImageEncoderConfig",
     "Inputs",
     "Interface",

@@ -16,6 +16,7 @@ from .functional import functional
 from .heads import ValueBins, mask_logits
 from .interface import Inputs, Interface
 from .memory import NetworkMemory, State
+from .parameters import owning_environments
 from .world_attention import WorldAttention, world_rows
 
 __all__ = ["ActorCritic", "OneEnvironmentActorCritic", "Outputs", "Part"]
@@ -257,6 +258,11 @@ class ActorCritic(nn.Module, ABC):
         del self.interfaces[env_id]
         if self.memory is not None:
             self.memory.remove_env(env_id)
+
+    @property
+    def knows_any(self) -> bool:
+        """Whether it acts in environments that it was not trained on: no parameter belongs to one alone."""
+        return not owning_environments(self.state_dict())
 
     def drop_critic(self) -> None:
         """Delete the children that only values need."""

@@ -152,7 +152,9 @@ def describe_observation(interface: Interface, size: int, kind: str) -> Tensor:
         return component_codes(interface.description, *known, interface.obs_size, size, kind)
     environment = interface.environment
     components = describe_observation(environment, size, kind)
-    return components if environment.discrete else torch.cat([components, describe_actions(environment, size, kind)])
+    if interface.obs_size == environment.obs_size:  # it has no action
+        return components
+    return torch.cat([components, describe_actions(environment, size, kind)])
 
 
 def describe_actions(interface: Interface, size: int, kind: str) -> Tensor:
@@ -247,11 +249,13 @@ class TaskContext(nn.Module):
             self.rows = nn.ParameterDict()
 
     def add_env(self, env_id: str, interface: Interface) -> None:
-        """Add an environment; ``"embedding"`` gets a new row.
+        """Add an environment that is not known yet; ``"embedding"`` gets a new row.
 
         Raises:
             ValueError: there is no vector for its description.
         """
+        if env_id in self._descriptions:
+            return
         if self.mode == "computed":
             self._descriptions[env_id] = describe(interface, self.descriptions)
         elif self.mode == "words":
@@ -272,7 +276,7 @@ class TaskContext(nn.Module):
     def remove_env(self, env_id: str) -> None:
         """Remove an environment."""
         self._descriptions.pop(env_id, None)
-        if self.mode == "embedding":
+        if self.mode == "embedding" and env_key(env_id) in self.rows:
             del self.rows[env_key(env_id)]
 
     def forward(self, rows: Tensor, order: tuple[str, ...], membership: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ observations or actions differ between environments it is a network for any size
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from .action_values import ActionValues
 from .actor_critic import ActorCritic, Outputs, Part
 from .config import NetConfig, net_config_from_dict, require
 from .generated import GeneratedNetConfig
-from .interface import Inputs, Interface
+from .interface import Inputs, Interface, untold
 from .memory import State
 from .specific import SpecificNetConfig
 
@@ -105,7 +104,7 @@ class DistralActorCritic(ActorCritic):
         super().__init__()
         self.config = config
         self.tasks = config.tasks.build(interfaces)
-        self.distilled = config.distilled.build({env_id: _untold(one) for env_id, one in interfaces.items()})
+        self.distilled = config.distilled.build({env_id: untold(one) for env_id, one in interfaces.items()})
         self.distilled.drop_critic()
         self.value_bins = self.tasks.value_bins
         self.critic_only = tuple(f"tasks.{name}" for name in self.tasks.critic_only)  # type: ignore[misc]
@@ -122,7 +121,7 @@ class DistralActorCritic(ActorCritic):
         self._check(env_id, interface)
         super().add_env(env_id, interface)
         self.tasks.add_env(env_id, interface)
-        self.distilled.add_env(env_id, _untold(interface))
+        self.distilled.add_env(env_id, untold(interface))
 
     def remove_env(self, env_id: str) -> None:
         """See `ActorCritic.remove_env`."""
@@ -177,10 +176,3 @@ def _product(own: Tensor, distilled: Tensor, alpha: float, *, discrete: bool) ->
     precision, its_precision = torch.exp(-2.0 * log_std), alpha * torch.exp(-2.0 * its_log_std)
     total = precision + its_precision
     return torch.cat([(precision * mean + its_precision * of_distilled) / total, -0.5 * torch.log(total)], 1)
-
-
-def _untold(interface: Interface) -> Interface:
-    """The same environment without its description."""
-    told = copy.copy(interface)
-    object.__setattr__(told, "description", "any")
-    return told

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from rllib_multienv.spaces.rows import ActionPart, ActionRow, ObservationRow
 
-__all__ = ["VALUE_MEASURED", "VALUE_NAMES", "Inputs", "Interface", "StateActionInterface"]
+__all__ = ["VALUE_MEASURED", "VALUE_NAMES", "Inputs", "Interface", "StateActionInterface", "untold"]
 
 #: Words and measured features of a value, the same in all environments.
 VALUE_NAMES = ("value",)
@@ -147,6 +148,15 @@ class StateActionInterface:
     def action_size(self) -> int:
         """As in `Interface`."""
         return self.environment.action_size if self.environment.discrete else 1
+
+
+def untold(interface: Interface) -> Interface:
+    """The same environment without its description."""
+    if isinstance(interface, StateActionInterface):
+        return replace(interface, environment=untold(interface.environment))
+    told = copy.copy(interface)
+    object.__setattr__(told, "description", "any")
+    return told
 
 
 class Inputs(NamedTuple):

@@ -94,5 +94,5 @@ def test_unknown_names_offer_the_nearest() -> None:
         net_config_from_dict({"type": "agnostic", "d_modle": 8})
     with pytest.raises(ValueError, match="did you mean 'agnostic'"):
         net_config_from_dict({"type": "agnostc"})
-    with pytest.raises(ValueError, match="known: agnostic, care, distral, dream, generated, mlp"):
+    with pytest.raises(ValueError, match="known: agnostic, care, distral, dream, generated, hip, mlp"):
         net_config_from_dict({})
