@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .action_values import ActionValues
 from .actor_critic import OneEnvironmentActorCritic, Part
 from .config import NetConfig, require, require_choice
 from .heads import bounded_log_std, gaussian_inputs
-from .interface import Interface
+from .interface import Inputs, Interface
 from .layers import ACTIVATIONS, mlp
 
-__all__ = ["MLPActorCritic", "MLPNetConfig"]
+__all__ = ["MLPActionValues", "MLPActorCritic", "MLPNetConfig"]
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu, "gelu": F.gelu}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,13 @@ class MLPNetConfig(NetConfig):
         """
         return MLPActorCritic(self, interfaces)
 
+    def build_critic(self, interfaces: Mapping[str, Interface], *, num_estimates: int = 2) -> ActionValues:
+        """Build action values, with one product for each layer of all estimates unless there are images or text."""
+        needed = self.for_environments(interfaces)
+        if needed.image_encoder is not None or needed.text_encoder is not None:
+            return super().build_critic(interfaces, num_estimates=num_estimates)
+        return MLPActionValues(self, interfaces, num_estimates=num_estimates)
+
 
 class MLPActorCritic(OneEnvironmentActorCritic):
     """Separate MLPs for policy and value; the log standard deviation is learned and starts at 0, or near -0.5 where it
@@ -67,6 +78,7 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         self.config = config
         obs_size, action_size = self.interface.obs_size, self.interface.action_size
         activation = ACTIVATIONS[config.activation]
+        self._activation = FUNCTIONS[config.activation]
         continuous, depends = self.interface.action.num_continuous, config.state_dependent_std
         outputs = action_size + (continuous if depends else 0)
         self.actor = mlp([obs_size, *config.hidden, outputs], activation, 0.01)
@@ -80,12 +92,13 @@ class MLPActorCritic(OneEnvironmentActorCritic):
 
     def encode(self, part: Part, obs: Mapping[str, Tensor], media: Tensor | None = None) -> Tensor:
         """See `ActorCritic.encode`."""
-        layers = list(self.actor if part == "actor" else self.critic)
-        rows = obs[self.env_id].to(cast(nn.Linear, layers[0]).weight.dtype)
-        for layer in layers[:-1]:
-            rows = layer(rows)
+        linear = [layer for layer in (self.actor if part == "actor" else self.critic) if isinstance(layer, nn.Linear)]
+        rows = obs[self.env_id].to(linear[0].weight.dtype)
+        for layer in linear[:-1]:  # calling modules takes as long as a small layer
+            rows = F.linear(rows, layer.weight, layer.bias)
             if media is not None:  # beside the first layer
                 rows, media = rows + media, None
+            rows = self._activation(rows)
         return rows
 
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
@@ -109,3 +122,30 @@ class MLPActorCritic(OneEnvironmentActorCritic):
         own = [*self.actor.parameters(), *([] if self.log_std is None else [self.log_std])]
         known = {id(parameter) for parameter in own}
         return [*own, *(parameter for parameter in super().actor_parameters() if id(parameter) not in known)]
+
+
+class MLPActionValues(ActionValues):
+    """Several MLPs of one environment side by side; each layer of all of them is one batched product."""
+
+    def __init__(self, config: MLPNetConfig, interfaces: Mapping[str, Interface], *, num_estimates: int) -> None:
+        super().__init__(interfaces)
+        self._activation = FUNCTIONS[config.activation]
+        ((self._env_id, inputs),) = self.inputs.items()
+        sizes = [inputs.obs_size, *config.hidden, inputs.action_size]
+        estimates = [list(mlp(sizes, ACTIVATIONS[config.activation], 0.01))[::2] for _ in range(num_estimates)]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for layers in zip(*cast(list[list[nn.Linear]], estimates), strict=True):
+            self.weights.append(torch.stack([layer.weight.detach() for layer in layers]))  # [num_estimates, out, in]
+            self.biases.append(
+                torch.stack([layer.bias.detach() for layer in layers])[:, None]
+            )  # [num_estimates, 1, out]
+
+    def all_values(self, inputs: Mapping[str, Inputs]) -> dict[str, Tensor]:
+        """See `ActionValues.all_values`."""
+        rows = inputs[self._env_id].numbers.to(self.weights[0].dtype)
+        rows = rows.expand(len(self.weights[0]), -1, -1)  # [num_estimates, B, I]
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if number:
+                rows = self._activation(rows)
+            rows = torch.baddbmm(bias, rows, weight.transpose(1, 2))  # [num_estimates, B, out]
+        return {self._env_id: rows}

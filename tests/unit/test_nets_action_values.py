@@ -105,11 +105,11 @@ def test_discrete_values_are_those_of_the_actions_taken() -> None:
 
 def test_estimates_are_policy_networks_of_observation_and_action() -> None:
     torch.manual_seed(0)
-    values = MLPNetConfig(hidden=(16, 8), activation="relu").build_critic({"reacher": INTERFACES["reacher"]})
+    values = SingleNetConfig(width=8).build_critic({"reacher": INTERFACES["reacher"]})
     obs, actions = batch(torch.Generator().manual_seed(1), "reacher", 7)
     found = values({"reacher": obs}, {"reacher": actions})["reacher"]
     for estimate, network in zip(found, values.estimates, strict=True):
-        torch.testing.assert_close(estimate, network.actor(torch.cat([obs, actions], 1))[:, 0])
+        torch.testing.assert_close(estimate, network.policy({"reacher": torch.cat([obs, actions], 1)})["reacher"][:, 0])
 
 
 @pytest.mark.parametrize("config", [SingleNetConfig(width=8, dropout=0.5), SpecificNetConfig(width=8, dropout=0.5)])
