@@ -90,7 +90,7 @@ class Fit:
 
     def errors(self, obs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Squared errors over variances, of policy and value, for every environment."""
-        policies, values, _ = self.network(obs)
+        policies, values, *_ = self.network(obs)
         of_values = [(values[env_id], self.values[k](obs[env_id])[:, 0]) for k, env_id in enumerate(ENVS)]
 
         def error(given: Tensor, wanted: Tensor) -> Tensor:

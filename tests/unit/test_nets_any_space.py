@@ -93,7 +93,7 @@ def check(env_id: str, obs: torch.Tensor, inputs: torch.Tensor) -> None:
 @pytest.mark.parametrize("config", FOR_ANY, ids=lambda config: config.type)
 def test_packed_equals_separate(config: NetConfig) -> None:
     net, obs = build(config, ENVS), observations(ENVS)
-    policy, values, _ = net(obs)
+    policy, values, *_ = net(obs)
     for env_id, rows in obs.items():
         check(env_id, rows, policy[env_id])
         alone = net({env_id: rows})

@@ -134,7 +134,7 @@ def test_outputs_start_near_zero_whatever_they_are_read_from(std_of_state: bool)
     interfaces = described({"a": interface(6, 5, False), "b": interface(4, 3, True)})
     torch.manual_seed(0)
     net = AgnosticNetConfig(d_model=32, position_codes=32, state_dependent_std=std_of_state).build(interfaces)
-    policy, value, _ = net({"a": torch.randn(64, 6), "b": torch.randn(64, 4)})
+    policy, value, *_ = net({"a": torch.randn(64, 6), "b": torch.randn(64, 4)})
     assert policy["a"][:, :5].abs().max() < 0.3
     assert (policy["a"][:, 5:] + 0.5).abs().max() < 0.3
     assert policy["b"].abs().max() < 0.3

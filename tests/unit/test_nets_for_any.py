@@ -93,7 +93,7 @@ def test_packed_equals_separate(config: NetConfig, dtype: torch.dtype) -> None:
     everything = FOUR | THREE
     net = build(config, everything).to(dtype)
     obs = observations(everything, dtype)
-    policy, value, _ = net(obs)
+    policy, value, *_ = net(obs)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     for env_id, spec in everything.items():
         alone = {env_id: obs[env_id]}
@@ -125,7 +125,7 @@ def test_gradients_of_packed_equal_those_of_separate(config: NetConfig) -> None:
 def test_environments_without_samples_get_empty_outputs(config: NetConfig) -> None:
     net, obs = build(config), observations(FOUR)
     expected = net.policy({"Acrobot-v1": obs["Acrobot-v1"]})["Acrobot-v1"]
-    policy, value, _ = net(obs | {"Reacher-v4": torch.zeros(0, 11), "CartPole-v1": torch.zeros(0, 4)})
+    policy, value, *_ = net(obs | {"Reacher-v4": torch.zeros(0, 11), "CartPole-v1": torch.zeros(0, 4)})
     assert (policy["Reacher-v4"].shape, policy["CartPole-v1"].shape) == ((0, 4), (0, 2))
     assert value["Reacher-v4"].shape == (0,)
     assert torch.allclose(policy["Acrobot-v1"], expected, atol=1e-5)
@@ -167,7 +167,7 @@ def test_number_of_parameters_does_not_depend_on_the_number_of_environments() ->
 )
 def test_gradients_reach_every_parameter(config: NetConfig) -> None:
     net = build(config)
-    policy, value, _ = net(observations(FOUR))
+    policy, value, *_ = net(observations(FOUR))
     sum((x.square().sum() for x in (*policy.values(), *value.values())), torch.zeros(())).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -204,7 +204,7 @@ def test_dropout_acts_in_training_only(config: NetConfig) -> None:
 
 @pytest.mark.parametrize("config", [AgnosticNetConfig(), GeneratedNetConfig()])
 def test_start_is_a_nearly_uniform_policy(config: NetConfig) -> None:
-    policy, value, _ = build(config)(observations(FOUR))
+    policy, value, *_ = build(config)(observations(FOUR))
     assert torch.softmax(policy["Acrobot-v1"], -1).sub(1 / 3).abs().max() < 0.15
     mean, log_std = policy["Reacher-v4"].chunk(2, -1)
     assert mean.abs().max() < 0.5
@@ -306,7 +306,7 @@ def test_renaming_changes_no_output(config: NetConfig) -> None:
     found = []
     for names in ({"one": "one", "two": "two"}, {"one": "z", "two": "a"}):
         net = build(config, {names[e]: one for e, one in environments.items()})
-        policy, values, _ = net({names[e]: own for e, own in obs.items()})
+        policy, values, *_ = net({names[e]: own for e, own in obs.items()})
         found.append([output[names[e]] for output in (policy, values) for e in environments])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 

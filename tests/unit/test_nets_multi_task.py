@@ -140,7 +140,7 @@ def test_heads_are_an_environments_own_and_all_else_is_shared(encoder: Any) -> N
     envs = {"a": interface(4, 2, True), "b": interface(4, 3, False)}
     net = TaskHeadsNetConfig(width=8, encoder=encoder).build(envs)
     obs = {env_id: torch.randn(3, 4) for env_id in envs}
-    policy, value, _ = net(obs)
+    policy, value, *_ = net(obs)
     (policy["a"].square().sum() + value["a"].square().sum()).backward()
     reached = {name for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     assert reached == {name for name, _ in net.named_parameters() if environment_of(name) in (None, "a")}

@@ -21,7 +21,7 @@ def _build(discrete: bool, **fields: Any) -> Any:
 @pytest.mark.parametrize("discrete", [True, False])
 def test_outputs_and_parameters(discrete: bool) -> None:
     net = _build(discrete)
-    policy, value, _ = net({"env": torch.randn(5, 3)})
+    policy, value, *_ = net({"env": torch.randn(5, 3)})
     assert policy["env"].shape == (5, 2 if discrete else 4)
     assert value["env"].shape == (5,)
     actor, critic = ({id(p) for p in ps} for ps in (net.actor_parameters(), net.critic_parameters()))
@@ -32,7 +32,7 @@ def test_outputs_and_parameters(discrete: bool) -> None:
 @pytest.mark.parametrize("discrete", [True, False])
 def test_gradients_reach_every_parameter(discrete: bool) -> None:
     net = _build(discrete)
-    policy, value, _ = net({"env": torch.randn(5, 3)})
+    policy, value, *_ = net({"env": torch.randn(5, 3)})
     (policy["env"].square().sum() + value["env"].square().sum()).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name

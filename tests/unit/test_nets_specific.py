@@ -36,7 +36,7 @@ def count(net: torch.nn.Module) -> int:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_packed_equals_separate(dtype: torch.dtype) -> None:
     net, obs = build().to(dtype), observations(dtype)
-    policy, value, _ = net(obs)
+    policy, value, *_ = net(obs)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for env_id, spec in FOUR.items():
         alone = {env_id: obs[env_id]}
@@ -50,7 +50,7 @@ def test_no_gradient_reaches_the_parts_of_another_environment() -> None:
     net, obs = build(), observations()
     for env_id in FOUR:
         net.zero_grad(set_to_none=True)
-        policy, value, _ = net(obs)
+        policy, value, *_ = net(obs)
         (policy[env_id].square().sum() + value[env_id].square().sum()).backward()
         reached = {n for n, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
         expected = {n for n, _ in net.named_parameters() if environment_of(n) in (None, env_id)}
@@ -150,10 +150,10 @@ def test_parts_can_be_frozen() -> None:
 
 def test_environments_without_samples_get_empty_outputs() -> None:
     net, obs = build(), observations()
-    policy, value, _ = net(obs | {"forward": torch.zeros(0, 6)})
+    policy, value, *_ = net(obs | {"forward": torch.zeros(0, 6)})
     assert policy["forward"].shape == (0, 3) and value["forward"].shape == (0,)
     torch.testing.assert_close(policy["CartPole-v1"], net.policy(obs)["CartPole-v1"])
-    assert net({}) == ({}, {}, {})
+    assert net({}) == ({}, {}, {}, {})
 
 
 def test_actor_and_critic_parameters_are_disjoint_and_complete() -> None:
@@ -165,7 +165,7 @@ def test_actor_and_critic_parameters_are_disjoint_and_complete() -> None:
 
 def test_the_start_is_a_nearly_uniform_policy() -> None:
     torch.manual_seed(0)
-    policy, value, _ = SpecificNetConfig().build(FOUR)(observations())
+    policy, value, *_ = SpecificNetConfig().build(FOUR)(observations())
     assert torch.softmax(policy["forward"], -1).sub(1 / 3).abs().max() < 0.05
     mean, log_std = policy["a.b%2E"].chunk(2, -1)
     assert mean.abs().max() < 0.1
