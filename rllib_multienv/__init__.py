@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rllib_multienv.algorithms.hip_bmdp import MultiEnvHiPBMDPConfig as MultiEnvHiPBMDPConfig
     from rllib_multienv.algorithms.iql import MultiEnvIQL as MultiEnvIQL
     from rllib_multienv.algorithms.iql import MultiEnvIQLConfig as MultiEnvIQLConfig
+    from rllib_multienv.algorithms.maesn import MultiEnvMAESN as MultiEnvMAESN
+    from rllib_multienv.algorithms.maesn import MultiEnvMAESNConfig as MultiEnvMAESNConfig
     from rllib_multienv.algorithms.maml import MultiEnvMAML as MultiEnvMAML
     from rllib_multienv.algorithms.maml import MultiEnvMAMLConfig as MultiEnvMAMLConfig
     from rllib_multienv.algorithms.pearl import MultiEnvPEARL as MultiEnvPEARL
@@ -64,6 +66,7 @@ _NAMES = {
     "algorithms.dream": ["MultiEnvDREAM", "MultiEnvDREAMConfig"],
     "algorithms.hip_bmdp": ["MultiEnvHiPBMDP", "MultiEnvHiPBMDPConfig"],
     "algorithms.iql": ["MultiEnvIQL", "MultiEnvIQLConfig"],
+    "algorithms.maesn": ["MultiEnvMAESN", "MultiEnvMAESNConfig"],
     "algorithms.maml": ["MultiEnvMAML", "MultiEnvMAMLConfig"],
     "algorithms.pearl": ["MultiEnvPEARL", "MultiEnvPEARLConfig"],
     "algorithms.ppo": ["MultiEnvPPO", "MultiEnvPPOConfig"],
@@ -90,7 +93,9 @@ _NAMES = {
 }
 _HOMES = {name: f"rllib_multienv.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
-_ALGORITHMS = tuple(f"MultiEnv{name}" for name in ("PPO", "IQL", "SAC", "VariBAD", "MAML", "PEARL", "DREAM", "HiPBMDP"))
+_ALGORITHMS = tuple(
+    f"MultiEnv{name}" for name in ("PPO", "IQL", "SAC", "VariBAD", "MAML", "MAESN", "PEARL", "DREAM", "HiPBMDP")
+)
 _REGISTRY = "ray.tune.registry"
 
 

@@ -261,7 +261,7 @@ class MultiEnvAgent(AgentPolicy):
         way = self.checkpoint.adapter
         if inner_loop is not None:
             fields = asdict(inner_loop) if isinstance(inner_loop, InnerLoop) else inner_loop
-            way = {**(way if way["type"] == "inner_loop" else {}), **fields, "type": "inner_loop"}
+            way = {**(way if way["type"] in ("inner_loop", "latent_loop") else {"type": "inner_loop"}), **fields}
         generator = self.generator(seed)
         (copies,) = copies_for(self, replace(self.env_specs[env_id], trial_episodes=episodes), num_tasks, seed).values()
         try:

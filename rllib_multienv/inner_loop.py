@@ -22,6 +22,8 @@ __all__ = ["InnerLoop", "StepSizes", "TaskPolicies", "TaskRows", "linear_advanta
 Parameters = Mapping[str, Tensor]
 
 _STEP_SIZES = "step_sizes"
+#: The child of a network that has the latents of tasks of training (`latent_loop`).
+TASK_LATENTS = "task_latents"
 # As in the implementations of MAML and ProMP: observations beyond this, and the ridge of the regression.
 _LARGEST_FEATURE, _RIDGE = 10.0, 1e-5
 
@@ -88,15 +90,17 @@ class StepSizes(nn.Module):
         self.sizes = nn.ParameterDict(sizes)
 
     @classmethod
-    def add_to(cls, network: ActorCritic, lr: float) -> None:
-        """Let the step sizes of a network be learned."""
-        network.add_module(_STEP_SIZES, cls(start_parameters(network), lr))
+    def add_to(cls, network: ActorCritic, parameters: Parameters, lr: float) -> None:
+        """Let the step sizes of what a network adapts be learned."""
+        network.add_module(_STEP_SIZES, cls(parameters, lr))
 
     @classmethod
     def add_where_in(cls, network: ActorCritic, weights: Parameters) -> None:
         """Add them if a state dict has them."""
-        if any(name.startswith(f"{_STEP_SIZES}.") for name in weights):
-            cls.add_to(network, 0.0)
+        prefix = f"{_STEP_SIZES}.sizes."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if own:
+            cls.add_to(network, own, 0.0)
 
     @classmethod
     def of(cls, network: ActorCritic) -> dict[str, Tensor]:
@@ -111,7 +115,7 @@ def start_parameters(network: ActorCritic) -> dict[str, nn.Parameter]:
     return {
         name: parameter
         for name, parameter in network.named_parameters()
-        if id(parameter) in own and not name.startswith(f"{_STEP_SIZES}.")
+        if id(parameter) in own and not name.startswith((f"{_STEP_SIZES}.", f"{TASK_LATENTS}."))
     }
 
 
@@ -146,6 +150,30 @@ class InnerLoop:
     def trial_episodes(self) -> int:
         """Episodes of a task in training: those before each step, and those after the last."""
         return self.episodes * (self.steps + 1)
+
+    def start(self, network: ActorCritic) -> Parameters:
+        """What is adapted, by name, as it is before the first step of a new task."""
+        return start_parameters(network)
+
+    def trained(self, network: ActorCritic, env_id: str) -> Mapping[str, nn.Parameter]:
+        """The parameters that the meta-gradient of an environment is of, by name, beside step sizes."""
+        return start_parameters(network)
+
+    def of_task(self, trained: Parameters, task: int) -> Parameters:
+        """What the policy of a training task depends on before the first step, from values of `trained`."""
+        return trained
+
+    def is_adapted(self, name: str) -> bool:
+        """Whether steps change what has this name in `of_task`."""
+        return True
+
+    def policy(self, network: ActorCritic, env_id: str, parameters: Parameters, obs: Tensor) -> Tensor:
+        """Distribution inputs ``[n, num_inputs]`` for observations ``[n, width]`` of a task."""
+        return network.policy_with(parameters, env_id, obs)
+
+    def policies(self, network: ActorCritic, env_id: str, parameters: Parameters, obs: Tensor) -> Tensor:
+        """The same ``[B, num_inputs]`` for one observation of each of B tasks, with parameters ``[B, ...]``."""
+        return network.policies_with(parameters, env_id, obs)
 
     def check(self, network: ActorCritic, kind: str) -> None:
         """Check that a network of this kind has the derivatives.
@@ -209,12 +237,14 @@ class InnerLoop:
             logp = distribution.logp(rows.actions)  # [n]
             score = torch.exp(logp - rows.logp) if self.method == "promp" else logp  # [n]
             loss = -(score * rows.advantages).mean()
-            gradients = torch.autograd.grad(loss, list(own.values()), create_graph=create_graph, allow_unused=True)
+            before = {name: value for name, value in own.items() if self.is_adapted(name)}
+            gradients = torch.autograd.grad(loss, list(before.values()), create_graph=create_graph, allow_unused=True)
             factor = self.lr_decay**number
-            return {
+            after = {
                 name: value if gradient is None else value - factor * sizes.get(name, self.lr) * gradient
-                for (name, value), gradient in zip(own.items(), gradients, strict=True)
+                for (name, value), gradient in zip(before.items(), gradients, strict=True)
             }
+            return {**own, **after}
 
     def meta_loss(
         self,
@@ -258,7 +288,7 @@ class InnerLoop:
         return -torch.minimum(ratio * rows.advantages, clipped * rows.advantages).mean() + kl_coeff * divergence
 
     def _distribution(self, network: ActorCritic, env_id: str, parameters: Parameters, rows: TaskRows) -> Any:
-        inputs = network.policy_with(parameters, env_id, rows.obs)  # [n, num_inputs]
+        inputs = self.policy(network, env_id, parameters, rows.obs)  # [n, num_inputs]
         return distribution_for(network.interfaces[env_id]).from_logits(inputs)
 
 
@@ -270,24 +300,37 @@ class TaskPolicies:
         network: The network; its parameters are the start.
         env_id: The environment.
         num_tasks: B.
+        starts: What is adapted of each task before its first step, ``[B, ...]`` each; default: `InnerLoop.start`.
     """
 
-    def __init__(self, inner_loop: InnerLoop, network: ActorCritic, env_id: str, num_tasks: int) -> None:
+    def __init__(
+        self,
+        inner_loop: InnerLoop,
+        network: ActorCritic,
+        env_id: str,
+        num_tasks: int,
+        starts: Parameters | None = None,
+    ) -> None:
         self._inner_loop, self._network, self._env_id = inner_loop, network, env_id
-        self._start = {name: value.detach() for name, value in start_parameters(network).items()}
+        start = {name: value.detach() for name, value in inner_loop.start(network).items()}
+        self._starts = starts or {name: value.expand(num_tasks, *value.shape) for name, value in start.items()}
         self._sizes = {name: size.detach() for name, size in StepSizes.of(network).items()}
-        self._adapted: dict[str, Tensor] | None = None  # [B, ...] each; None: all are at the start
+        # [B, ...] each; None: all are at the network's own start.
+        self._adapted = None if starts is None else self._all_at_the_start()
         self._kept: list[dict[str, np.ndarray]] = []  # columns [B, ...] of the last time steps
         self._since = np.zeros(num_tasks, int)  # [B], the first of these that the next step is made of
         self._episodes = np.zeros(num_tasks, int)  # [B], since then
         self._steps = np.zeros(num_tasks, int)  # [B], that were taken
+
+    def _all_at_the_start(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._starts.items()}
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
         """Distribution inputs ``[B, num_inputs]`` for observations ``[B, width]``, one of each task."""
         if self._adapted is None:
             return self._network.policy({self._env_id: obs})[self._env_id]
-        return self._network.policies_with(self._adapted, self._env_id, obs)
+        return self._inner_loop.policies(self._network, self._env_id, self._adapted, obs)
 
     def observe(
         self, columns: Mapping[str, np.ndarray], rewards: np.ndarray, ends: np.ndarray, done: np.ndarray, valid: Any
@@ -314,7 +357,8 @@ class TaskPolicies:
                 self._adapt(task, {key: column[self._since[task] - first :, task] for key, column in stacked.items()})
         if self._adapted is not None:
             for name, value in self._adapted.items():
-                value[torch.from_numpy(done).to(value.device)] = self._start[name]
+                rows = torch.from_numpy(done).to(value.device)
+                value[rows] = self._starts[name][rows]
         self._steps[done] = 0
         self._since[due], self._episodes[due] = len(self._kept), 0
         first = int(self._since.min())
@@ -323,11 +367,11 @@ class TaskPolicies:
 
     def _adapt(self, task: int, columns: Mapping[str, np.ndarray]) -> None:
         valid = columns["valid"]
-        device = next(iter(self._start.values())).device
+        device = next(iter(self._starts.values())).device
         own = {key: column[valid] for key, column in columns.items()}
         rows = self._inner_loop.rows(self._network, self._env_id, own, device)
         if self._adapted is None:
-            self._adapted = {n: v.expand(len(self._since), *v.shape).clone() for n, v in self._start.items()}
+            self._adapted = self._all_at_the_start()
         before = {name: value[task] for name, value in self._adapted.items()}
         number = int(self._steps[task])
         after = self._inner_loop.adapted(self._network, self._env_id, before, rows, self._sizes, number=number)

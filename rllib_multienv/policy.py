@@ -13,7 +13,7 @@ import torch
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import probe_roles
-from rllib_multienv.inner_loop import StepSizes
+from rllib_multienv.inner_loop import TASK_LATENTS, StepSizes
 from rllib_multienv.nets import ActorCritic, distribution_for
 from rllib_multienv.normalization import ObservationNormalizer
 from rllib_multienv.spec import EnvSpec, SpaceSpec, resolve_env_specs
@@ -41,7 +41,8 @@ class AgentPolicy:
         self.env_specs: dict[str, EnvSpec] = dict(checkpoint.env_specs)
         self.space_specs: dict[str, SpaceSpec] = dict(checkpoint.space_specs)
         self.network: ActorCritic = checkpoint.network.build(self.space_specs)
-        weights = dict(checkpoint.weights or {})
+        given = checkpoint.weights or {}
+        weights = {name: value for name, value in given.items() if not name.startswith(f"{TASK_LATENTS}.")}
         if not any(name.startswith(f"{child}.") for child in self.network.critic_only for name in weights):
             self.network.drop_critic()  # a runner's weights
         checkpoint.network.check_memory(self.network)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
 
 from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.inner_loop import InnerLoop, TaskPolicies
+from rllib_multienv.latent_loop import LatentLoop
 from rllib_multienv.nets import HiPActorCritic, distribution_for
 from rllib_multienv.policy import AgentPolicy
 
@@ -71,15 +72,18 @@ class GradientAdapter:
         env_id: The environment.
         explore: Has no effect: all actions are drawn.
         generator: Source of the draws.
-        fields: Those of `InnerLoop`.
+        fields: Those of `loop_class`.
     """
+
+    loop_class: ClassVar[type[InnerLoop]] = InnerLoop
 
     def __init__(
         self, policy: AgentPolicy, env_id: str, explore: bool, generator: torch.Generator, **fields: Any
     ) -> None:
         if policy.network.memory is not None:
             raise ValueError("inner_loop: a network with memory does not adapt by steps of a gradient.")
-        self._policy, self._env_id, self._generator, self._inner_loop = policy, env_id, generator, InnerLoop(**fields)
+        self._policy, self._env_id, self._generator = policy, env_id, generator
+        self._inner_loop = self.loop_class(**fields)
 
     def begin(self, num_tasks: int) -> None:
         """See `Adapter.begin`."""
@@ -210,12 +214,19 @@ class EmbeddingAdapter:
             optimizer.step()
 
 
+class LatentAdapter(GradientAdapter):
+    """Its steps change the latents of each task alone, which start at the prior (MAESN)."""
+
+    loop_class: ClassVar[type[InnerLoop]] = LatentLoop
+
+
 #: Ways to adapt by the name that checkpoints have; each takes policy, env id, explore, generator, and the checkpoint's
 #: other fields.
 ADAPTERS: dict[str, type[Any]] = {
     "memory": MemoryAdapter,
     "inner_loop": GradientAdapter,
     "embedding": EmbeddingAdapter,
+    "latent_loop": LatentAdapter,
 }
 
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from inner_rows import random_rows
 from interfaces import interface
 from torch import Tensor, nn
 
 from rllib_multienv import AgnosticNetConfig, GeneratedNetConfig, MLPNetConfig, SpecificNetConfig
 from rllib_multienv.inner_loop import InnerLoop, StepSizes, TaskPolicies, TaskRows, linear_advantages, start_parameters
-from rllib_multienv.nets import distribution_for
 from rllib_multienv.nets.actor_critic import OneEnvironmentActorCritic, Part
 
 CLIP = 0.3
@@ -35,19 +35,6 @@ class TwoParameters(OneEnvironmentActorCritic):
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
         first = self.a * rows + self.b  # [R, 1]
         return {"env": torch.cat([first, torch.zeros_like(first)], 1)}
-
-
-def random_rows(network: Any, count: int, seed: int, env_id: str = "env") -> TaskRows:
-    """Drawn actions at random observations, with random advantages."""
-    generator = torch.Generator().manual_seed(seed)
-    one = network.interfaces[env_id]
-    obs = torch.randn(count, one.obs_size, generator=generator)
-
-    inputs = network.policy({env_id: obs})[env_id].detach()
-    distribution = distribution_for(one).from_logits(inputs)
-    actions = distribution.sample(generator)
-    advantages = torch.randn(count, generator=generator)
-    return TaskRows(obs, actions, distribution.logp(actions), inputs, advantages)
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +104,7 @@ def test_reptile_moves_the_start_to_what_is_adapted() -> None:
 @pytest.mark.parametrize("order", [1, 2])
 def test_step_sizes_are_learned(order: Literal[1, 2]) -> None:
     network = MLPNetConfig(hidden=(4,)).build({"env": interface(2, 2, False)})
-    StepSizes.add_to(network, 0.1)
+    StepSizes.add_to(network, start_parameters(network), 0.1)
     stages = [random_rows(network, 10, seed) for seed in range(2)]
     parameters, sizes = start_parameters(network), StepSizes.of(network)
     assert parameters.keys() == sizes.keys()

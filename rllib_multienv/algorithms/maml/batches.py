@@ -16,6 +16,8 @@ from rllib_multienv.rollout import EPISODE_ENDS, FIRST, VALID, Rollout
 
 #: Column of the number of inner steps before each row, ``[N]``.
 STAGE = "stage"
+#: Column of the number of a row's task, ``[N]``, where tasks have something of their own; also in `Rollout.extra`.
+TASK = "task"
 
 
 class TrialBatches(RolloutConnector):
@@ -75,6 +77,8 @@ class TrialBatches(RolloutConnector):
                 Columns.ACTION_LOGP: rollout.logp,
                 Columns.ACTION_DIST_INPUTS: rollout.action_dist_inputs,
             }
+            if TASK in rollout.extra:
+                columns[TASK] = rollout.extra[TASK]
             trial = {key: column[steps, b] for key, column in columns.items()}
             advantages = np.zeros(len(steps), np.float32)
             for stage in range(inner_loop.steps + 1):

@@ -11,8 +11,8 @@ from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor, nn
 
-from rllib_multienv.algorithms.maml.batches import STAGE
-from rllib_multienv.inner_loop import InnerLoop, StepSizes, TaskRows, start_parameters
+from rllib_multienv.algorithms.maml.batches import STAGE, TASK
+from rllib_multienv.inner_loop import InnerLoop, StepSizes, TaskRows
 from rllib_multienv.learners import MultiEnvLearner, Step
 from rllib_multienv.nets import ActorCritic
 from rllib_multienv.rollout import VALID
@@ -64,15 +64,16 @@ def meta_loss(
     Returns:
         The loss without gradient, and a function linear in the parameters that has its gradient.
     """
-    parameters, sizes = start_parameters(network), StepSizes.of(network)
+    parameters, sizes = inner_loop.trained(network, env_id), StepSizes.of(network)
     own = {name: value.detach().requires_grad_() for name, value in parameters.items()}
     own_sizes = {name: size.detach().requires_grad_() for name, size in sizes.items()}
     leaves = [*own.values(), *own_sizes.values()]
     sums = [torch.zeros_like(leaf) for leaf in leaves]
     rows = batch[STAGE]
     total = torch.zeros((), device=rows.device)
-    for stages in tasks_of(batch, inner_loop.steps):
-        loss = inner_loop.meta_loss(network, env_id, own, own_sizes, stages, clip_param=clip_param, kl_coeff=kl_coeff)
+    for task, stages in tasks_of(batch, inner_loop.steps):
+        start = inner_loop.of_task(own, task)
+        loss = inner_loop.meta_loss(network, env_id, start, own_sizes, stages, clip_param=clip_param, kl_coeff=kl_coeff)
         loss = loss * (sum(len(stage.logp) for stage in stages) / len(rows))
         for total_of, gradient in zip(sums, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True):
             if gradient is not None:
@@ -82,11 +83,12 @@ def meta_loss(
     return total, torch.stack([(p * gradient).sum() for p, gradient in zip(trained, sums, strict=True)]).sum()
 
 
-def tasks_of(batch: dict[str, Tensor], steps: int) -> Iterator[list[TaskRows]]:
-    """The rows of each task in a batch of `TrialBatches`, by stage."""
+def tasks_of(batch: dict[str, Tensor], steps: int) -> Iterator[tuple[int, list[TaskRows]]]:
+    """The number of each task in a batch of `TrialBatches` (0 where they have none), and its rows by stage."""
     valid = batch[VALID]  # [L, S]
     task = torch.arange(valid.shape[1], device=valid.device).expand_as(valid)[valid]  # [N]
     names = (Columns.OBS, Columns.ACTIONS, Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Postprocessing.ADVANTAGES)
     for number in range(valid.shape[1]):
         stages = batch[STAGE].where(task == number, -1)  # [N]
-        yield [TaskRows(*(batch[name][stages == stage] for name in names)) for stage in range(steps + 1)]
+        own = int(batch[TASK][task == number][0]) if TASK in batch else 0
+        yield own, [TaskRows(*(batch[name][stages == stage] for name in names)) for stage in range(steps + 1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rllib_multienv.inner_loop import StepSizes
+from rllib_multienv.inner_loop import StepSizes, start_parameters
 from rllib_multienv.modules import SharedModule
 
 
@@ -13,4 +13,4 @@ class MAMLSharedModule(SharedModule):
         """Build the network."""
         super().setup()
         if (start := self.model_config["learned_step_size"]) is not None:
-            StepSizes.add_to(self.network, start)
+            StepSizes.add_to(self.network, start_parameters(self.network), start)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ray.rllib.core.columns import Columns
+from torch import Tensor
 
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.lockstep import Lockstep
@@ -34,9 +35,14 @@ class AdaptingLockstep(Lockstep):
         for env_id, columns in batch.items():
             obs = columns[Columns.OBS]
             if env_id not in self._policies:
-                self._policies[env_id] = TaskPolicies(inner_loop, network, env_id, len(obs))
+                starts = self._starts(env_id)
+                self._policies[env_id] = TaskPolicies(inner_loop, network, env_id, len(obs), starts)
             outputs[env_id] = {Columns.ACTION_DIST_INPUTS: self._policies[env_id](obs)}
         return outputs
+
+    def _starts(self, env_id: str) -> Mapping[str, Tensor] | None:
+        """What is adapted of the copies' tasks before the first step, ``[B, ...]`` each; None: the same for all."""
+        return None
 
     def _observe(self, env_id: str, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
         if Columns.ACTION_LOGP not in columns:
