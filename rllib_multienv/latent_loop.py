@@ -1,8 +1,8 @@
 """Adaptation by steps on a latent alone: structured exploration (MAESN, Gupta et al. 2018, arXiv 1802.07245).
 
-The policy sees ``z = mean + exp(log_std) * noise`` beside each observation. The noise is the input ``"noise:D"``, the last
-numbers of an observation, N(0, 1) and the same throughout an episode. Mean and log standard deviation are the task's
-own. Both are zero under the prior, so that the network without any adaptation is the prior's policy.
+The policy sees ``z = mean + exp(log_std) * noise`` beside each observation. The noise is the input ``"noise:D"``, the
+last numbers of an observation, N(0, 1) and the same throughout an episode. Mean and log standard deviation are the
+task's own. Both are zero under the prior, so that the network without any adaptation is the prior's policy.
 """
 
 from __future__ import annotations

@@ -119,8 +119,10 @@ def test_later_steps_are_smaller() -> None:
     network = TwoParameters()
     rows, inner_loop = random_rows(network, 20, 0), InnerLoop(lr=0.4, lr_decay=0.5)
     start = {name: value.detach() for name, value in start_parameters(network).items()}
-    ways = [inner_loop.adapted(network, "env", start, rows, {}, number=number)["a"] - start["a"] for number in (0, 2)]
-    assert float(ways[1] / ways[0]) == pytest.approx(0.25)
+    ways = [
+        (inner_loop.adapted(network, "env", start, rows, {}, number=number)["a"] - start["a"]).item() for number in (0, 2)
+    ]
+    assert ways[1] / ways[0] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("config", [MLPNetConfig(hidden=(4,)), GeneratedNetConfig(width=8), SpecificNetConfig()])
