@@ -120,7 +120,8 @@ def test_later_steps_are_smaller() -> None:
     rows, inner_loop = random_rows(network, 20, 0), InnerLoop(lr=0.4, lr_decay=0.5)
     start = {name: value.detach() for name, value in start_parameters(network).items()}
     ways = [
-        (inner_loop.adapted(network, "env", start, rows, {}, number=number)["a"] - start["a"]).item() for number in (0, 2)
+        (inner_loop.adapted(network, "env", start, rows, {}, number=number)["a"] - start["a"]).item()
+        for number in (0, 2)
     ]
     assert ways[1] / ways[0] == pytest.approx(0.25)
 

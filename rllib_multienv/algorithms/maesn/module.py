@@ -9,7 +9,9 @@ from rllib_multienv.spec import SpaceSpec
 
 
 class MAESNSharedModule(SharedModule):
-    """``model_config`` also has ``"learned_step_size"`` (where they start), ``"latent_size"``, ``"num_train_tasks"``."""
+    """``model_config`` also has ``"learned_step_size"`` (where they start), ``"latent_size"`` and
+    ``"num_train_tasks"``.
+    """
 
     def setup(self) -> None:
         """Build the network."""
