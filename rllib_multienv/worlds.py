@@ -33,9 +33,9 @@ class WorldSpec:
         credit: Rewards that members learn from. ``"own"``: each its own. ``"joint"``: all the weighted sum of the
             members' rewards in a time step, each divided by its running scale.
         weights: Factors in that sum by env id; one where not given.
-        starts: Time steps of the world's life at which members join: a list of one for each (copies side by side), or
-            by env id a number or a list of one for each copy; 0 where not given. Before, nobody sees a member, and
-            nothing is learned from it. A member that joins begins an episode.
+        starts: Time steps of the world's life at which members join: a number for all, a list of one for each (copies
+            side by side), or by env id a number or a list of one for each copy; 0 where not given. Before, nobody sees
+            a member, and nothing is learned from it. A member that joins begins an episode.
         stops: Time steps at which members leave, in the same form: their episodes end there as by a time limit. When
             the last has left, another life of the world begins. Members that are not given are the last to leave; with
             none, the world lives on, and members that have joined stay.
@@ -82,7 +82,9 @@ class WorldSpec:
         """Time steps of `starts` or `stops` by env id, one for each copy; members that are not given are missing."""
         value = getattr(self, name)
         sizes = {env_id: self.copies.get(env_id, 1) for env_id in self.env_ids}
-        if not isinstance(value, Mapping):
+        if isinstance(value, int):
+            value = dict.fromkeys(sizes, value)
+        elif not isinstance(value, Mapping):
             given, total = list(value) if isinstance(value, Iterable) else [value], sum(sizes.values())
             if len(given) not in (0, total):
                 raise ValueError(f"WorldSpec: {name}={value!r} must have one number for each of {total} members.")

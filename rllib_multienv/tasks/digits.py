@@ -105,7 +105,7 @@ class DigitQuestion(Delayed, _Digits):
     STATE = ("_answered", "_noise")
 
     def __init__(
-        self, num_envs: int = 1, *, horizon: int = 2, cost: float = 0.05, noise: float = 0.7, **options: Any
+        self, num_envs: int = 1, *, horizon: int = 2, cost: float = 0.1, noise: float = 0.5, **options: Any
     ) -> None:
         self.noise, self._noise = noise, np.zeros((num_envs, _PIXELS), np.float32)
         actions = ["wait", "answer", *(f"digit {digit}" for digit in range(_CLASSES))]

@@ -194,7 +194,9 @@ def test_a_lost_fragment_is_that_of_the_whole_world_and_members_stay_together() 
 
 def test_members_are_added_and_removed_between_iterations(tmp_path: Path) -> None:
     world = replace(QUIZ, starts={"guess": 3}, stops={"guess": 12, "oracle": 13})
-    with running(config({"quiz": world, "other": ["Pendulum-v1"]}, memory="gru")) as algo:
+    with running(
+        config({"quiz": world, "other": ["Pendulum-v1"]}, memory="gru").evaluation(evaluation_duration=4)
+    ) as algo:
         algo.train()
         with pytest.raises(ValueError, match=r"there is no world 'riddle'; there are \['quiz', 'other'\]"):
             algo.add_env("CartPole-v1", world="riddle")
@@ -213,6 +215,8 @@ def test_members_are_added_and_removed_between_iterations(tmp_path: Path) -> Non
         assert algo.config.worlds["quiz"].env_ids == ["guess", "second"]
         assert algo.config.worlds["quiz"].life == 12
         algo.train()
+        episodes = algo.evaluate()["env_runners"]["module_episode_return_mean"]
+        assert episodes.keys() == {"guess", "second", "Pendulum-v1"}
         path = algo.save_to_path(str(tmp_path / "checkpoint"))
         algo.train()
         expected = weights(algo)
@@ -257,6 +261,13 @@ def test_a_guess_is_right_only_where_the_oracle_is_seen(attention: bool, least: 
     success = runpy.run_path(str(ROOT / "examples" / "worlds.py"))["success"]
     right = success(world_attention=attention, iterations=12 if attention else 3)
     assert least <= right <= most
+
+
+def test_a_classifier_may_ask_an_image_search() -> None:
+    pytest.importorskip("sklearn")
+    example = runpy.run_path(str(ROOT / "examples" / "image_search.py"))
+    right, waited = example["play"](example["trained"](world_attention=True, iterations=1, seed=0), rounds=1)
+    assert right.shape == waited.shape == (597,) and 0.03 < right.mean() < 0.5
 
 
 def test_an_agent_sees_a_world_as_its_runner_does_and_remembers(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_search_shows_another_image_most_often_of_the_same_digit() -> None:
         assert not found[looks == 0].any() and (found[looks == 1, 64:].sum(1) == 1).all()
         assert (np.abs(found[:, :64] - images).max(1) > 0).all()
         rewards = question.step(np.zeros((200, 2), int))[1]
-        np.testing.assert_array_equal(rewards, np.full(200, -0.05))
+        np.testing.assert_array_equal(rewards, np.full(200, -0.1))
         _, rewards, terminated, *_ = question.step(np.stack([np.ones(200, int), found[:, 64:].argmax(1)], axis=1))
         assert rewards[looks == 1].mean() > 0.95 and terminated.all()
 

@@ -62,6 +62,7 @@ def test_times_are_given_in_a_list_or_by_member() -> None:
     left = world.without(["CartPole-v1"])
     assert left is not None and left.times == {"guess": [(0, 30), (10, 30)]}
     assert WorldSpec(members).times is None
+    assert WorldSpec(members, stops=5).times == {"guess": [(0, 5)], "CartPole-v1": [(0, 5)]}
 
 
 def test_ready_worlds_are_staggered_or_parallel() -> None:
