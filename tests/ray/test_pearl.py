@@ -11,12 +11,13 @@ import pytest
 import ray
 import torch
 from first_gradient import RecordsFirstGradient, assert_same_parameters, of_learners
-from tiny_runs import TINY_NET, assert_goes_on_when_restored, make_runner, running
+from tiny_runs import TINY_NET, assert_goes_on_when_restored, running
 from toy_family import Guess
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvPEARLConfig, MultiEnvSACConfig
 from rllib_multienv.algorithms.pearl import MultiEnvPEARLLearner
-from rllib_multienv.algorithms.pearl.replay import PEARLData, TaskReplay, by_row
+from rllib_multienv.algorithms.pearl.replay import TASK, PEARLData, TaskReplay, by_row
+from rllib_multienv.algorithms.pearl.runner import PEARLRunner
 from rllib_multienv.env_runners.sampling import environment_costs
 from rllib_multienv.nets import NetConfig
 
@@ -56,41 +57,56 @@ def config(envs: Any = (GUESS, POINT), net: NetConfig = SMALL, **training: Any) 
 
 
 def sampled(made: MultiEnvPEARLConfig, rounds: int) -> list[dict[str, Any]]:
-    runner = make_runner(made)
+    made.validate()
+    runner = PEARLRunner(config=made, worker_index=0)
     found = [runner.sample_rollouts() for _ in range(rounds)]
     runner.stop()
     return found
 
 
-def test_a_task_has_transitions_and_a_context_of_one_trial() -> None:
+def test_a_task_has_transitions_of_all_its_trials_and_a_context_of_one() -> None:
     """Observations of `Guess` are the step within the episode; an inner end shows the next episode's first one."""
     made = config([GUESS]).training(normalize_obs=False)
     store = TaskReplay(1000, rows_per_task=40, context_size=9)
+    tasks = []
     for rollouts in sampled(made, 2):
-        store.add_fragments([rollouts["guess"]])
+        rollout = rollouts["guess"]
+        tasks += [rollout.extra[TASK][t, b, 0] for b, _, stop in rollout.chunks() if rollout.done[t := stop - 1, b]]
+        store.add_fragments([rollout])
+    assert set(tasks) == {0.0, 1.0}
     assert len(store) == 8 * 9  # of 20 steps of each of four copies two trials of 9 are whole
     drawn = store.draw(np.random.default_rng(0), 50)
-    numbers = np.where(drawn < 0, np.nan, drawn // 9)
-    assert (np.nanmin(numbers, 1) == np.nanmax(numbers, 1)).all()  # all of a task are of one trial
-    assert set((drawn[:, :40] % 9).flatten()) == {0, 1, 3, 4, 6, 7, 8}  # not the ends of episodes within it
+    of_rows = np.where(drawn < 0, np.nan, np.array(tasks)[drawn // 9])
+    assert (np.nanmin(of_rows, 1) == np.nanmax(of_rows, 1)).all()  # all of a row are of one task
+    assert set((drawn[:, :40] % 9).flatten()) == {0, 1, 3, 4, 6, 7, 8}  # not the ends of episodes within trials
+    assert max(len(set(own // 9)) for own in drawn[:, :40]) == max(tasks.count(0.0), tasks.count(1.0))
     sizes = (drawn[:, 40:] >= 0).sum(1)
     assert set(sizes) == {3, 6, 9}  # the first one, two or three episodes
     for row, size in zip(drawn[:, 40:], sizes, strict=True):
-        assert sorted(row[:size] % 9) == list(range(size))
+        assert len(set(row[:size] // 9)) == 1 and sorted(row[:size] % 9) == list(range(size))
     found = store.columns(drawn)
     assert found["obs"].shape[:2] == (50, 40) and found["context_obs"].shape[:2] == (50, 9)
     assert ((found["new_obs"][..., 0] - found["obs"][..., 0]) == 1).all()
 
 
 def test_trials_that_were_overwritten_are_not_drawn() -> None:
-    store = TaskReplay(30, rows_per_task=2, context_size=2)
+    store = TaskReplay(30, rows_per_task=20, context_size=2)
     for rollouts in sampled(config([GUESS]), 4):
         store.add_fragments([rollouts["guess"]])
     drawn = store.draw(np.random.default_rng(0), 200)
-    own = np.unique(drawn[drawn >= 0])
-    assert len(own) == 3 * 9  # three whole trials fit
+    assert len(np.unique(drawn[:, :20])) == 3 * 7  # three whole trials fit, without the ends within them
     with pytest.raises(ValueError, match="no whole trial"):
         TaskReplay(10, rows_per_task=1, context_size=1).draw(np.random.default_rng(0), 1)
+
+
+def test_where_there_are_no_tasks_each_trial_is_one() -> None:
+    made = config([EnvSpec("pendulum", make="Pendulum-v1", max_episode_steps=3, trial_episodes=1)])
+    (rollouts,) = sampled(made, 1)
+    store = TaskReplay(1000, rows_per_task=30, context_size=3)
+    store.add_fragments([rollouts["pendulum"]])
+    assert len(store) == 4 * 9
+    drawn = store.draw(np.random.default_rng(0), 50)
+    assert (drawn // 3 == drawn[:, :1] // 3).all() and len(np.unique(drawn[:, 0] // 3)) > 6
 
 
 def first_gradients(made: MultiEnvPEARLConfig, num_learners: list[int]) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ from rllib_multienv.algorithms.off_policy import OffPolicyData
 from rllib_multienv.algorithms.pearl.learner import MultiEnvPEARLLearner
 from rllib_multienv.algorithms.pearl.module import PEARLSharedModule
 from rllib_multienv.algorithms.pearl.replay import PEARLData
+from rllib_multienv.algorithms.pearl.runner import PEARLRunner
 from rllib_multienv.algorithms.sac.sac import MultiEnvSAC, MultiEnvSACConfig
 from rllib_multienv.algorithms.settings import Count, LearningRate, NonNegative, PerEnvironment, settings
 from rllib_multienv.nets import NetConfig, PosteriorNetConfig
@@ -27,6 +28,7 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or MultiEnvPEARL)
+        self.env_runner_cls = PEARLRunner
 
     @settings
     def training(
@@ -44,7 +46,7 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
 
         Args:
             batch_size: Transitions of each environment in a minibatch, over all its tasks and all learners.
-            meta_batch_size: Tasks (trials) of each environment in a minibatch.
+            meta_batch_size: Tasks of each environment in a minibatch.
             context_size: Transitions that a task is inferred from, at most.
             kl_weight: Factor of the KL divergence of posteriors from the prior (lambda).
             exploration_episodes: First episodes of a trial whose latents are drawn from the prior.
@@ -95,8 +97,8 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
 class MultiEnvPEARL(MultiEnvSAC):
     """Soft actor-critic on (observation, latent) with an encoder that infers the latent of a task.
 
-    Each trial is taken for a task. A minibatch has tasks, and of each transitions of its trial and a context: others of
-    the same trial, of its first episodes, from which the encoder makes a posterior.
+    A minibatch has tasks, and of each transitions to learn from and a context: others, of the first episodes of one of
+    its recent trials, from which the encoder makes a posterior.
     """
 
     data_class: ClassVar[type[OffPolicyData]] = PEARLData
