@@ -147,8 +147,8 @@ GLOSSARY: dict[str, dict[str, str]] = {
         "or in normalised ones (HiP-BMDP).",
         f"learners/ENV/{STATE_ERROR}": "Mean squared error of the predicted next observations, as the network sees "
         "them (VariBAD with `state_loss_coeff`, HiP-BMDP).",
-        f"learners/ENV/{TRANSITION_LOSS}": "Negative log likelihood of the next observations, without constant "
-        "(HiP-BMDP).",
+        f"learners/ENV/{TRANSITION_LOSS}": "Negative log likelihood of the next observations, without constant, "
+        "weighted by the standard deviation (HiP-BMDP).",
         f"learners/ENV/{BISIMULATION_LOSS}": "Mean squared difference between the distance of two embeddings and that "
         "of what the transition model predicts in the two tasks (HiP-BMDP).",
         f"learners/ENV/{POSTERIOR_KL}": "Mean KL divergence of a posterior over tasks from the one before "

@@ -55,7 +55,10 @@ class MultiEnvHiPBMDPLearner(MultiEnvSACLearner):
         return super().compute_losses(fwd_out=fwd_out, step=step)
 
     def _partners(self, step: int) -> dict[str, str]:
-        """Another environment of the same spaces for each that has any: a permutation, another one in each step."""
+        """Another environment of the same spaces for each that has any: a permutation, another one in each step.
+
+        Where observations are images or text alone, nothing is predicted, and nothing compared.
+        """
         specs = self.config.space_specs
         groups: dict[str, list[str]] = {}  # by the first environment of each
         for env_id, spaces in specs.items():
@@ -63,7 +66,7 @@ class MultiEnvHiPBMDPLearner(MultiEnvSACLearner):
             groups.setdefault(first, []).append(env_id)
         partners: dict[str, str] = {}
         for group in groups.values():
-            if (others := len(group) - 1) > 0:
+            if (others := len(group) - 1) > 0 and specs[group[0]].obs_size:
                 shift = 1 + step % others
                 partners |= dict(zip(group, group[shift:] + group[:shift], strict=True))
         return partners
@@ -81,7 +84,8 @@ class MultiEnvHiPBMDPLearner(MultiEnvSACLearner):
         reward = (predicted.reward - batch[Columns.REWARDS] * config.reward_scale).square().mean()
         loss = loss + config.transition_loss_coeff * transition + config.reward_loss_coeff * reward
         step.log(module_id, TRANSITION_LOSS, transition)
-        step.log(module_id, STATE_ERROR, (change - fwd_out[outputs.CHANGE]).detach().square().mean())
+        if change.shape[1]:
+            step.log(module_id, STATE_ERROR, (change - fwd_out[outputs.CHANGE]).detach().square().mean())
         step.log(module_id, REWARD_ERROR, reward)
         if module_id in self._in_others:
             own, other = self._shared.network.thetas((module_id, self._others[module_id]))  # each [C]
