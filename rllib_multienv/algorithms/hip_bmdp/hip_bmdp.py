@@ -74,7 +74,7 @@ class MultiEnvHiPBMDP(MultiEnvSAC):
 
     Beside SAC's losses there are those of a transition and a reward model, which have the embeddings too, and one that
     makes the distance of two embeddings that of what the transition model predicts in the two tasks. In a task that was
-    not trained on an agent acts with the mean embedding, or infers one from what it sees (docs/multitask.md).
+    not trained on an agent acts with the mean embedding, or infers one from what it sees (docs/multitask_networks.md).
     """
 
     @classmethod
