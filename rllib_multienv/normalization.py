@@ -132,7 +132,7 @@ class ObservationNormalizer:
     """Maps observations of one environment to zero mean and unit variance, clipped to ±:data:`CLIP`.
 
     Normalising changes nothing. Runners count a fragment when it is finished, so within a fragment every observation is
-    mapped the same way, and the learner sees exactly what the policy saw (docs/deviations.md, 10).
+    mapped the same way, and the learner sees exactly what the policy saw (docs/deviations.md, 13).
     """
 
     def __init__(self, size: int) -> None:
@@ -166,7 +166,7 @@ class RewardNormalizer:
     """Divides rewards of one environment by the running standard deviation of their discounted return.
 
     The discounted return is followed per copy of the environment, ``g <- gamma * g + r``, and starts at zero with each
-    episode. The mean is not subtracted: that would change which policy is best (docs/deviations.md, 12).
+    episode. The mean is not subtracted: that would change which policy is best (docs/deviations.md, 15).
     """
 
     def __init__(self, num_envs: int, gamma: float) -> None:

@@ -131,7 +131,7 @@ class OfflineConfigMixin(MultiEnvConfigMixin):
             reward_normalization: ``"return_range"``: returns of the data set's episodes span 1000 (D4RL's locomotion);
                 ``"minus_one"``: one is subtracted (AntMaze); ``"standardize"``; ``"none"``.
             scale_values: Learn values in units of the standard deviation of their data set's discounted return, so that
-                the losses of all environments have one scale (docs/deviations.md, 15).
+                the losses of all environments have one scale (docs/deviations.md, 21).
         """
 
     @property

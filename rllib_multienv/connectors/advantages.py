@@ -36,7 +36,7 @@ def generalized_advantages(
         rewards: [T, B], as the values count them.
         values: [T, B], V of each step's observation.
         final_values: [F], V of :attr:`Rollout.final_obs`. It counts unless the step before it was terminal: a time
-            limit is not an end, and neither is the end of a fragment (docs/deviations.md, 8).
+            limit is not an end, and neither is the end of a fragment (docs/deviations.md, 11).
         gamma: Discount factor.
         lambda_: Trace decay.
         across_episodes: Whether what follows within a trial counts for the steps of an earlier episode of it, as in
@@ -81,7 +81,7 @@ class GeneralizedAdvantages(RolloutConnector):
     Values of all environments come from one packed forward; of images from one for each `BLOCK_BYTES`. Images of a
     single rollout without steps that only reset are not copied. Rewards are divided by the environment's running scale.
     Advantages are standardised per environment over all that the learner was given of it, but not blown up where they
-    are small (``min_advantage_std``; docs/deviations.md, 13).
+    are small (``min_advantage_std``; docs/deviations.md, 16).
 
     Attributes:
         carried: Extra columns that the module also needs to value what follows a step.

@@ -41,7 +41,7 @@ def share_environments(
     """Give every learner the same load, cutting at most ``num_learners - 1`` environments.
 
     The environments are laid end to end on a line, each as long as its cost, and the line is cut into equal parts, one
-    for each learner (McNaughton's wrap-around rule; docs/deviations.md, 14). A cut that comes within :data:`TOLERANCE`
+    for each learner (McNaughton's wrap-around rule; docs/deviations.md, 17). A cut that comes within :data:`TOLERANCE`
     of an environment's edge moves there. With more learners than environments, some environments are cut into several
     parts; whatever the numbers, no environment is left out, and no learner is left without work.
 

@@ -28,8 +28,8 @@ class SharedModule(TorchRLModule, InferenceOnlyAPI):
     ``"valid"`` where not every time step has one.
 
     Dropout acts in ``forward_train`` only, because RLlib's torch modules switch to evaluation mode for the other
-    forwards (docs/deviations.md, 9). ``model_config`` carries ``"network"`` (the network configuration as a dictionary)
-    and ``"interfaces"`` (``{env_id: SpaceSpec}``).
+    forwards (docs/deviations.md, 12). ``model_config`` carries ``"network"`` (the network's configuration as a
+    dictionary) and ``"interfaces"`` (``{env_id: SpaceSpec}``).
     """
 
     network: ActorCritic

@@ -168,7 +168,7 @@ class AgnosticNetConfig(NetConfig):
 
         The readouts are 0 or 2 by `position_codes`, so that an output is the mean of half of the features: each has a
         direction of its own, as in an MLP's last layer, and two have a quarter of the features in common
-        (docs/deviations.md, 23).
+        (docs/deviations.md, 8).
         """
         known = (interface.action_names, interface.action_measured)
         return self._of_outputs(interface.description, *known, interface.action_size)

@@ -70,7 +70,7 @@ class ImageEncoderConfig:
     def paper(cls, **changes: Any) -> Self:
         """The residual network of IMPALA (Espeholt et al. 2018) with strides instead of pooling.
 
-        The paper's appendix C has a ResNet of sizes that it does not give (docs/deviations.md, 27).
+        The paper's appendix C has a ResNet of sizes that it does not give (docs/deviations.md, 25).
         """
         fields: dict[str, Any] = {"channels": (16, 32, 32), "blocks": (2, 2, 2), "stride": 2}
         return cls(**(fields | changes))

@@ -70,7 +70,7 @@ class SingleActorCritic(OneEnvironmentActorCritic):
     """Separate residual MLPs for policy and value.
 
     The log standard deviation comes from the network (section 3.1 of the paper), lies in (-5, 2) and starts at about
-    -0.5; means and logits start near 0 (docs/deviations.md, 19). Names in the state dict: ``actor.encoder``,
+    -0.5; means and logits start near 0 (docs/deviations.md, 26). Names in the state dict: ``actor.encoder``,
     ``actor.middle``, ``actor.decoder``, and the same of ``critic``.
     """
 

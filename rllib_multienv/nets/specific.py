@@ -50,7 +50,7 @@ class SpecificNetConfig(NetConfig):
 
     @classmethod
     def paper(cls, **changes: Any) -> SpecificNetConfig:
-        """The paper's width, depth and dropout (Table 2b; docs/deviations.md, 20); any field can be changed."""
+        """The paper's width, depth and dropout (Table 2b; docs/deviations.md, 27); any field can be changed."""
         fields: dict[str, Any] = {"width": 256, "dropout": 0.1}
         return cls(**(fields | changes))
 

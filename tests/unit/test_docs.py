@@ -65,6 +65,14 @@ def test_links_between_files_become_links_between_pages_of_the_site() -> None:
     assert linked("README.md", "https://docs.ray.io") is None
 
 
+def test_deviations_are_numbered_in_order_and_comments_name_them() -> None:
+    numbers = re.findall(r"^\*\*(\d+)\. ", (ROOT / "docs/deviations.md").read_text(), re.MULTILINE)
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+    for file in (ROOT / "rllib_multienv").rglob("*.py"):
+        for named in re.findall(r"docs/deviations\.md,\s+(\d+)(?: and (\d+))?", file.read_text()):
+            assert set(named) <= {*numbers, ""}, file
+
+
 def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
 

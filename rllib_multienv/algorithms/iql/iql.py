@@ -65,7 +65,7 @@ class MultiEnvIQLConfig(OfflineConfigMixin, AlgorithmConfig):
             value_lr: Learning rate of V; None: as for ``actor_lr``.
             actor_lr_cosine_steps: The policy's learning rate falls to zero over so many steps, along a cosine.
             normalize_policy_weights: Divide the policy's weights by their mean over the minibatch of their data set, so
-                that the policy losses of all environments have one scale (docs/deviations.md, 22).
+                that the policy losses of all environments have one scale (docs/deviations.md, 24).
         """
 
     def learning_rates(self) -> dict[str, float | Schedule]:

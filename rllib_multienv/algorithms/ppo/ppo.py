@@ -30,7 +30,7 @@ class MultiEnvPPOConfig(MetaLearningMixin, PPOConfig):
     """Configuration of :class:`MultiEnvPPO`.
 
     An RLlib configuration: its methods are RLlib's, with the settings below. Defaults are the paper's (Table 2a), but 8
-    copies of each environment instead of 32 (docs/deviations.md, 11).
+    copies of each environment instead of 32 (docs/deviations.md, 14).
     """
 
     shared_module_class = PPOSharedModule
@@ -90,7 +90,7 @@ class MultiEnvPPOConfig(MetaLearningMixin, PPOConfig):
             entropy_coeff: Factor of the entropy bonus.
             use_kl_loss: Add to each environment's loss its KL divergence from the policy that sampled, with a
                 coefficient that is adapted to ``kl_target``. It holds a policy where the steps of other environments
-                would move it, which clipping does not (docs/deviations.md, 24).
+                would move it, which clipping does not (docs/deviations.md, 19).
             kl_coeff: Initial coefficient of the divergence.
             kl_target: Divergence that the coefficient is adapted to.
             value_normalization: ``"running"``: V is learned in units of the running mean and deviation of each

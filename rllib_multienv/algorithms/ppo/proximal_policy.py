@@ -23,7 +23,7 @@ class ProximalPolicy(RolloutConnector):
     away from 1, so a part of them is clipped before the first step, and what is left of epsilon is less. So the ratio
     is taken to the policy before this update (pi_prox), and each row counts pi_prox / pi_behav times: the decoupled
     objective of Hilton et al. 2021 (arXiv 2110.00641), whose weights are bounded here by
-    :data:`MAX_IMPORTANCE_WEIGHT` (docs/deviations.md, 25). It costs a forward of the policy over the fragments in each
+    :data:`MAX_IMPORTANCE_WEIGHT` (docs/deviations.md, 20). It costs a forward of the policy over the fragments in each
     update.
 
     Replaces ``"action_logp"`` and ``"action_dist_inputs"`` by pi_prox's, and adds ``"importance_weights"``, [B].

@@ -92,7 +92,7 @@ class MultiEnvSACConfig(OffPolicyConfigMixin, AlgorithmConfig):
 class MultiEnvSAC(ActionValuesAlgorithm, OffPolicyAlgorithm):
     """Soft actor-critic in the off-policy loop, with twin Q and a temperature for each environment.
 
-    Q and the policy take their steps at once, the policy by the Q before this step (docs/deviations.md).
+    Q and the policy take their steps at once, the policy by the Q before this step (docs/deviations.md, 39).
     """
 
     @classmethod

@@ -15,7 +15,7 @@ class FAMO(CriticCombiner):
     """Weighs the critic's losses so that all their logarithms fall alike, from the losses alone.
 
     The change of a loss is that from one step's minibatch to the next one's, where the paper computes the losses of the
-    same minibatch again after the step (docs/deviations.md, 30).
+    same minibatch again after the step (docs/deviations.md, 37).
 
     Args:
         lr: Learning rate of the weights' logits.

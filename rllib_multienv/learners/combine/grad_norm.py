@@ -16,7 +16,7 @@ class GradNorm(CriticCombiner):
     """Learns weights of the critic's losses under which gradients have one norm, larger where a loss lags behind.
 
     Norms are those of all the critic's gradients; the paper has its last shared layer's, which unlike environments may
-    not have (docs/deviations.md, 30).
+    not have (docs/deviations.md, 37).
 
     Args:
         alpha: How strongly an environment whose loss falls slowly is favoured; 0: all norms are equal.
