@@ -141,9 +141,9 @@ class _WithEmbedding:
 
 
 class LabelEmbedding(nn.Module):
-    """Embeds labels of tasks of any size (f in the paper) by a linear map and an MLP.
+    """Embeds labels of tasks of any size (f in the paper) by an MLP.
 
-    Their first layers have a row for each place, made of the place's code, so that no parameter belongs to a family.
+    Its first layer has a row for each place, made of the place's code, so that no parameter belongs to a family.
 
     Args:
         size: Z.
@@ -156,7 +156,6 @@ class LabelEmbedding(nn.Module):
         self.skip = nn.Linear(_CODE, hidden)
         self.hidden = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.GELU())
         self.out = nn.Linear(hidden, size)
-        self.direct = nn.Linear(_CODE, size)
 
     def forward(self, task: Tensor) -> Tensor:
         """``[N, Z]`` from labels ``[N, D]``."""
@@ -164,7 +163,7 @@ class LabelEmbedding(nn.Module):
         angles = (place + 1.0) * torch.linspace(0.1, math.pi, _CODE // 2, device=task.device)  # [D, code / 2]
         codes = torch.cat([angles.sin(), angles.cos()], 1)  # [D, code]
         weights = self.places(codes) + self.skip(codes)  # [D, hidden]
-        embedded: Tensor = self.out(self.hidden(task @ weights)) + task @ self.direct(codes)
+        embedded: Tensor = self.out(self.hidden(task @ weights))
         return embedded
 
 
