@@ -84,7 +84,10 @@ class AgentPolicy:
         spec = EnvSpec.of(env)
         if self.env_specs.get(spec.id) == spec:
             return spec.id
-        (spec,) = resolve_env_specs([spec])
+        try:
+            (spec,) = resolve_env_specs([spec])
+        except ValueError as error:
+            raise ValueError(f"{error} This agent knows {', '.join(self.space_specs)}.") from error
         (spec, spaces), *roles = probe_roles(spec)
         for role, of_role in roles:
             self._add(role, of_role)

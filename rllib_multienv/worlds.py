@@ -206,6 +206,13 @@ def join_worlds(envs: Sequence[EnvSpec], worlds: Mapping[str, WorldSpec]) -> tup
     for name, world in worlds.items():
         given = [EnvSpec.of(env) for env in world.envs]
         ids = [spec.id for spec in given]
+        for env, spec in zip(world.envs, given, strict=True):
+            if isinstance(env, str) and env not in found:
+                try:
+                    resolve_env_specs([spec])
+                except ValueError as error:
+                    others = f" Environments of the run: {', '.join(found)}." if found else ""
+                    raise ValueError(f"World {name!r}: {error}{others}") from error
         members = [found.get(s.id, s) if isinstance(env, str) else s for env, s in zip(world.envs, given, strict=True)]
         for env_id in (e for field_name in _BY_MEMBER for e in getattr(world, field_name)):
             if env_id not in ids:

@@ -248,6 +248,14 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, CommonSettings):
                     "of a world have no gradients apart from each other. Set 'weighted_sum' and 'global_norm'."
                 )
 
+    def require_trials(self) -> None:
+        """Raise a ValueError if no environment has trials: nothing would be known of a task when an episode begins."""
+        if not self.in_evaluation and not any(spec.trial_episodes for spec in self.env_specs):
+            self._value_error(
+                f"No environment has trials, in which {self.algo_class.__name__} adapts to a task. Write "
+                "EnvSpec(..., trial_episodes=4)."
+            )
+
     def _validate_combiner(self) -> None:
         combiner = make_combiner(self.gradient_combiner)
         combiner.check(list(self.space_specs))

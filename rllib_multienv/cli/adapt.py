@@ -45,7 +45,7 @@ def adapt(
     """Let a trained agent adapt to tasks that it was not trained on, and print the return of each episode."""
     with user_errors():
         from rllib_multienv import MultiEnvAgent
-        from rllib_multienv.checkpoints import find_checkpoint
+        from rllib_multienv.checkpoints import BY_MEMORY, find_checkpoint
         from rllib_multienv.cli.evaluate import opened_file
         from rllib_multienv.evaluation.adaptation import plot_adaptation, write_adaptation
 
@@ -56,6 +56,8 @@ def adapt(
                 f"{shown(checkpoint)}: the agent was trained on no task family. Name one: --env multienv/GridNavi-v0."
             )
         console = make_console(sys.stderr if csv_file == Path("-") else None)
+        if agent.network.memory is None and agent.checkpoint.adapter == BY_MEMORY:
+            console.print("This agent has no memory and takes no steps of a gradient: it acts alike in all episodes.")
         results = []
         with console.status("adapting") as status:
             for env_id, equals, make in pairs:

@@ -139,7 +139,7 @@ def evaluate(
     gif: Annotated[bool, typer.Option("--gif", help="Record one episode each as GIF.")] = False,
     video_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the videos; default: beside the checkpoint.", show_default=False),
+        typer.Option(metavar="DIR", help="Videos' folder; default: beside the checkpoint or here.", show_default=False),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write JSON; - prints it.", show_default=False)

@@ -193,6 +193,8 @@ def test_it_finds_out_which_action_is_right() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size=10: must be a multiple of meta_batch_size=4"):
         config(batch_size=10).validate()
+    with pytest.raises(ValueError, match="No environment has trials, in which MultiEnvPEARL adapts"):
+        config([replace(GUESS, trial_episodes=None)]).validate()
     with pytest.raises(ValueError, match="n_step=2 must be 1"):
         config(n_step=2).validate()
     with pytest.raises(ValueError, match=r"memory='posterior' .*: MultiEnvSAC trains no memory"):

@@ -138,6 +138,11 @@ def test_the_kl_is_that_of_gaussians_from_one_step_to_the_next() -> None:
         torch.testing.assert_close(found[t], expected)
 
 
+def test_environments_without_trials_are_refused() -> None:
+    with pytest.raises(ValueError, match="No environment has trials, in which MultiEnvVariBAD adapts"):
+        config([EnvSpec("guess", make=Guess)]).validate()
+
+
 def test_a_belief_is_refused_where_nothing_trains_it() -> None:
     network = GeneratedNetConfig(memory="belief")
     with pytest.raises(ValueError, match=r"memory='belief' .*: MultiEnvPPO trains 'gru', 's4'"):

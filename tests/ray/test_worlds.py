@@ -229,6 +229,7 @@ def test_members_are_added_and_removed_between_iterations(tmp_path: Path) -> Non
 def test_what_worlds_cannot_have_is_refused() -> None:
     for worlds, message in (
         ([WorldSpec(["CartPole-v1"], copies={"Cart": 2})], "has no environment 'Cart'; it has CartPole-v1"),
+        ({"quiz": ["Cart"]}, "World 'quiz': There is no environment 'Cart'"),
         ([["CartPole-v1"], ["CartPole-v1", "Pendulum-v1"]], "'CartPole-v1' is also in world 'CartPole-v1'"),
         ([{"env": ["CartPole-v1"]}], "unknown key 'env'"),
         ([{"envs": ["CartPole-v1"], "credit": "both"}], "credit='both' must be 'own' or 'joint'"),

@@ -16,6 +16,7 @@ def test_the_families_of_the_training_are_adapted_to(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "multienv-GridNavi" in done.stdout and "CartPole" not in done.stdout
     assert "oracle" in done.stdout and " all " in done.stdout
+    assert "This agent has no memory" in done.stdout
     with open(tmp_path / "tasks.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 and {row["split"] for row in rows} == {"test"}
@@ -35,3 +36,5 @@ def test_a_new_family_may_be_named(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.stderr
     assert "2 train tasks" in done.stdout
+    done = invoke_cli("adapt", "agent", "--env", "grd", cwd=tmp_path)
+    assert done.exit_code == 1 and "'grd'" in done.stderr and "This agent knows CartPole-v1." in done.stderr

@@ -79,6 +79,7 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
             ValueError: Names the setting, its value, and what would be right.
         """
         super().validate()
+        self.require_trials()
         if self.batch_size % self.meta_batch_size:
             self._value_error(
                 f"batch_size={self.batch_size}: must be a multiple of meta_batch_size={self.meta_batch_size}, so that "

@@ -77,6 +77,15 @@ class MultiEnvVariBADConfig(MultiEnvPPOConfig):
         """VariBAD's learner."""
         return MultiEnvVariBADLearner
 
+    def validate(self) -> None:
+        """Check all settings.
+
+        Raises:
+            ValueError: Names the setting, its value, and what would be right.
+        """
+        super().validate()
+        self.require_trials()
+
 
 class MultiEnvVariBAD(MultiEnvPPO):
     """PPO on encoded observations and a belief about the task.
