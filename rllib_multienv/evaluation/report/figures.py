@@ -187,7 +187,8 @@ def adaptation_figures(scores: ExperimentScores) -> Iterator[ReportFigure]:
 
     styles = variant_styles(scores)
     for phase, found in scores.metrics.adaptation.groupby("phase", sort=False):
-        figure, axes = panels(found["env_id"].nunique(), (4.4, 3.2))
+        count = found["env_id"].nunique()
+        figure, axes = panels(count, (4.4, 3.2) if count > 1 else (7.4, 4.2))  # one alone has room for the legend
         for (env_id, rows), ax in zip(found.groupby("env_id", sort=False), axes, strict=True):
             for variant, own in rows.groupby("variant", sort=False):
                 band = pd.DataFrame(adaptation_intervals(own), columns=Interval._fields)
