@@ -1,4 +1,4 @@
-"""What is added to RLlib's results of an iteration, and what is removed from them."""
+"""Additions to RLlib's results of an iteration, and removals from them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from rllib_multienv.envs.copies import VectorStep
 from rllib_multienv.envs.errors import MAX_EPISODE_STEPS, endless
 from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.evaluation.adapters import Adapter
-from rllib_multienv.evaluation.learning_curves import add_legend, panels
+from rllib_multienv.evaluation.learning_curves import add_legend, label_episodes, panels
 from rllib_multienv.evaluation.scores import Interval, bootstrap_mean
 from rllib_multienv.evaluation.table import write_csv
 from rllib_multienv.opponents import RandomOpponent
@@ -186,21 +186,13 @@ def plot_adaptation(results: Sequence[AdaptationResult], output: str | Path) -> 
         results: What to draw.
         output: The picture's path, which is returned; the ending sets the format.
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = panels(len(results), (3.6, 2.8))
     for result, ax in zip(results, axes, strict=True):
         means = np.array(result.means)  # [K, 3]
         numbers = np.arange(1, len(means) + 1)
         ax.plot(numbers, means[:, 0], "o-", color="C0", markersize=4, label=f"agent, {result.split} tasks")
         ax.fill_between(numbers, means[:, 1], means[:, 2], color="C0", alpha=0.2, linewidth=0)
-        for label, values, dots in (("oracle", result.oracle, "--"), ("random actions", result.random, ":")):
-            if np.isfinite(values).all():
-                ax.axhline(values.mean(), color="black", linewidth=0.8, linestyle=dots, label=label)
-        ax.set_title(result.env_id, fontsize=9.5, parse_math=False)
-        ax.set_xlabel("episode of the trial", fontsize=8)
-        ax.set_ylabel("return per episode", fontsize=8)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_episodes(ax, result.env_id, oracle=float(result.oracle.mean()), random=float(result.random.mean()))
     add_legend(figure, axes)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -114,3 +114,16 @@ def label_curves(ax: Axes, title: str, steps: str) -> None:
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def label_episodes(ax: Axes, title: str, *, oracle: float, random: float) -> None:
+    """Title, labels and ticks of a panel with returns by episode; lines of known oracle and random returns."""
+    from matplotlib.ticker import MaxNLocator
+
+    for label, level, dots in (("oracle", oracle, "--"), ("random actions", random, ":")):
+        if math.isfinite(level):
+            ax.axhline(level, color="black", linewidth=0.8, linestyle=dots, label=label)
+    ax.set_title(title, fontsize=9.5, parse_math=False)
+    ax.set_xlabel("episode of the trial", fontsize=8)
+    ax.set_ylabel("return per episode", fontsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

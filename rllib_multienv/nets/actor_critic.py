@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,7 @@ class ActorCritic(nn.Module, ABC):
         parts: Sequence[Part] = ("actor", "critic"),
         apart: bool = False,
         present: Mapping[str, Tensor] | None = None,
+        **options: Any,
     ) -> Outputs:
         """Policies and values.
 
@@ -124,6 +125,7 @@ class ActorCritic(nn.Module, ABC):
             parts: the outputs that are wanted; the others are empty.
             apart: whether all rows are alone, also those of environments that are in a world.
             present: bool ``[B]`` by environment, the rows that are in their world; the others are alone. None for all.
+            options: further arguments of the network's `run`.
 
         Raises:
             KeyError: an environment is not known.
@@ -131,7 +133,7 @@ class ActorCritic(nn.Module, ABC):
                 the same number of worlds and time steps.
         """
         inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
-        return self.run(inputs, state, first, valid, parts=parts, apart=apart, present=present)
+        return self.run(inputs, state, first, valid, parts=parts, apart=apart, present=present, **options)
 
     def run(
         self,

@@ -272,22 +272,6 @@ class DreamActorCritic(ActorCritic):
         self.explorer.drop_critic()
         self.exploiter.drop_critic()
 
-    def forward(
-        self,
-        obs: Mapping[str, Tensor | Inputs],
-        state: State | None = None,
-        first: Mapping[str, Tensor] | None = None,
-        valid: Mapping[str, Tensor] | None = None,
-        *,
-        parts: Sequence[Part] = ("actor", "critic"),
-        apart: bool = False,
-        present: Mapping[str, Tensor] | None = None,
-        labels: Mapping[str, Label] | None = None,
-    ) -> Outputs:
-        """See `ActorCritic.forward`; ``labels`` are those of the rows of environments that have any."""
-        inputs = {env_id: Inputs.of(env_id, self._known(env_id).observation, rows) for env_id, rows in obs.items()}
-        return self.run(inputs, state, first, valid, parts=parts, apart=apart, present=present, labels=labels)
-
     def run(
         self,
         inputs: Mapping[str, Inputs],
@@ -300,7 +284,7 @@ class DreamActorCritic(ActorCritic):
         present: Mapping[str, Tensor] | None = None,
         labels: Mapping[str, Label] | None = None,
     ) -> Outputs:
-        """See `ActorCritic.run` and `forward`.
+        """See `ActorCritic.run`; ``labels`` are those of the rows of environments that have any.
 
         `Outputs.extra` has ``"exploring"`` bool ``[N]`` and ``"inferred"`` ``[N, Z]``, and with labels their embedding
         ``"known"`` ``[N, Z]``. Nothing that policies or values give has a gradient into what is inferred.

@@ -1,4 +1,4 @@
-"""What environments of a world learn from each other, with the settings of `tune_configs/worlds/`."""
+"""Learning of the environments of a world from each other, with the settings of `tune_configs/worlds/`."""
 
 from __future__ import annotations
 

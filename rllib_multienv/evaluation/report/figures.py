@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from rllib_multienv.evaluation.experiment_scores import ExperimentScores, curve_band
-from rllib_multienv.evaluation.learning_curves import add_legend, label_curves, panels
+from rllib_multienv.evaluation.learning_curves import add_legend, label_curves, label_episodes, panels
 from rllib_multienv.evaluation.raw_metrics import PhaseInfo, VariantInfo
 from rllib_multienv.evaluation.report.tables import ADAPTATION_NOTE, adaptation_intervals, interval_of
 from rllib_multienv.evaluation.scores import SEEDS_FOR_INTERVAL, Interval
@@ -183,8 +182,6 @@ def _curve_figure(
 
 def adaptation_figures(scores: ExperimentScores) -> Iterator[ReportFigure]:
     """Return by episode while agents adapt to tasks of the test split, a panel per family of each phase."""
-    from matplotlib.ticker import MaxNLocator
-
     styles = variant_styles(scores)
     for phase, found in scores.metrics.adaptation.groupby("phase", sort=False):
         count = found["env_id"].nunique()
@@ -196,12 +193,6 @@ def adaptation_figures(scores: ExperimentScores) -> Iterator[ReportFigure]:
                 episodes = band.index + 1
                 ax.plot(episodes, band["value"], **style)
                 ax.fill_between(episodes, band["low"], band["high"], color=style["color"], alpha=0.14, linewidth=0)
-            for column, label, dots in (("oracle", "oracle", "--"), ("random", "random actions", ":")):
-                if not np.isnan(level := rows[column].mean()):
-                    ax.axhline(level, color="black", linestyle=dots, linewidth=0.8, label=label)
-            ax.set_title(env_id, fontsize=9.5, parse_math=False)
-            ax.set_xlabel("episode in the task", fontsize=8)
-            ax.set_ylabel("return per episode", fontsize=8)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            label_episodes(ax, env_id, oracle=rows["oracle"].mean(), random=rows["random"].mean())
         add_legend(figure, axes)
         yield ReportFigure(f"adaptation_{phase}", figure, f"Return of each episode in {phase}. {ADAPTATION_NOTE}")
