@@ -139,7 +139,10 @@ def is_task_family(spec: EnvSpec) -> bool:
 
 
 def episode_limit(spec: EnvSpec) -> int | None:
-    """Steps after which an environment cuts an episode, as far as that is registered; None where it is not known."""
+    """Steps after which an environment cuts an episode; None where it is neither registered nor an attribute.
+
+    Task families and MiniWorld have the attribute ``max_episode_steps``.
+    """
     if atari.is_preprocessed(spec):
         return atari.max_episode_steps(spec)
     if spec.max_episode_steps is not None or not isinstance(spec.make, str):
@@ -147,11 +150,12 @@ def episode_limit(spec: EnvSpec) -> int | None:
     target = find_env(spec.make)
     if not isinstance(target, str):
         return None
-    try:
-        return gym.spec(target).max_episode_steps
-    except gym.error.Error:  # a name without a version: making it finds the newest
-        with opened(spec) as env:
-            return env.spec.max_episode_steps if env.spec is not None else None
+    with contextlib.suppress(gym.error.Error):  # a name without a version: making it finds the newest
+        if (limit := gym.spec(target).max_episode_steps) is not None:
+            return limit
+    with opened(spec) as env:
+        limit = env.spec.max_episode_steps if env.spec is not None else None
+        return getattr(env.unwrapped, "max_episode_steps", None) if limit is None else limit
 
 
 def copy_seeds(seed: int | None, num_envs: int) -> list[int]:

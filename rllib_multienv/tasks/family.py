@@ -370,6 +370,11 @@ class FamilyEnv(gym.Env):
         return self.vector.tasks[0].copy()
 
     @property
+    def max_episode_steps(self) -> int:
+        """Steps after which an episode is cut."""
+        return self.vector.horizon
+
+    @property
     def component_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the components of observations and actions (`envs.components`)."""
         return self.vector.component_names

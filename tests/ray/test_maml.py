@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,11 @@ def test_the_gradients_of_two_learners_add_up_to_that_of_one(method: Any) -> Non
 
 
 def test_trials_follow_from_the_settings_and_wrong_ones_are_named() -> None:
-    config = maml_config(inner_episodes=3, inner_steps=2)
+    config = maml_config(inner_episodes=3, inner_steps=2).env_runners(rollout_fragment_length=90)
     config.validate()
     assert [spec.trial_episodes for spec in config.env_specs] == [9]
+    config.training(inner_steps=1).validate()  # other settings, other trials
+    assert [spec.trial_episodes for spec in config.env_specs] == [6]
     with pytest.raises(ValueError, match="order=2: the 'agnostic' network has first derivatives only"):
         maml_config().rl_module(model_config=TINY_NET).validate()
     maml_config(order=1).rl_module(model_config=TINY_NET).validate()
@@ -88,6 +90,20 @@ def test_trials_follow_from_the_settings_and_wrong_ones_are_named() -> None:
         maml_config(normalize_rewards=True).validate()
     with pytest.raises(ValueError, match="sample_ahead=True: inner steps start at the present parameters"):
         maml_config().env_runners(num_env_runners=1, sample_ahead=True).validate()
+
+
+def test_trials_of_another_length_are_refused() -> None:
+    maml_config([replace(POINT, trial_episodes=4)]).validate()
+    with pytest.raises(ValueError, match=r"'point' has trial_episodes=3, but .* inner_episodes=2 make trials of 4\."):
+        maml_config([replace(POINT, trial_episodes=3)]).validate()
+
+
+def test_a_fragment_shorter_than_the_longest_trial_is_refused() -> None:
+    maml_config([POINT, GRID]).validate()
+    with pytest.raises(ValueError, match=r"'grid': rollout_fragment_length=59 must be at least 60, 4 episodes of 15"):
+        maml_config([POINT, GRID]).env_runners(rollout_fragment_length=59).validate()
+    with pytest.raises(ValueError, match="'point': rollout_fragment_length='auto' must be at least 200"):
+        maml_config(inner_episodes=10).env_runners(rollout_fragment_length="auto").validate()
 
 
 def test_a_step_of_the_gradient_helps_more_and_more() -> None:

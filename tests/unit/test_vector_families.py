@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rllib_multienv.envs.errors import EnvFailure
+from rllib_multienv.envs.make import episode_limit
 from rllib_multienv.envs.vector import EnvCopies, resolve_backend
 from rllib_multienv.spec import EnvSpec
 from rllib_multienv.tasks import family_of
@@ -74,6 +75,12 @@ def test_a_trial_keeps_its_task_and_shows_where_episodes_end(backend: str) -> No
     assert [bool(s.truncated[0]) for s in steps] == ([False] * 5 + [True]) * 2
     assert steps[2].obs.tolist() == [[0, 0]] * B and not steps[2].final_obs
     assert [obs.tolist() for obs in steps[5].final_obs.values()] == [[3, 0]] * B
+
+
+def test_a_family_says_when_it_cuts_an_episode() -> None:
+    assert episode_limit(EnvSpec("multienv/GridNavi-v0")) == 15
+    assert episode_limit(EnvSpec("multienv/TwoGoalMaze-v0", kwargs={"horizon": 20}, trial_episodes=4)) == 20
+    assert episode_limit(EnvSpec("multienv/Search-v0", max_episode_steps=3)) == 3
 
 
 @pytest.mark.parametrize("backend", ["vector", "sync"])

@@ -24,6 +24,7 @@ from rllib_multienv.algorithms.settings import (
     declared_settings,
     settings,
 )
+from rllib_multienv.envs.make import episode_limit
 from rllib_multienv.inner_loop import InnerLoop
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.spec import EnvSpec
@@ -33,7 +34,7 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
     """Configuration of :class:`MultiEnvMAML`.
 
     All environments have trials, whose length follows from ``inner_steps`` and ``inner_episodes``. Fragments must be as
-    long as a trial (``rollout_fragment_length``); each copy has one task in each.
+    long as the longest trial (``rollout_fragment_length``); each copy has one task in each.
     """
 
     shared_module_class = MAMLSharedModule
@@ -106,8 +107,24 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
 
     @property
     def env_specs(self) -> tuple[EnvSpec, ...]:
-        """The environments of the run, in trials."""
-        return tuple(replace(spec, trial_episodes=self.inner_loop.trial_episodes) for spec in super().env_specs)
+        """The environments of the run, in trials.
+
+        Raises:
+            ValueError: None was given, or one has trials of another length.
+        """
+        specs, episodes = super().env_specs, self.inner_loop.trial_episodes
+        for spec in specs:
+            if spec.trial_episodes not in (None, episodes):
+                self._value_error(
+                    f"Environment {spec.id!r} has trial_episodes={spec.trial_episodes!r}, but inner_steps="
+                    f"{self.inner_steps} and inner_episodes={self.inner_episodes} make trials of {episodes}. Leave "
+                    "trial_episodes out, or set training(inner_episodes=..., inner_steps=...)."
+                )
+        return tuple(replace(spec, trial_episodes=episodes) for spec in specs)
+
+    def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
+        super()._read_space_specs(specs)
+        self.envs = tuple(replace(spec, trial_episodes=None) for spec in self.envs)  # it follows from the settings
 
     def learning_rates(self) -> dict[str, Any]:
         """Rate (or schedule over environment steps) of the policy; 1e-3 where ``lr`` is None."""
@@ -151,6 +168,15 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
             self._value_error("sample_ahead=True: inner steps start at the present parameters. Leave it out.")
         if self.precision != "float32":
             self._value_error(f"precision={self.precision!r}: the meta-gradient is computed in float32. Leave it out.")
+        for spec in self.env_specs if not self.in_evaluation else ():
+            limit, length = episode_limit(spec), self.get_rollout_fragment_length()
+            if limit is not None and (longest := limit * self.inner_loop.trial_episodes) > length:
+                self._value_error(
+                    f"Environment {spec.id!r}: rollout_fragment_length={self.rollout_fragment_length!r} must be at "
+                    f"least {longest}, {spec.trial_episodes} episodes of {limit} time steps: only whole trials are "
+                    f"trained on. Set env_runners(rollout_fragment_length={longest}), fewer "
+                    "training(inner_episodes=...), or EnvSpec(..., max_episode_steps=...)."
+                )
         small = self.network_config.build(self.space_specs)
         self.inner_loop.check(small, self.network_config.type)
 
