@@ -249,6 +249,10 @@ class ResultKeys:
         """The ``"mean"``, ``"min"`` or ``"max"`` of the last episodes' returns."""
         return f"{self.returns}module_episode_return_{which}/{env_id}"
 
+    def success_rate(self, env_id: str) -> str:
+        """The share of the last episodes with success."""
+        return f"{self.returns}{SUCCESS_RATE}/{env_id}"
+
     def env_ids(self, keys: Iterable[str]) -> list[str]:
         """The environments in a flat result, in the order of its keys."""
         before, after = self.env_total.split("{}")

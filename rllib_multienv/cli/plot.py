@@ -25,23 +25,27 @@ def plot(
         Path, typer.Option("--output", "-o", metavar="FILE", help="The picture; the ending sets the format.")
     ] = Path("learning_curves.png"),
     title: Annotated[str | None, typer.Option(help="A line above the panels.", show_default=False)] = None,
+    success: Annotated[
+        bool, typer.Option("--success", help="The share of episodes with success instead of their return.")
+    ] = False,
 ) -> None:
     """Draw the learning curves of one or several runs into one picture, with a panel per environment."""
     console = make_console()
     with user_errors():
         names = [run.name for run in runs]
         labels = names if len(set(names)) == len(names) else [str(run) for run in runs]
-        picture = draw_runs(dict(zip(labels, runs, strict=True)), output, title=title)
+        picture = draw_runs(dict(zip(labels, runs, strict=True)), output, title=title, success=success)
     console.print(Text(f"learning curves in {shown(picture.resolve())}"), soft_wrap=True)
 
 
-def draw_runs(runs: Mapping[str, Path], output: Path, *, title: str | None = None) -> Path:
+def draw_runs(runs: Mapping[str, Path], output: Path, *, title: str | None = None, success: bool = False) -> Path:
     """Draws the learning curves of runs by label.
 
     Args:
         runs: Results folders, whose trials are drawn where there are several; trials' folders; or progress files.
         output: The picture.
         title: A line above the panels.
+        success: Success rates instead of returns.
 
     Raises:
         FileNotFoundError: A run has no progress.
@@ -62,7 +66,8 @@ def draw_runs(runs: Mapping[str, Path], output: Path, *, title: str | None = Non
             specs |= {spec.id: spec for spec in envs}
     progress = next(iter(files.values())) if len(files) == 1 else files
     window = windows.pop() if len(windows) == 1 else None
-    return plot_learning_curves(progress, output, title=title, window=window, references=known_returns(specs.values()))
+    references = {} if success else known_returns(specs.values())
+    return plot_learning_curves(progress, output, title=title, window=window, references=references, success=success)
 
 
 def _progress_files(run: Path) -> list[Path]:

@@ -22,6 +22,7 @@ def plot_learning_curves(
     title: str | None = None,
     window: int | None = None,
     references: Mapping[str, Mapping[str, float]] | None = None,
+    success: bool = False,
 ) -> Path:
     """Draws `learning_curves.png`: a panel per environment with lines, ranges and points of evaluations.
 
@@ -31,16 +32,20 @@ def plot_learning_curves(
         title: A line above the panels.
         window: Number of the last episodes of which a point is the mean, for the legend.
         references: Returns that are drawn as horizontal lines, by label and env id.
+        success: Draw the share of episodes with success, of the environments that report it, instead of returns.
 
     Raises:
         FileNotFoundError: A file of `progress` is missing.
         ValueError: There is no environment to draw.
     """
     files = progress if isinstance(progress, Mapping) else {"": progress}
-    runs = {label: learning_curves(read_progress(path)) for label, path in files.items()}
+    runs = {label: learning_curves(read_progress(path), success=success) for label, path in files.items()}
+    if success:
+        runs = {label: [curve for curve in curves if curve.mean] for label, curves in runs.items()}
     units = {curve.env_id: curve.unit for curves in runs.values() for curve in curves}
     if not units:
-        raise ValueError("there is no environment in the progress: nothing to draw")
+        kind = "with a success rate " if success else ""
+        raise ValueError(f"there is no environment {kind}in the progress: nothing to draw")
     figure, axes = panels(len(units), (3.6, 2.8))
     for (env_id, unit), ax in zip(units.items(), axes, strict=True):
         drawn = [(label, curve) for label, curves in runs.items() for curve in curves if curve.env_id == env_id]
@@ -50,6 +55,8 @@ def plot_learning_curves(
             if env_id in returns:
                 ax.axhline(returns[env_id], color="black", linewidth=0.8, linestyle=(":", "--")[index % 2], label=label)
         label_curves(ax, env_id, f"{unit} in this environment")
+        if success:
+            ax.set(ylabel="episodes with success", ylim=(-0.03, 1.03))
         if not any(curve.mean or curve.evaluated for _, curve in drawn):
             ax.set(xticks=[], yticks=[])
             ax.text(0.5, 0.5, "no episode has ended yet", transform=ax.transAxes, ha="center", color="#666666")
@@ -69,9 +76,9 @@ def _draw_curve(ax: Axes, curve: LearningCurve, color: str, label: str, window: 
         text = f"mean of the last {window} episodes" if window else "mean of the last episodes"
     marker = "o" if len(curve.mean) == 1 else ""  # one point alone has no line
     ax.plot(curve.steps, curve.mean, color=color, label=label or text, linewidth=1.5, marker=marker)
-    ax.fill_between(
-        curve.steps, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, label="" if label else "their range"
-    )
+    if curve.low != curve.high:
+        text = "" if label else "their range"
+        ax.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.2, linewidth=0, label=text)
     if curve.evaluated:
         name = f"{label}, evaluation" if label else "evaluation"
         ax.plot(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllib_multienv.metrics import OFFLINE, ONLINE, keys_of
+from rllib_multienv.metrics import OFFLINE, ONLINE, ResultKeys, keys_of
 
 # The columns that readers look for first.
 _FIRST = ("training_iteration", "time_total_s", ONLINE.total, OFFLINE.total)
@@ -99,8 +99,9 @@ class LearningCurve:
 
     Args:
         steps: Its own environment steps (offline: transitions that were trained on), per point; in the unit `unit`.
-        mean, low, high: Mean, smallest and largest return of the last episodes, per point.
-        evaluated: (steps, mean return) of evaluations during training; offline these are the curve itself.
+        mean, low, high: Mean, smallest and largest return of the last episodes, per point; or three times the share
+            of them with success.
+        evaluated: (steps, mean) of evaluations during training; offline these are the curve itself.
     """
 
     env_id: str
@@ -112,15 +113,21 @@ class LearningCurve:
     evaluated: list[tuple[float, float]]
 
 
-def learning_curves(rows: Iterable[Mapping[str, float]]) -> list[LearningCurve]:
-    """One curve per environment, from the rows in which it has a return."""
+def learning_curves(rows: Iterable[Mapping[str, float]], *, success: bool = False) -> list[LearningCurve]:
+    """One curve per environment, from the rows in which it has a return, or a success rate with ``success``."""
     rows = list(rows)
     columns = dict.fromkeys(key for row in rows for key in row)
     keys = keys_of(columns)
     curves = []
+
+    def names(keys: ResultKeys, env_id: str) -> list[str]:
+        if success:
+            return [keys.success_rate(env_id)] * 3
+        return [keys.episode_return(which, env_id) for which in ("mean", "min", "max")]
+
     for env_id in keys.env_ids(columns):
-        mean, low, high = (keys.episode_return(which, env_id) for which in ("mean", "min", "max"))
-        evaluation = OFFLINE.episode_return("mean", env_id) if keys is ONLINE else ""
+        mean, low, high = names(keys, env_id)
+        evaluation = names(OFFLINE, env_id)[0] if keys is ONLINE else ""
         done = [(row.get(keys.steps(env_id), row.get("training_iteration", 0.0)), row) for row in rows]
         points = [row for row in rows if mean in row]
         curves.append(

@@ -105,6 +105,21 @@ def test_evaluations_during_training_are_points(tmp_path: Path, monkeypatch: pyt
     assert "evaluation" in legend(figure)
 
 
+def test_success_rates_are_drawn_of_environments_that_have_them(
+    progress: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="no environment with a success rate"):
+        plot_learning_curves(progress, tmp_path / "x.png", success=True)
+    rates = {"training_iteration": 6, "env_runners/num_module_steps_sampled_lifetime/A": 600}
+    rates |= {"env_runners/success_rate/A": 0.5, "evaluation/env_runners/success_rate/A": 0.7}
+    ProgressWriter(progress).write(rates)
+    figure = drawn(progress, tmp_path / "x.png", monkeypatch, success=True, window=20)
+    (panel,) = figure.axes
+    assert panel.get_ylabel() == "episodes with success"
+    assert [line.get_ydata()[0] for line in panel.lines] == [0.5, 0.7]
+    assert legend(figure) == ["mean of the last 20 episodes", "evaluation"]
+
+
 def test_an_environment_without_an_ended_episode_has_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "progress.csv"
     ProgressWriter(path).write({"training_iteration": 1, "env_runners/num_module_steps_sampled_lifetime/A": 10})
