@@ -71,7 +71,7 @@ class _PosteriorCore(Memory):
         super().__init__()
         self.width, self.latent, self.exploration_episodes = width, latent, exploration_episodes
         self.of_steps = nn.Sequential(
-            nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * latent)
+            nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * latent)
         )
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -85,9 +85,7 @@ class _PosteriorCore(Memory):
         Args:
             before, after: ``[..., H]``, the encoded rows that were seen.
         """
-        # A step changes little, and how it changed the reward tells most about the task: differences are scaled up.
-        change = F.layer_norm(after - before, after.shape[-1:])  # [..., H]
-        mean, raw = self.of_steps(torch.cat([before, after, change], -1)).float().chunk(2, -1)  # [..., D] each
+        mean, raw = self.of_steps(torch.cat([before, after], -1)).float().chunk(2, -1)  # [..., D] each
         precision = 1.0 / F.softplus(raw).clamp(min=_LEAST_VARIANCE)
         return precision, precision * mean
 
