@@ -54,9 +54,12 @@ def plot_learning_curves(
         for index, (label, returns) in enumerate((references or {}).items()):
             if env_id in returns:
                 ax.axhline(returns[env_id], color="black", linewidth=0.8, linestyle=(":", "--")[index % 2], label=label)
-        label_curves(ax, env_id, f"{unit} in this environment")
+        steps = f"{unit} in this environment"
         if success:
-            ax.set(ylabel="episodes with success", ylim=(-0.03, 1.03))
+            label_curves(ax, env_id, steps, "episodes with success")
+            ax.set_ylim(-0.03, 1.03)
+        else:
+            label_curves(ax, env_id, steps)
         if not any(curve.mean or curve.evaluated for _, curve in drawn):
             ax.set(xticks=[], yticks=[])
             ax.text(0.5, 0.5, "no episode has ended yet", transform=ax.transAxes, ha="center", color="#666666")
@@ -111,13 +114,13 @@ def panels(count: int, size: tuple[float, float], columns: int = 4, **options: A
     return figure, axes[:count]
 
 
-def label_curves(ax: Axes, title: str, steps: str) -> None:
+def label_curves(ax: Axes, title: str, steps: str, quantity: str = "return per episode") -> None:
     """Title, labels and ticks of a panel with learning curves."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     ax.set_title(title, fontsize=9.5, parse_math=False)
     ax.set_xlabel(steps, fontsize=8)
-    ax.set_ylabel("return per episode", fontsize=8)
+    ax.set_ylabel(quantity, fontsize=8)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
