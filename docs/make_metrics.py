@@ -7,8 +7,8 @@ from rllib_multienv.metrics import GLOSSARY
 INTRODUCTION = """# Metrics
 
 The keys of a result (`algo.train()`), of a row of `progress.csv` and of TensorBoard, with `/` between their parts.
-`ENV` and `OTHER` stand for env ids. What is under `env_runners/` is also under `evaluation/env_runners/`, for the last
-evaluation. Made by `python docs/make_metrics.py` from `rllib_multienv/metrics.py`.
+`ENV` and `OTHER` stand for env ids. What is under `env_runners/` is also under `evaluation/env_runners/`, in
+iterations with an evaluation. Made by `python docs/make_metrics.py` from `rllib_multienv/metrics.py`.
 """
 
 

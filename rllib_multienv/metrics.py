@@ -62,7 +62,7 @@ INFORMATION_GAIN = "information_gain"
 TASK_EMBEDDING_SIZE = "task_embedding_size"
 
 #: Meaning of every metric, by section and key. ENV stands for an env id, OTHER for a second one, GROUP for a group of
-#: parameters. What is under ``env_runners/`` is also under ``evaluation/env_runners/``, for the last evaluation.
+#: parameters. What is under ``env_runners/`` is also under ``evaluation/env_runners/`` where there was one.
 GLOSSARY: dict[str, dict[str, str]] = {
     "Progress": {
         "training_iteration": "Iterations so far.",

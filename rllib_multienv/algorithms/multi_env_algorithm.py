@@ -285,7 +285,9 @@ class MultiEnvAlgorithm(CheckpointingMixin):
     # Results
 
     def _compile_iteration_results(self, *, train_results: Any, eval_results: Any) -> Any:
-        """RLlib's results, with the average, median and worst over environments."""
+        """RLlib's results, with the average, median and worst over environments, and only new evaluations."""
+        # RLlib's logger has the last evaluation once more in the next iteration, and NaN after that.
+        train_results.pop(EVALUATION_RESULTS, None)
         results = super()._compile_iteration_results(train_results=train_results, eval_results=eval_results)
         add_aggregates(results.get(ENV_RUNNER_RESULTS, {}))
         add_aggregates(results.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {}))

@@ -90,6 +90,11 @@ def test_exactly_so_many_episodes_of_each_environment() -> None:
             assert again["module_episodes"] == {"counter": episodes, "CartPole-v1": episodes}
 
 
+def test_results_have_an_evaluation_only_in_iterations_with_one() -> None:
+    with running(config(1, dropout=False, evaluation_interval=3)) as algo:
+        assert ["evaluation" in algo.train() for _ in range(7)] == [False, False, True, False, False, True, False]
+
+
 def test_more_episodes_than_the_smoothing_window_all_count() -> None:
     with running(config(7).reporting(metrics_num_episodes_for_smoothing=2)) as algo:
         result = algo.evaluate()["env_runners"]
