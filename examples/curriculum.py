@@ -7,7 +7,7 @@ Run it with::
 Every position of a corridor has one door that leads on; all others lead a step back. A longer corridor begins as the
 shorter ones do, so what is learned in these helps in it, while its end is never reached by chance. One line per
 iteration shows return and share of each corridor; the shorter ones are mastered first. The last line says after how
-many steps the longest one was (docs/experience.md has what was measured).
+many steps the longest one was (docs/results/experience.md has what was measured).
 """
 
 from __future__ import annotations
