@@ -139,7 +139,12 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
 
 def did_you_mean(name: str, candidates: Iterable[str], n: int = 3) -> str:
     """``" Did you mean 'a' or 'b'?"`` for the nearest candidates, or an empty string."""
-    found = [repr(c) for c in nearest(name, candidates, n)]
+    return one_of(nearest(name, candidates, n))
+
+
+def one_of(names: Iterable[str]) -> str:
+    """``" Did you mean 'a' or 'b'?"``, or an empty string."""
+    found = [repr(name) for name in names]
     if not found:
         return ""
     return f" Did you mean {' or '.join([', '.join(found[:-1]), found[-1]] if found[1:] else found)}?"

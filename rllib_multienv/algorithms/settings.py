@@ -48,7 +48,8 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.tune.search.sample import Domain
 
-from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.algorithms.foreign_names import FOREIGN_NAMES, settings_for
+from rllib_multienv.gym_ids import did_you_mean, one_of
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -265,7 +266,7 @@ def _default(cls: Any) -> dict[str, Any]:
 @_once_per_class
 def setters(cls: Any) -> dict[str, Setter]:
     """The methods of a configuration class that set something, by name."""
-    found = {name: _setter(cls, name) for name in dir(cls) if not name.startswith("_")}
+    found = {name: _setter(cls, name) for name in dir(cls) if not name.startswith(("_", "build_", "get_"))}
     return {name: setter for name, setter in found.items() if setter.takes or setter.no_effect}
 
 
@@ -412,8 +413,13 @@ class SettingsMixin(AlgorithmConfig):
             if name in setter.no_effect and value is not None:  # RLlib itself sets some to None
                 self._refuse(method, name)
             if name not in setter.takes and name not in setter.rllib:
-                near = did_you_mean(name, setter.takes)
+                near = one_of(self.settings_for(method, name)) or did_you_mean(name, setter.takes)
                 raise TypeError(f"{method}({name}=...): there is no setting {name!r}.{near}")
+
+    @classmethod
+    def settings_for(cls, method: str, name: str) -> list[str]:
+        """See `foreign_names.settings_for`."""
+        return settings_for(name, method, {key: setter.takes for key, setter in setters(cls).items()})
 
     def _refuse(self, method: str, name: str) -> None:
         instead = setters(type(self))[method].no_effect[name]
@@ -430,8 +436,9 @@ class SettingsMixin(AlgorithmConfig):
             self._check(setting, own, name)
         takes = {name for setter in methods.values() for name in setter.takes}
         for name in own.keys() - default.keys():  # RLlib and Tune put things of their own there too
-            if near := difflib.get_close_matches(name, takes, cutoff=0.8):
-                self._value_error(f"There is no setting {name!r}. Did you mean {near[0]!r}?")
+            ours = takes.intersection(FOREIGN_NAMES.get(name, ()))
+            if near := sorted(ours) or difflib.get_close_matches(name, takes, n=1, cutoff=0.8):
+                self._value_error(f"There is no setting {name!r}.{one_of(near)}")
         for method, setter in methods.items() if not self.in_evaluation else ():
             for name in setter.no_effect:
                 key = f"_{name}" if f"_{name}" in default else name
@@ -457,7 +464,7 @@ class SettingsMixin(AlgorithmConfig):
                 if name not in known:
                     self._value_error(
                         f"{place}{name!r} cannot differ between environments; these can: {', '.join(known)}."
-                        f"{did_you_mean(name, known)}"
+                        f"{one_of(n for n in FOREIGN_NAMES.get(name, ()) if n in known) or did_you_mean(name, known)}"
                     )
                 self._check(known[name], values, name, place)
 

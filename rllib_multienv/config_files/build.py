@@ -21,7 +21,7 @@ from rllib_multienv.config_files.yaml_text import (
     replace_search_spaces,
     unknown_key_message,
 )
-from rllib_multienv.gym_ids import did_you_mean
+from rllib_multienv.gym_ids import did_you_mean, one_of
 
 if TYPE_CHECKING:
     from ray import tune
@@ -70,7 +70,7 @@ def algorithm_class(file: ConfigFile) -> type[Algorithm]:
     try:
         return get_trainable_cls(file.algorithm)
     except (TuneError, ValueError):
-        known = [*(name for name in own if name.endswith(("PPO", "IQL"))), *ALGORITHMS]
+        known = [*(name for name in own if not name.endswith(("Agent", "Config"))), *ALGORITHMS]
         message = unknown_key_message(file.algorithm, known, where="'algorithm'").replace("key", "name", 1)
         raise file.error(message, "algorithm") from None
 
@@ -100,6 +100,8 @@ def build_config(file: ConfigFile | str | Path, *, examples: bool = False) -> Al
         for argument in arguments:
             if argument not in known | refused:
                 message = unknown_key_message(argument, known, where=f"{method!r}")
+                if hasattr(config, "settings_for") and (meant := config.settings_for(method, argument)):
+                    message = f"unknown key {argument!r} in {method!r}.{one_of(meant)}"
                 raise file.error(message, method, argument)
     for method, arguments in file.methods.items():
         try:

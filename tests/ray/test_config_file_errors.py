@@ -59,6 +59,17 @@ BAD = {
     "range upside down": ("training:\n  lr: !uniform [1.0e-3, 1.0e-4]", 2, ["!uniform", "below its upper end"]),
     "range that Tune refuses": ("training:\n  lr: !loguniform [0, 1.0e-4]", 1, ["greater than 0"]),
     "unknown algorithm": ("\nalgorithm: PPPO", 2, ["'PPPO'", "'PPO'"]),
+    "misspelt algorithm of this package": ("algorithm: MultiEnvSCA", 1, ["'MultiEnvSAC'"]),
+    "name of another library": (
+        "algorithm: MultiEnvSAC\ntraining:\n  learning_starts: 100",
+        3,
+        ["'num_random_steps' or 'min_replay_size'"],
+    ),
+    "setting of another section": (
+        "algorithm: MultiEnvSAC\ntraining: {seed: 1}",
+        2,
+        ["'debugging(seed=...)'"],
+    ),
     "unknown tag": ("training:\n  lr: !grid_serch [1, 2]", 2, ["grid_serch", "grid_search"]),
     "tag with too few arguments": (
         "training:\n  lr: !loguniform [1]",

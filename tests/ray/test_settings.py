@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,8 +17,9 @@ from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.tune.search.variant_generator import generate_variants
 from tiny_runs import tiny_config
 
-from rllib_multienv import MLPNetConfig, MultiEnvIQLConfig, MultiEnvPPOConfig
-from rllib_multienv.algorithms.settings import Count, PerEnvironment, Positive, settings
+from rllib_multienv import MLPNetConfig, MultiEnvIQLConfig, MultiEnvPPOConfig, MultiEnvSACConfig
+from rllib_multienv.algorithms.foreign_names import FOREIGN_NAMES
+from rllib_multienv.algorithms.settings import Count, PerEnvironment, Positive, setters, settings
 
 NAN, INF = float("nan"), float("inf")
 Config = MultiEnvPPOConfig | MultiEnvIQLConfig
@@ -189,6 +191,8 @@ def test_a_setting_of_rllib_without_effect_is_refused(
         (MultiEnvPPOConfig, "train_batch_size_per_learner", "rollout_fragment_length"),
         (MultiEnvPPOConfig, "minibatch_size", "num_minibatches"),
         (MultiEnvPPOConfig, "entropy_coeff_schedule", "takes a number"),
+        (MultiEnvSACConfig, "train_batch_size", "batch_size"),
+        (MultiEnvSACConfig, "minibatch_size", "batch_size"),
         (MultiEnvIQLConfig, "train_batch_size", "batch_size"),
         (MultiEnvIQLConfig, "num_epochs", "batch_size"),
     ],
@@ -214,6 +218,45 @@ def test_misspelt_settings_are_named(config: Config) -> None:
         config.callbacks(on_trian_result=print)
     with pytest.raises(ValueError, match=r"no setting 'actr_lr'.*'actor_lr'"):
         type(config).from_dict({**config.to_dict(), "actr_lr": 1e-3}).validate()
+
+
+@pytest.mark.parametrize(
+    ("make", "method", "name", "ours"),
+    [
+        (MultiEnvPPOConfig, "training", "learning_rate", "'lr'"),
+        (MultiEnvPPOConfig, "training", "ent_coef", "'entropy_coeff'"),
+        (MultiEnvPPOConfig, "training", "num_envs", "'env_runners(num_envs_per_env_runner=...)'"),
+        (MultiEnvPPOConfig, "training", "seed", "'debugging(seed=...)'"),
+        (MultiEnvSACConfig, "training", "ent_coef", "'initial_alpha'"),
+        (MultiEnvSACConfig, "training", "buffer_size", "'replay_capacity'"),
+        (MultiEnvSACConfig, "training", "learning_starts", "'num_random_steps' or 'min_replay_size'"),
+        (MultiEnvSACConfig, "training", "train_freq", "'update_to_data_ratio'"),
+        (MultiEnvSACConfig, "training", "target_update_interval", "'tau'"),
+        (MultiEnvSACConfig, "env_runners", "hidden_sizes", "'rl_module(model_config=...)'"),
+    ],
+)
+def test_names_of_other_libraries_are_answered_with_ours(
+    make: Callable[[], Any], method: str, name: str, ours: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"there is no setting {name!r}. Did you mean {ours}?")):
+        getattr(make(), method)(**{name: 1})
+
+
+def test_attributes_with_names_of_other_libraries_are_answered_with_ours() -> None:
+    config = MultiEnvSACConfig().environment(envs=["Pendulum-v1"])
+    config.learning_rate = 1e-3  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="There is no setting 'learning_rate'. Did you mean 'lr'?"):
+        config.validate()
+    config = MultiEnvSACConfig().environment(envs=["Pendulum-v1"])
+    config.rl_module(algorithm_config_overrides_per_module={"Pendulum-v1": {"learning_starts": 5}})
+    with pytest.raises(ValueError, match="'learning_starts' cannot differ .* Did you mean 'num_random_steps'?"):
+        config.validate()
+
+
+def test_names_of_other_libraries_stand_for_settings_that_exist() -> None:
+    configs = (MultiEnvPPOConfig, MultiEnvSACConfig, MultiEnvIQLConfig)
+    takes = {name for cls in configs for setter in setters(cls).values() for name in setter.takes}
+    assert {ours for names in FOREIGN_NAMES.values() for ours in names} <= takes
 
 
 # Search spaces
