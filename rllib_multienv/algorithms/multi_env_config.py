@@ -289,14 +289,19 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, CommonSettings):
             self._value_error(
                 f"memory={network.memory!r} in the network's configuration: {self.algo_class.__name__} trains {known}."
             )
+        if network.algorithm not in (None, *(base.__name__ for base in self.algo_class.__mro__)):
+            self._value_error(
+                f"model_config: a network of type {network.type!r} is trained by {network.algorithm}, not by "
+                f"{self.algo_class.__name__}."
+            )
         if network.inputs and not self.samples_online:
             self._value_error(f"inputs={network.inputs!r}: data sets have no previous inputs. Leave them out.")
-        for_any = self.network_config.for_any
-        if self.in_evaluation or (for_any and not self.frozen_parts and self.initial_checkpoint is None):
+        network.check_environments(self.space_specs)
+        if self.in_evaluation or (network.for_any and not self.frozen_parts and self.initial_checkpoint is None):
             return  # a large network takes seconds to build, and these fit any environments
         check_transfer(
-            self.network_config.build(self.space_specs),
-            self.network_config,
+            network.build(self.space_specs),
+            network,
             self.space_specs,
             path=self.initial_checkpoint,
             freeze=self.frozen_parts,

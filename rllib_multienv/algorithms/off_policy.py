@@ -55,7 +55,8 @@ class OffPolicyConfigMixin(MultiEnvConfigMixin):
             **MultiEnvConfigMixin.NO_EFFECT["training"],
             "learner_connector": _NO_CONNECTOR,
             "num_epochs": "Set training(update_to_data_ratio=...).",
-            "minibatch_size train_batch_size*": "Every step draws training(batch_size=...) transitions of each replay store.",
+            "minibatch_size train_batch_size*": "Every step draws training(batch_size=...) transitions of each "
+            "environment's replay store.",
         },
     }
 

@@ -48,7 +48,7 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.tune.search.sample import Domain
 
-from rllib_multienv.algorithms.foreign_names import FOREIGN_NAMES, settings_for
+from rllib_multienv.foreign_names import FOREIGN_NAMES, settings_for
 from rllib_multienv.gym_ids import did_you_mean, one_of
 
 _P = ParamSpec("_P")
@@ -110,6 +110,7 @@ Schedule = Sequence[Sequence[float]]
 Count = Annotated[int, Kind("a whole number of at least 1", lambda x: _whole(x) and x >= 1)]
 CountOrZero = Annotated[int, Kind("a whole number of at least 0", lambda x: _whole(x) and x >= 0)]
 Positive = Annotated[float, Kind("a number above 0", lambda x: _number(x) and x > 0)]
+Number = Annotated[float, Kind("a number", _number)]
 NonNegative = Annotated[float, Kind("a number of at least 0", lambda x: _number(x) and x >= 0)]
 Fraction = Annotated[float, Kind("a number in [0, 1]", lambda x: _number(x) and 0 <= x <= 1)]
 PositiveFraction = Annotated[float, Kind("a number in (0, 1]", lambda x: _number(x) and 0 < x <= 1)]
@@ -460,6 +461,8 @@ class SettingsMixin(AlgorithmConfig):
         known = {name: s for name, s in declared_settings(type(self)).items() if s.per_environment}
         for env_id, values in overrides.items():
             place = f"algorithm_config_overrides_per_module[{env_id!r}]: "
+            if not isinstance(values, Mapping):
+                self._value_error(f"{place}must be a mapping of settings to values, not {values!r}.")
             for name in values:
                 if name not in known:
                     self._value_error(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from rllib_multienv.foreign_names import FOREIGN_NAMES
+from rllib_multienv.gym_ids import nearest
 from rllib_multienv.spaces.previous import ALL_INPUTS, is_input
 
 from .action_values import ActionValues, NetworkActionValues
@@ -64,7 +65,7 @@ def _words(hint: Any) -> str:
 
 
 def _nearest(name: object, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
+    close = [n for n in FOREIGN_NAMES.get(str(name), ()) if n in known] or nearest(str(name), known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
@@ -76,8 +77,9 @@ class NetConfig:
 
     Attributes:
         type: name of the network in files and checkpoints.
-        for_any: whether the network can be built for any environments. Other networks are built once when an
-            algorithm's configuration is checked, so that errors come early.
+        for_any: whether the network can be built for any environments that `check_environments` lets pass. Other
+            networks are built once when an algorithm's configuration is checked, so that errors come early.
+        algorithm: name of the algorithm that trains the network; None: all do.
         memories: kinds of memory that the network may have.
         image_encoder: sizes of the encoder of images. None: the default sizes, and only if an environment has images
             when the network is built; in files also ``true``: the default sizes in any case, so that environments with
@@ -100,6 +102,7 @@ class NetConfig:
 
     type: ClassVar[str]
     for_any: ClassVar[bool] = False
+    algorithm: ClassVar[str | None] = None
     memories: ClassVar[tuple[str, ...]] = (*MEMORIES, "belief")
 
     image_encoder: ImageEncoderConfig | None = None
@@ -163,7 +166,10 @@ class NetConfig:
         return dataclasses.replace(self, **changes) if changes else self
 
     def check_environments(self, interfaces: Mapping[str, Interface]) -> None:
-        """Raise a ValueError if the network, once built, lacks an encoder for one of these environments."""
+        """Raise a ValueError if one of these environments does not fit the network, or needs an encoder that it lacks.
+
+        The network is not built for that; what only building it shows is an error there.
+        """
         for env_id, interface in interfaces.items():
             check_encoders(env_id, interface.observation, image=self.image_encoder, text=self.text_encoder)
 
@@ -234,7 +240,9 @@ def _build(cls: type, fields: Mapping[str, Any], of: str) -> Any:
     known = [field.name for field in dataclasses.fields(cls)]
     for name in fields:
         if name not in known:
-            raise ValueError(f"unknown field {name!r} of the {of}; {_nearest(name, known)}")
+            owners = [kind for kind, other in sorted(_TYPES.items()) if name in other.__dataclass_fields__]
+            known_in = f", but a field of {', '.join(map(repr, owners))}" if owners else ""
+            raise ValueError(f"unknown field {name!r} of the {of}{known_in}; {_nearest(name, known)}")
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 

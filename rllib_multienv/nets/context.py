@@ -218,6 +218,16 @@ def word_codes(description: str) -> Tensor:
     return (total / math.sqrt(len(words))).float()
 
 
+def vector_of(env_id: str, interface: Interface, vectors: Mapping[str, Sequence[float]]) -> Sequence[float]:
+    """The vector that a user gave for the description of an environment; a ValueError if there is none."""
+    if interface.description not in vectors:
+        raise ValueError(
+            f"context_vectors: there is none for {interface.description!r}, the description of environment {env_id!r}; "
+            f"there are some for {sorted(vectors)}"
+        )
+    return vectors[interface.description]
+
+
 class TaskContext(nn.Module):
     """Adds the task context to the encoder's vectors (paper, section 3.1: "feed the task embedding vector and sum it").
 
@@ -261,12 +271,7 @@ class TaskContext(nn.Module):
         elif self.mode == "words":
             self._descriptions[env_id] = word_codes(interface.description)
         elif self.mode == "vectors":
-            if interface.description not in self._vectors:
-                raise ValueError(
-                    f"context_vectors: there is none for {interface.description!r}, the description of environment "
-                    f"{env_id!r}; there are some for {sorted(self._vectors)}"
-                )
-            self._descriptions[env_id] = torch.tensor(self._vectors[interface.description])
+            self._descriptions[env_id] = torch.tensor(vector_of(env_id, interface, self._vectors))
         elif self.mode == "embedding" and env_key(env_id) not in self.rows:
             reference = next(iter(self.rows.values()), None)
             row = torch.randn(self.d_model)

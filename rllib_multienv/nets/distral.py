@@ -40,6 +40,7 @@ class DistralNetConfig(NetConfig):
 
     type: ClassVar[str] = "distral"
     for_any: ClassVar[bool] = True
+    algorithm: ClassVar[str | None] = "MultiEnvSAC"
 
     tasks: NetConfig = field(default_factory=SpecificNetConfig)
     distilled: NetConfig = field(default_factory=GeneratedNetConfig)
@@ -77,8 +78,10 @@ class DistralNetConfig(NetConfig):
 
     def check_environments(self, interfaces: Mapping[str, Interface]) -> None:
         """See `NetConfig.check_environments`."""
+        for env_id, interface in interfaces.items():
+            _check_actions(env_id, interface)
         self.tasks.check_environments(interfaces)
-        self.distilled.check_environments(interfaces)
+        self.distilled.check_environments({env_id: untold(one) for env_id, one in interfaces.items()})
 
     @property
     def needs_measurements(self) -> bool:
@@ -109,16 +112,12 @@ class DistralActorCritic(ActorCritic):
         self.value_bins = self.tasks.value_bins
         self.critic_only = tuple(f"tasks.{name}" for name in self.tasks.critic_only)  # type: ignore[misc]
         for env_id, interface in interfaces.items():
-            self._check(env_id, interface)
+            _check_actions(env_id, interface)
             self.interfaces[env_id] = interface
-
-    def _check(self, env_id: str, interface: Interface) -> None:
-        if interface.action.num_logits and not interface.discrete:
-            raise ValueError(f"environment {env_id!r}: Distral takes a single choice or continuous actions, not a mix")
 
     def add_env(self, env_id: str, interface: Interface) -> None:
         """See `ActorCritic.add_env`."""
-        self._check(env_id, interface)
+        _check_actions(env_id, interface)
         super().add_env(env_id, interface)
         self.tasks.add_env(env_id, interface)
         self.distilled.add_env(env_id, untold(interface))
@@ -166,6 +165,14 @@ class DistralActorCritic(ActorCritic):
     def decode(self, part: Part, rows: Tensor, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """Of the tasks' network; see `ActorCritic.decode`."""
         return self.tasks.decode(part, rows, counts)
+
+
+def _check_actions(env_id: str, interface: Interface) -> None:
+    if interface.action.num_logits and not interface.discrete:
+        raise ValueError(
+            f"environment {env_id!r}: Distral takes a single choice or continuous actions, not bits, several choices "
+            "or a mix"
+        )
 
 
 def _product(own: Tensor, distilled: Tensor, alpha: float, *, discrete: bool) -> Tensor:

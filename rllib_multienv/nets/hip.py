@@ -37,6 +37,7 @@ class HiPNetConfig(TaskEncoderNetConfig):
     """
 
     type: ClassVar[str] = "hip"
+    algorithm: ClassVar[str | None] = "MultiEnvHiPBMDP"
 
     context: Literal["computed", "words", "vectors", "embedding"] = "embedding"
 

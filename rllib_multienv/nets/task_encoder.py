@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import require, require_choice, require_whole
-from .context import TaskContext
+from .context import TaskContext, vector_of
 from .generated import GeneratedNetConfig, Middle
+from .interface import Interface
 from .layers import ResidualMLP
 from .layout import Layout
 
@@ -46,10 +47,20 @@ class TaskNetConfig(GeneratedNetConfig):
         super().__post_init__()
         require_choice(self, "context", _CONTEXTS)
         require_whole(self, "context_size")
-        lengths = {len(vector) for vector in self.context_vectors.values()}
-        fits = len(lengths) == (1 if self.context == "vectors" else 0)
-        expected = 'vectors of one length, by description, with context="vectors" and only then'
-        require(fits, "context_vectors", self.context_vectors, expected)
+        expected = 'vectors of numbers of one length, by description, with context="vectors" and only then'
+        try:
+            vectors = {key: tuple(map(float, vector)) for key, vector in self.context_vectors.items()}
+        except (AttributeError, TypeError, ValueError):
+            vectors = {}
+        fits = len({len(vector) for vector in vectors.values()}) == (self.context == "vectors")
+        require(fits and len(vectors) == len(self.context_vectors), "context_vectors", self.context_vectors, expected)
+        object.__setattr__(self, "context_vectors", vectors)
+
+    def check_environments(self, interfaces: Mapping[str, Interface]) -> None:
+        """See `NetConfig.check_environments`; with ``context="vectors"`` each description needs one."""
+        super().check_environments(interfaces)
+        for env_id, interface in interfaces.items() if self.context == "vectors" else ():
+            vector_of(env_id, interface, self.context_vectors)
 
     def make_context(self) -> TaskContext:
         """The vectors of environments."""

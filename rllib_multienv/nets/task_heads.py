@@ -60,6 +60,19 @@ class TaskHeadsNetConfig(SpecificNetConfig):
             descriptions=self.descriptions,
         )
 
+    def check_environments(self, interfaces: Mapping[str, Interface]) -> None:
+        """See `NetConfig.check_environments`; a shared layer is for observations of one size."""
+        super().check_environments(interfaces)
+        self.check_sizes(interfaces)
+
+    def check_sizes(self, interfaces: Mapping[str, Interface]) -> None:
+        """Raise a ValueError if the first layer is one linear layer, and observations differ in size."""
+        sizes = {env_id: interface.obs_size for env_id, interface in interfaces.items()}
+        if self.encoder == "shared" and len(set(sizes.values())) > 1:
+            raise ValueError(
+                f'encoder="shared": observations must have equally many numbers, not {sizes}; use encoder="generated"'
+            )
+
     def build(self, interfaces: Mapping[str, Interface]) -> TaskHeadsActorCritic:
         """Build the network for these environments; others can be added later and get heads."""
         return TaskHeadsActorCritic(self, interfaces)
@@ -104,12 +117,7 @@ class TaskHeadsActorCritic(SpecificActorCritic):
         Raises:
             ValueError: the first layer is shared, and the observation has another size than those of the others.
         """
-        first = self.actor.first
-        if isinstance(first, nn.Linear) and first.in_features != interface.obs_size:
-            raise ValueError(
-                f'encoder="shared": {env_id!r} has {interface.obs_size} numbers in its observation, the others have '
-                f'{first.in_features}; use encoder="generated" for observations of different sizes'
-            )
+        cast(TaskHeadsNetConfig, self.config).check_sizes({**self.interfaces, env_id: interface})
         super().add_env(env_id, interface)
 
     def remove_env(self, env_id: str) -> None:

@@ -52,7 +52,7 @@ class CartPoleHidden(HiddenSplits, VectorFamily):
     STATE = ("state",)
     INNER: ClassVar[float] = 0.7
 
-    def __init__(self, num_envs: int = 1, *, horizon: int = 200, **kwargs: Any) -> None:
+    def __init__(self, num_envs: int = 1, *, horizon: int = 200, task: Any = None, **kwargs: Any) -> None:
         high = np.array([4.8, np.inf, np.radians(24), np.inf], np.float32)
         super().__init__(
             num_envs,
@@ -64,8 +64,11 @@ class CartPoleHidden(HiddenSplits, VectorFamily):
             ),
             action_names=("force slide cart left", "force slide cart right"),
             task_names=("gravity", "mass cart", "mass pole", "length pole", "force"),
+            task=task,
             **kwargs,
         )  # fmt: skip
+        if task is not None and np.abs(task).max() > 1:
+            raise ValueError(f"CartPoleHidden: task={task!r} must be in [-1, 1]; beyond, masses may be negative.")
         self.state = np.zeros((num_envs, 4))
 
     def draw_tasks(self, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -243,7 +243,11 @@ def test_names_and_settings() -> None:
     assert make_combiner({"type": "rllib_multienv.learners.combine:GradientCosine", "main": "a"}).main == "a"  # type: ignore[attr-defined]
     for value, message in (
         ({"type": "cagrad", "d": 1}, "unexpected keyword argument 'd'; its settings are c"),
-        ({"type": "cagrad", "c": 1.5}, r"c=1.5 of CAGrad must be in \[0, 1\)"),
+        ({"type": "cagrad", "c": 1.5}, r"c=1.5 of CAGrad must be a number in \[0, 1\)"),
+        ({"type": "loss_scale", "decay": "0.9"}, r"decay='0.9' of LossScale must be a number in \[0, 1\)"),
+        ({"type": "famo", "lr": 0}, "lr=0 of FAMO must be a number above 0"),
+        ({"type": "famo", "decay": -1}, "decay=-1 of FAMO must be a number of at least 0"),
+        ({"type": "grad_norm", "alpha": float("inf")}, "alpha=inf of GradNorm must be a number of at least 0"),
         ("cosine", "missing a required argument: 'main'"),
         ({"type": "mgda", "c": 1}, "it has no settings"),
         ({"c": 0.5}, "must be a name"),

@@ -105,6 +105,11 @@ def test_a_task_that_is_added_starts_at_the_mean_embedding_and_is_trained() -> N
     assert not np.array_equal(after["shared/network.actor.middle.context.rows.env:pole2"], new)
 
 
+def test_tasks_that_cannot_be_compared_are_warned_about() -> None:
+    with pytest.warns(UserWarning, match="No two environments have the same spaces"):
+        MultiEnvHiPBMDPConfig().environment(envs=["CartPole-v1", "Acrobot-v1"]).validate()
+
+
 def test_other_networks_and_returns_of_several_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="type 'generated'; HiP-BMDP's is 'hip'"):
         config().rl_module(model_config=GeneratedNetConfig()).validate()

@@ -10,7 +10,10 @@ from tiny_runs import running, tiny_config
 
 from rllib_multienv import (
     CARENetConfig,
+    DistralNetConfig,
+    HiPNetConfig,
     MultiEnvAgent,
+    MultiEnvPPOConfig,
     SoftModularNetConfig,
     TaskEncoderNetConfig,
     TaskHeadsNetConfig,
@@ -38,3 +41,22 @@ def test_environments_come_while_it_trains(network: NetConfig, tmp_path: Path) -
         assert all(np.isfinite(learners[env_id]["total_loss"]) for env_id in ("CartPole-v1", "Reacher-v4"))
         agent = MultiEnvAgent.from_checkpoint(algo.save_to_path(tmp_path))
     assert agent.act("Reacher-v4", np.zeros(11, np.float32)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        (DistralNetConfig(), "a network of type 'distral' is trained by MultiEnvSAC, not by MultiEnvPPO"),
+        (HiPNetConfig(), "a network of type 'hip' is trained by MultiEnvHiPBMDP, not by MultiEnvPPO"),
+        (TaskHeadsNetConfig(encoder="shared"), "equally many numbers, not {'CartPole-v1': 4, 'Acrobot-v1': 6}"),
+        (
+            CARENetConfig(context="vectors", context_vectors={"CartPole-v1": (0.0, 1.0)}),
+            "there is none for 'Acrobot-v1', the description of environment 'Acrobot-v1'",
+        ),
+    ],
+    ids=lambda value: getattr(value, "type", ""),
+)
+def test_networks_that_do_not_fit_are_refused_before_anything_starts(network: NetConfig, problem: str) -> None:
+    config = MultiEnvPPOConfig().environment(envs=["CartPole-v1", "Acrobot-v1"]).rl_module(model_config=network)
+    with pytest.raises(ValueError, match=problem):
+        config.validate()

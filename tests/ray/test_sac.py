@@ -282,6 +282,11 @@ def test_distral_trains_both_policies_and_resumes(tmp_path: Path, columns: int) 
     assert_goes_on_when_restored(made, tmp_path)
 
 
+def test_distral_refuses_several_choices_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match="environment 'mixed': Distral takes a single choice or continuous actions"):
+        config([MIXED], DistralNetConfig()).validate()
+
+
 def test_the_distilled_policy_becomes_what_the_tasks_policies_have_in_common() -> None:
     net = DistralNetConfig(tasks=SpecificNetConfig(width=8), distilled=GeneratedNetConfig(width=8))
     shared = shared_module(net, described({"a": interface(3, 2, True), "b": interface(3, 2, True)}))
@@ -390,7 +395,7 @@ def test_agents_of_ppo_and_iql_are_starting_points_and_the_other_way_round(tmp_p
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="target_entropy='high': must be a number, or 'auto'"):
+    with pytest.raises(ValueError, match="target_entropy='high': must be a number or 'auto'"):
         config(target_entropy="high")
     with pytest.raises(ValueError, match="n_step must be 1 where a data set fills its replay store"):
         config(["Pendulum-v1"], n_step=2).offline_data(datasets={"Pendulum-v1": noise(3, 1)}).validate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pydoc
 import re
@@ -17,9 +18,18 @@ from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.tune.search.variant_generator import generate_variants
 from tiny_runs import tiny_config
 
-from rllib_multienv import MLPNetConfig, MultiEnvIQLConfig, MultiEnvPPOConfig, MultiEnvSACConfig
-from rllib_multienv.algorithms.foreign_names import FOREIGN_NAMES
+from rllib_multienv import (
+    AgnosticNetConfig,
+    CARENetConfig,
+    MLPNetConfig,
+    MultiEnvIQLConfig,
+    MultiEnvPPOConfig,
+    MultiEnvSACConfig,
+    SoftModularNetConfig,
+    SpecificNetConfig,
+)
 from rllib_multienv.algorithms.settings import Count, PerEnvironment, Positive, setters, settings
+from rllib_multienv.foreign_names import FOREIGN_NAMES
 
 NAN, INF = float("nan"), float("inf")
 Config = MultiEnvPPOConfig | MultiEnvIQLConfig
@@ -245,18 +255,20 @@ def test_names_of_other_libraries_are_answered_with_ours(
 def test_attributes_with_names_of_other_libraries_are_answered_with_ours() -> None:
     config = MultiEnvSACConfig().environment(envs=["Pendulum-v1"])
     config.learning_rate = 1e-3  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="There is no setting 'learning_rate'. Did you mean 'lr'?"):
+    with pytest.raises(ValueError, match=r"There is no setting 'learning_rate'. Did you mean 'lr'?"):
         config.validate()
     config = MultiEnvSACConfig().environment(envs=["Pendulum-v1"])
     config.rl_module(algorithm_config_overrides_per_module={"Pendulum-v1": {"learning_starts": 5}})
-    with pytest.raises(ValueError, match="'learning_starts' cannot differ .* Did you mean 'num_random_steps'?"):
+    with pytest.raises(ValueError, match=r"'learning_starts' cannot differ .* Did you mean 'num_random_steps'?"):
         config.validate()
 
 
 def test_names_of_other_libraries_stand_for_settings_that_exist() -> None:
     configs = (MultiEnvPPOConfig, MultiEnvSACConfig, MultiEnvIQLConfig)
+    networks = (AgnosticNetConfig, MLPNetConfig, SpecificNetConfig, SoftModularNetConfig, CARENetConfig)
     takes = {name for cls in configs for setter in setters(cls).values() for name in setter.takes}
-    assert {ours for names in FOREIGN_NAMES.values() for ours in names} <= takes
+    fields = {field.name for network in networks for field in dataclasses.fields(network)}
+    assert {ours for names in FOREIGN_NAMES.values() for ours in names} <= takes | fields
 
 
 # Search spaces

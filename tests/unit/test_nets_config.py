@@ -92,6 +92,10 @@ def test_bad_depths_are_named() -> None:
 def test_unknown_names_offer_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'd_model'"):
         net_config_from_dict({"type": "agnostic", "d_modle": 8})
+    with pytest.raises(ValueError, match=r"unknown field 'hidden_dim' .* did you mean 'width'"):
+        net_config_from_dict({"type": "care", "hidden_dim": 8})
+    with pytest.raises(ValueError, match=r"unknown field 'num_encoders' of the 'agnostic' .* but a field of 'care'"):
+        net_config_from_dict({"type": "agnostic", "num_encoders": 8})
     with pytest.raises(ValueError, match="did you mean 'agnostic'"):
         net_config_from_dict({"type": "agnostc"})
     with pytest.raises(ValueError, match="known: agnostic, care, distral, dream, generated, hip, mlp"):

@@ -117,7 +117,9 @@ def test_vectors_of_ones_own_are_read_from_files_and_must_be_there_for_each_envi
     assert net.policy({"cart": torch.zeros(2, 4)})["cart"].shape == (2, 2)
     with pytest.raises(ValueError, match=r"context_vectors: there is none for 'arm'.*\['cart', 'leg'\]"):
         net.add_env("arm", ENVS["arm"])
-    for vectors in ({}, {"cart": [0.0], "leg": [1.0, 0.0]}):
+    with pytest.raises(ValueError, match=r"context_vectors: there is none for 'arm'"):
+        config.check_environments(ENVS)
+    for vectors in ({}, {"cart": [0.0], "leg": [1.0, 0.0]}, [0.0, 1.0], {"cart": "ab", "leg": "cd"}):
         with pytest.raises(ValueError, match=r"^context_vectors="):
             net_config_from_dict(fields | {"context_vectors": vectors})
     with pytest.raises(ValueError, match=r"^context_vectors="):
@@ -153,9 +155,11 @@ def test_heads_are_an_environments_own_and_all_else_is_shared(encoder: Any) -> N
 
 def test_a_shared_first_layer_needs_observations_of_one_size() -> None:
     config = TaskHeadsNetConfig(width=8, encoder="shared")
-    with pytest.raises(ValueError, match=r'encoder="shared": \'leg\' has 6 numbers .* have 4; use encoder="generated"'):
-        config.build(ENVS)
+    differ = r'encoder="shared": observations .* equally many numbers, not .*\'cart\': 4, \'leg\': 6.*"generated"'
+    for check in (config.build, config.check_environments):
+        with pytest.raises(ValueError, match=differ):
+            check({env_id: ENVS[env_id] for env_id in ("cart", "leg")})
     net = config.build({"cart": ENVS["cart"]})
-    with pytest.raises(ValueError, match=r'encoder="shared": \'arm\' has 11 numbers'):
+    with pytest.raises(ValueError, match=r'encoder="shared": .*\'cart\': 4, \'arm\': 11'):
         net.add_env("arm", ENVS["arm"])
     assert list(net.interfaces) == ["cart"]

@@ -220,3 +220,8 @@ def test_extrapolation_of_cart_pole_is_outside_of_the_inner_cube() -> None:
     splits: tuple[Split, ...] = ("interpolation", "extrapolation")
     parts = np.concatenate([env.sample_tasks(20, split, rng) for split in splits])
     assert {*map(tuple, parts)} == {*map(tuple, env.sample_tasks(40, "test", rng))}
+
+
+def test_a_cart_pole_with_negative_masses_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"CartPoleHidden: task=.* must be in \[-1, 1\]"):
+        cart_poles(1, task=[0, 0, -1.2, 0, 0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +53,16 @@ class MultiEnvHiPBMDPConfig(MultiEnvSACConfig):
         for env_id in self.space_specs:
             if self.get_config_for_module(env_id).n_step > 1:
                 self._value_error(f"Environment {env_id!r}: n_step must be 1; the models predict single steps.")
+        if not self.in_evaluation and not any(
+            self.space_specs[one].has_spaces_of(self.space_specs[other])
+            for one, other in itertools.combinations(self.space_specs, 2)
+        ):
+            warnings.warn(
+                "No two environments have the same spaces, so HiP-BMDP compares no embeddings. Each task is an "
+                'environment of its own: EnvSpec("heavy", make=..., kwargs={"task": [...]}).',
+                UserWarning,
+                stacklevel=2,
+            )
 
     @property
     def network_config(self) -> NetConfig:

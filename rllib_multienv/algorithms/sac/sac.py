@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any, Literal
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -12,11 +12,11 @@ from rllib_multienv.algorithms.off_policy import OffPolicyAlgorithm, OffPolicyCo
 from rllib_multienv.algorithms.sac.learner import MultiEnvSACLearner
 from rllib_multienv.algorithms.sac.module import SACSharedModule
 from rllib_multienv.algorithms.settings import (
-    Converted,
     CountOrZero,
     Fraction,
     LearningRate,
     NonNegative,
+    Number,
     PerEnvironment,
     Positive,
     PositiveFraction,
@@ -24,12 +24,6 @@ from rllib_multienv.algorithms.settings import (
 )
 from rllib_multienv.envs.dataset import is_supervised
 from rllib_multienv.spec import EnvSpec
-
-
-def _target_entropy(value: Any) -> Any:
-    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"target_entropy={value!r}: must be a number, or 'auto'.")
-    return value
 
 
 class MultiEnvSACConfig(OffPolicyConfigMixin, AlgorithmConfig):
@@ -46,7 +40,7 @@ class MultiEnvSACConfig(OffPolicyConfigMixin, AlgorithmConfig):
         *,
         tau: PositiveFraction = 0.005,
         initial_alpha: PerEnvironment[Positive] = 1.0,
-        target_entropy: PerEnvironment[Annotated[Any, Converted(_target_entropy)]] = "auto",
+        target_entropy: PerEnvironment[Number | Literal["auto"]] = "auto",
         target_entropy_share: PerEnvironment[Fraction] = 0.5,
         reward_scale: PerEnvironment[Positive] = 1.0,
         actor_lr: LearningRate | None = None,

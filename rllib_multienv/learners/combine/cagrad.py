@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rllib_multienv.learners.combine.combiner import require_number
 from rllib_multienv.learners.combine.gram import Array, GramCombiner
 
 
@@ -25,8 +26,7 @@ class CAGrad(GramCombiner):
 
     def __post_init__(self) -> None:
         """Check c."""
-        if not 0 <= self.c < 1:
-            raise ValueError(f"gradient_combiner: c={self.c!r} of CAGrad must be in [0, 1).")
+        require_number(self, "c", lambda c: 0 <= c < 1, "a number in [0, 1)")
 
     def solve(self, gram: Array, env_ids: Sequence[str]) -> Array:
         """See :meth:`GramCombiner.solve`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -38,6 +40,13 @@ class TaskGradients:
     def generator(self) -> torch.Generator:
         """A generator of the same random numbers on all learners."""
         return torch.Generator().manual_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
+
+
+def require_number(combiner: Combiner, name: str, fits: Callable[[Any], bool], expected: str) -> None:
+    """Raise a ValueError unless a setting of a combiner is a number that ``fits``."""
+    value = getattr(combiner, name)
+    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and fits(value)):
+        raise ValueError(f"gradient_combiner: {name}={value!r} of {type(combiner).__name__} must be {expected}.")
 
 
 class Combiner(ABC):

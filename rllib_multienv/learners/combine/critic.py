@@ -50,8 +50,6 @@ class PerEnvironmentAdam:
     """One number for each environment, moved by Adam (Kingma and Ba 2015); a new environment begins with ``start``."""
 
     def __init__(self, lr: float, start: float) -> None:
-        if not lr > 0:
-            raise ValueError(f"gradient_combiner: lr={lr!r} must be above 0.")
         self.lr, self.start = lr, start
         self.numbers: dict[str, dict[str, float]] = {}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rllib_multienv.learners.combine.combiner import require_number
 from rllib_multienv.learners.combine.critic import Array, CriticCombiner, PerEnvironmentAdam
 
 
@@ -27,6 +28,8 @@ class FAMO(CriticCombiner):
 
     def __post_init__(self) -> None:
         """Begin with equal logits."""
+        require_number(self, "lr", lambda lr: lr > 0, "a number above 0")
+        require_number(self, "decay", lambda decay: decay >= 0, "a number of at least 0")
         self.logits = PerEnvironmentAdam(self.lr, 0.0)
         self.last: dict[str, float] = {}
 

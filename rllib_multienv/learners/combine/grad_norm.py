@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from rllib_multienv.learners.combine.combiner import require_number
 from rllib_multienv.learners.combine.critic import Array, CriticCombiner, PerEnvironmentAdam
 
 
@@ -30,6 +31,8 @@ class GradNorm(CriticCombiner):
 
     def __post_init__(self) -> None:
         """Begin with weights of one."""
+        require_number(self, "lr", lambda lr: lr > 0, "a number above 0")
+        require_number(self, "alpha", lambda alpha: alpha >= 0, "a number of at least 0")
         self.weights = PerEnvironmentAdam(self.lr, 1.0)
         self.first_losses: dict[str, float] = {}
 

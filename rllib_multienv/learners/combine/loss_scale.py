@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rllib_multienv.learners.combine.combiner import require_number
 from rllib_multienv.learners.combine.critic import Array, CriticCombiner
 
 
@@ -22,8 +23,7 @@ class LossScale(CriticCombiner):
 
     def __post_init__(self) -> None:
         """Check the decay."""
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"gradient_combiner: decay={self.decay!r} of LossScale must be in [0, 1).")
+        require_number(self, "decay", lambda decay: 0 <= decay < 1, "a number in [0, 1)")
         self.sums: dict[str, tuple[float, float]] = {}  # of losses, and of their weights
 
     def solve(self, losses: Array, env_ids: Sequence[str], norms: Array | None) -> Array:

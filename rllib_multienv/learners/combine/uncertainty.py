@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rllib_multienv.learners.combine.combiner import require_number
 from rllib_multienv.learners.combine.critic import Array, CriticCombiner, PerEnvironmentAdam
 
 
@@ -24,6 +25,7 @@ class UncertaintyWeighting(CriticCombiner):
 
     def __post_init__(self) -> None:
         """Begin with variances of one."""
+        require_number(self, "lr", lambda lr: lr > 0, "a number above 0")
         self.log_variances = PerEnvironmentAdam(self.lr, 0.0)
 
     def solve(self, losses: Array, env_ids: Sequence[str], norms: Array | None) -> Array:

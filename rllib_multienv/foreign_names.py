@@ -1,11 +1,11 @@
-"""Settings under the names that other libraries give them: Stable-Baselines3, CleanRL, garage, MTRL, LibMTL, RLlib."""
+"""Settings and fields of networks under the names of Stable-Baselines3, CleanRL, garage, MTRL, LibMTL and RLlib."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-#: Names elsewhere, and the settings of this package that do the same, the nearest first (with spaces between them).
-#: Those that a configuration does not have are left out.
+#: Names elsewhere, and those of this package that do the same, the nearest first (with spaces between them). Those that
+#: a configuration does not have are left out.
 _SETTINGS = {
     "learning_rate": "lr",
     "pi_lr policy_lr actor_learning_rate": "actor_lr lr",
@@ -23,7 +23,7 @@ _SETTINGS = {
     "target_kl": "kl_target",
     "n_epochs update_epochs ppo_epoch": "num_epochs update_to_data_ratio",
     "gradient_steps replay_ratio train_freq training_intensity update_every utd utd_ratio": "update_to_data_ratio",
-    "batch_size buffer_batch_size mini_batch_size sgd_minibatch_size": "batch_size num_minibatches",
+    "batch_size buffer_batch_size mini_batch_size num_minibatches sgd_minibatch_size": "batch_size num_minibatches",
     "buffer_size replay_buffer_capacity replay_buffer_config replay_size": "replay_capacity",
     "learning_starts init_steps num_seed_steps num_steps_sampled_before_learning_starts start_steps": (
         "num_random_steps min_replay_size"
@@ -40,7 +40,11 @@ _SETTINGS = {
     "norm_reward normalize_reward": "normalize_rewards",
     "aggregator weighting": "gradient_combiner",
     "loss_weights task_weights": "env_loss_weights",
-    "fcnet_hiddens hidden_dim hidden_size hidden_sizes net_arch policy_kwargs": "model_config",
+    "policy_kwargs": "model_config",
+    "fcnet_hiddens hidden_dim hidden_size hidden_sizes net_arch units width": "width hidden d_model model_config",
+    "n_layers num_hidden_layers num_layers": "depth middle_depth res_mlp_depth",
+    "n_experts num_experts": "num_encoders num_modules",
+    "encoder_type encoder_cfg model": "model_config",
     "env_id env_name env_names": "envs",
     "eval_freq": "evaluation_interval",
     "eval_episodes n_eval_episodes num_eval_episodes": "evaluation_duration",
