@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rllib_multienv.envs.make import is_task_family, make_env
 from rllib_multienv.envs.previous import PreviousInputs
 from rllib_multienv.envs.video import check_video, record_episode
 from rllib_multienv.evaluation.adaptation import AdaptationResult, check_adaptation, measure_adaptation
-from rllib_multienv.evaluation.adapters import make_adapter
+from rllib_multienv.evaluation.adapters import chosen_way, make_adapter
 from rllib_multienv.evaluation.episodes import copies_for, play_episodes
 from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.inner_loop import InnerLoop
@@ -256,12 +256,9 @@ class MultiEnvAgent(AgentPolicy):
                 not positive.
             EnvFailure: The environment raised, or an episode does not end.
         """
-        check_adaptation(split=split, num_tasks=num_tasks, episodes=episodes)
+        check_adaptation(split=split, num_tasks=num_tasks, episodes=episodes, seed=seed)
+        way = chosen_way(self.checkpoint.adapter, inner_loop)
         env_id = self._makeable(env)
-        way = self.checkpoint.adapter
-        if inner_loop is not None:
-            fields = asdict(inner_loop) if isinstance(inner_loop, InnerLoop) else inner_loop
-            way = {**(way if way["type"] in ("inner_loop", "latent_loop") else {"type": "inner_loop"}), **fields}
         generator = self.generator(seed)
         (copies,) = copies_for(self, replace(self.env_specs[env_id], trial_episodes=episodes), num_tasks, seed).values()
         try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rllib_multienv.discounting import discounted_sums
 from rllib_multienv.nets import ActorCritic, Inputs, distribution_for
+from rllib_multienv.nets.config import require, require_choice, require_whole
 
 __all__ = ["InnerLoop", "StepSizes", "TaskPolicies", "TaskRows", "linear_advantages", "start_parameters"]
 
@@ -145,6 +146,20 @@ class InnerLoop:
     order: Literal[1, 2] = 2
     gamma: float = 0.99
     lambda_: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            ValueError: Names the field, its value, and what would be right.
+        """
+        require_choice(self, "method", ("maml", "promp", "reptile"))
+        require_choice(self, "order", (1, 2))
+        require_whole(self, "steps", at_least=0)
+        require_whole(self, "episodes")
+        for name in ("lr", "lr_decay"):
+            value = getattr(self, name)
+            require(isinstance(value, int | float) and value > 0, name, value, "a number above 0")
 
     @property
     def trial_episodes(self) -> int:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from rllib_multienv.inner_loop import TASK_LATENTS, InnerLoop, Parameters, TaskRows
 from rllib_multienv.nets import ActorCritic
 from rllib_multienv.nets.parameters import env_key, insert_part
+from rllib_multienv.spec import SpaceSpec
 
-__all__ = ["LatentLoop", "TaskLatents", "prior"]
+__all__ = ["LatentLoop", "TaskLatents", "check_numbers", "prior"]
 
 _MEAN, _LOG_STD = "latent.mean", "latent.log_std"
 
@@ -26,6 +27,18 @@ _MEAN, _LOG_STD = "latent.mean", "latent.log_std"
 def prior(size: int) -> dict[str, Tensor]:
     """The latent of a task of which nothing is known, ``[D]`` each by name: N(0, 1)."""
     return {_MEAN: torch.zeros(size), _LOG_STD: torch.zeros(size)}
+
+
+def check_numbers(spaces: SpaceSpec) -> None:
+    """Check that an environment's observations are numbers, beside which latents can stand.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if spaces.observation.packed:
+        raise ValueError(
+            f"Environment {spaces.env_id!r} has images, text or an action mask; latents stand beside numbers alone."
+        )
 
 
 class TaskLatents(nn.Module):

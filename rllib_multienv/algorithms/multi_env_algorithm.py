@@ -253,7 +253,7 @@ class MultiEnvAlgorithm(CheckpointingMixin):
         Args:
             env: A task family, or several: env ids or specifications; None: those of the run.
             options: Those of :meth:`rllib_multienv.agent.MultiEnvAgent.adapt`: ``split``, ``num_tasks``, ``episodes``,
-                ``explore``, ``seed``.
+                ``explore``, ``seed``, ``inner_loop``.
 
         Returns:
             Returns per task and episode, by env id.

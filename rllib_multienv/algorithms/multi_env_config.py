@@ -14,8 +14,10 @@ from rllib_multienv.algorithms.connector_pipelines import ConnectorPipelinesMixi
 from rllib_multienv.checkpoints import BY_MEMORY
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
+from rllib_multienv.envs.make import is_task_family
 from rllib_multienv.envs.measure import with_measurements
 from rllib_multienv.envs.vector import probe_roles, resolve_backend
+from rllib_multienv.evaluation.adapters import chosen_way
 from rllib_multienv.experience.registry import select
 from rllib_multienv.experience.schedule import check_env_ids, make_schedule
 from rllib_multienv.learners import MultiEnvLearnerGroup
@@ -219,6 +221,7 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, CommonSettings):
         select(specs, self.include, self.exclude)
         self._validate_worlds()
         self._validate_network()
+        self._validate_adaptation()
 
     def _validate_worlds(self) -> None:
         members: dict[str, list[EnvSpec]] = {}
@@ -248,6 +251,23 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, CommonSettings):
                     "of a world have no gradients apart from each other. Set 'weighted_sum' and 'global_norm'."
                 )
 
+    def _validate_adaptation(self) -> None:
+        if self.adaptation is None or self.in_evaluation:
+            return
+        steps = self.adaptation.get("inner_loop")
+        chosen_way(self.adapter, steps)
+        if steps is not None and self.network_config.memory is not None:
+            self._value_error("adaptation: a network with memory does not adapt by steps. Leave inner_loop out.")
+        known, env = {spec.id: spec for spec in self.env_specs}, self.adaptation.get("env")
+        if env is None:
+            if not any(map(is_task_family, known.values())):
+                self._value_error(f"adaptation={self.adaptation!r}: no environment is a task family. Leave it out.")
+            return
+        for one in env if isinstance(env, list | tuple) else [env]:
+            (spec,) = [known[one]] if isinstance(one, str) and one in known else resolve_env_specs([one])
+            if not is_task_family(spec):
+                self._value_error(f"adaptation={self.adaptation!r}: environment {spec.id!r} is no task family.")
+
     def require_trials(self) -> None:
         """Raise a ValueError if no environment has trials: nothing would be known of a task when an episode begins."""
         if not self.in_evaluation and not any(spec.trial_episodes for spec in self.env_specs):
@@ -273,7 +293,8 @@ class MultiEnvConfigMixin(ConnectorPipelinesMixin, CommonSettings):
         """Fill `space_specs`; environments that were looked at before are not made again."""
         known = {spec: self.space_specs[spec.id] for spec in self._probed}
         found = [pair for spec in specs for pair in ([(spec, known[spec])] if spec in known else probe_roles(spec))]
-        self.envs = tuple(spec for spec, _ in found)
+        given = {spec.id: spec for spec in (resolve_env_specs(self.envs) if specs else ())}  # trials may follow
+        self.envs: Any = tuple(given.get(spec.id, spec) for spec, _ in found)
         inputs = self.network_config.inputs
         self.space_specs = {
             spec.id: replace(spaces.with_inputs(inputs), world=spec.world, world_copies=spec.world_copies)

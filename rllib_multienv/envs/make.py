@@ -95,6 +95,12 @@ def _declare_mission(env: gym.Env) -> None:
 def _finished(spec: EnvSpec, env: gym.Env, seed: int | None) -> gym.Env:
     """The environment in trials where the spec has them, seeded."""
     if spec.trial_episodes is not None:
+        explored = spec.kwargs.get("exploration_episodes", 0)  # of task families
+        if isinstance(explored, int) and 1 < spec.trial_episodes <= explored:
+            raise ValueError(
+                f"EnvSpec {spec.id!r}: exploration_episodes={explored} leave no episode with rewards in trials of "
+                f"trial_episodes={spec.trial_episodes}. Set trial_episodes to at least {explored + 1}."
+            )
         env = Trial(env, spec.trial_episodes)
     if seed is not None:
         try:

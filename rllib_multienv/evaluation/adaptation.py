@@ -83,7 +83,9 @@ class AdaptationResult:
         )
 
 
-def check_adaptation(*, split: str = "test", num_tasks: int = 1, episodes: int = 1, **others: Any) -> None:
+def check_adaptation(
+    *, split: str = "test", num_tasks: int = 1, episodes: int = 1, seed: int | None = 0, **others: Any
+) -> None:
     """Check options of `MultiEnvAgent.adapt`.
 
     Raises:
@@ -94,6 +96,8 @@ def check_adaptation(*, split: str = "test", num_tasks: int = 1, episodes: int =
     for name, number in (("num_tasks", num_tasks), ("episodes", episodes)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name}={number!r}: must be a whole number of at least 1.")
+    if not (seed is None or isinstance(seed, int)):
+        raise ValueError(f"seed={seed!r}: must be a whole number, or None.")
 
 
 def measure_adaptation(

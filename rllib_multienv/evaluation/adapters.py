@@ -6,6 +6,7 @@ Another way is an `Adapter` and a line in `ADAPTERS`; the algorithm's configurat
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, cast
 
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 
 from rllib_multienv.envs.copies import VectorStep
+from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.inner_loop import InnerLoop, TaskPolicies
-from rllib_multienv.latent_loop import LatentLoop
+from rllib_multienv.latent_loop import LatentLoop, check_numbers
 from rllib_multienv.nets import HiPActorCritic, distribution_for
 from rllib_multienv.policy import AgentPolicy
 
@@ -219,6 +221,10 @@ class LatentAdapter(GradientAdapter):
 
     loop_class: ClassVar[type[InnerLoop]] = LatentLoop
 
+    def __init__(self, policy: AgentPolicy, env_id: str, *args: Any, **fields: Any) -> None:
+        super().__init__(policy, env_id, *args, **fields)
+        check_numbers(policy.space_specs[env_id])
+
 
 #: Ways to adapt by the name that checkpoints have; each takes policy, env id, explore, generator, and the checkpoint's
 #: other fields.
@@ -228,6 +234,32 @@ ADAPTERS: dict[str, type[Any]] = {
     "embedding": EmbeddingAdapter,
     "latent_loop": LatentAdapter,
 }
+
+
+def chosen_way(way: Mapping[str, Any], inner_loop: InnerLoop | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The way to adapt on request, see `MultiEnvAgent.adapt`.
+
+    Args:
+        way: That of the checkpoint.
+        inner_loop: The steps that are asked for, or some of their fields.
+
+    Raises:
+        ValueError: Names the field that is wrong or unknown.
+    """
+    if inner_loop is None:
+        return dict(way)
+    if not isinstance(inner_loop, InnerLoop | Mapping):
+        raise ValueError(f"inner_loop={inner_loop!r}: must be an InnerLoop, or a mapping of its fields.")
+    loops = {name: one.loop_class for name, one in ADAPTERS.items() if issubclass(one, GradientAdapter)}
+    way = way if way["type"] in loops else {"type": "inner_loop"}
+    known = [field.name for field in dataclasses.fields(loops[way["type"]])]
+    given = vars(inner_loop) if isinstance(inner_loop, InnerLoop) else inner_loop
+    for name in given:
+        if name not in known:
+            raise ValueError(f"inner_loop={given!r}: unknown key {name!r}.{did_you_mean(str(name), known)}")
+    chosen = {**way, **given}
+    loops[way["type"]](**{name: value for name, value in chosen.items() if name != "type"})
+    return chosen
 
 
 def make_adapter(

@@ -32,14 +32,14 @@ def require(condition: bool, field: str, value: object, expected: str) -> None:
         raise ValueError(f"{field}={value!r}: must be {expected}")
 
 
-def require_whole(config: NetConfig, *fields: str, at_least: int = 1) -> None:
+def require_whole(config: object, *fields: str, at_least: int = 1) -> None:
     """Raise a ValueError that names the first of these fields that is no whole number of at least ``at_least``."""
     for field in fields:
         value = getattr(config, field)
         require(isinstance(value, int) and value >= at_least, field, value, f"a whole number >= {at_least}")
 
 
-def require_choice(config: NetConfig, field: str, choices: Collection[str]) -> None:
+def require_choice(config: object, field: str, choices: Collection[object]) -> None:
     """Raise a ValueError that names the field unless its value is one of ``choices``."""
     require(getattr(config, field) in choices, field, getattr(config, field), f"in {list(choices)}")
 

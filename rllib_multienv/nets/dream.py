@@ -70,8 +70,10 @@ class DreamNetConfig(NetConfig):
     def __post_init__(self) -> None:
         """Check the fields; the policy's network may be given as a mapping of its fields."""
         policy = net_config_from_dict(self.policy) if isinstance(self.policy, Mapping) else self.policy
-        fits = isinstance(policy, NetConfig) and policy.memory in (None, "gru", "s4")
-        require(fits, "policy", policy, "a network config, without memory or with memory 'gru' or 's4'")
+        require(isinstance(policy, NetConfig), "policy", policy, "a network config")
+        remembers = policy.memory in (None, "gru", "s4")
+        require(remembers, "memory", policy.memory, "None, 'gru' or 's4' in DREAM's policies")
+        require(set(policy.inputs) <= set(INPUTS), "inputs", policy.inputs, f"left out: DREAM's policies see {INPUTS}")
         object.__setattr__(self, "policy", dataclasses.replace(policy, memory=policy.memory or "gru", inputs=()))
         super().__post_init__()
         for name in ("image_encoder", "text_encoder"):

@@ -36,7 +36,7 @@ def maesn_config(envs: Any = (CIRCLE, GRID), **training: Any) -> MultiEnvMAESNCo
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="environment 'CartPole-v1' is no task family"):
+    with pytest.raises(ValueError, match="Environment 'CartPole-v1' is no task family"):
         maesn_config([EnvSpec("CartPole-v1", max_episode_steps=5)]).validate()
     with pytest.raises(ValueError, match="method='reptile': latents have no start in common"):
         maesn_config(method="reptile").validate()

@@ -90,6 +90,10 @@ def test_trials_follow_from_the_settings_and_wrong_ones_are_named() -> None:
         maml_config(normalize_rewards=True).validate()
     with pytest.raises(ValueError, match="sample_ahead=True: inner steps start at the present parameters"):
         maml_config().env_runners(num_env_runners=1, sample_ahead=True).validate()
+    with pytest.raises(ValueError, match="learn_inner_lr=True: Reptile has no gradient of step sizes"):
+        maml_config(method="reptile", learn_inner_lr=True).validate()
+    with pytest.raises(ValueError, match=r"'point' gives 4 trials per fragment .* num_minibatches=5"):
+        maml_config(num_minibatches=5).validate()
 
 
 def test_trials_of_another_length_are_refused() -> None:

@@ -26,6 +26,8 @@ def test_rl2_sets_trials_memory_and_inputs_whatever_the_order() -> None:
     assert [spec.trial_episodes for spec in config.env_specs] == [3, 3]
     assert config.network_config.memory == "gru" and config.network_config.inputs == INPUTS
     assert config.space_specs["guess-v0"].obs_size == 1 + 4 + 1 + 1
+    config.meta_learning("rl2", trial_episodes=4).validate()
+    assert [spec.trial_episodes for spec in config.env_specs] == [4, 4]
 
 
 def test_what_is_set_already_stays() -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rollouts import ends
-from tiny_runs import assert_goes_on_when_restored, assert_same, make_runner, running, tiny_config, weights
+from tiny_runs import (
+    TINY_NET,
+    assert_goes_on_when_restored,
+    assert_same,
+    make_runner,
+    running,
+    tiny_config,
+    weights,
+)
 from toy_family import Guess
 
 from rllib_multienv import EnvSpec
@@ -99,3 +107,14 @@ def test_options_of_adaptation_are_checked() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             tiny_config().evaluation(adaptation=options)
+    for envs, wanted, message in (
+        (["CartPole-v1"], {}, "no environment is a task family"),
+        ([GUESS, "CartPole-v1"], {"env": "CartPole-v1"}, "environment 'CartPole-v1' is no task family"),
+        ([GUESS], {"env": "gess"}, "There is no environment 'gess'"),
+        ([GUESS], {"inner_loop": {"lrr": 1}}, "unknown key 'lrr'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny_config(envs).evaluation(adaptation={"num_tasks": 2, **wanted}).validate()
+    remembering = tiny_config([GUESS]).rl_module(model_config=replace(TINY_NET, memory="gru"))
+    with pytest.raises(ValueError, match=r"a network with memory does not adapt by steps\. Leave inner_loop out"):
+        remembering.evaluation(adaptation={"inner_loop": {"lr": 1.0}}).validate()

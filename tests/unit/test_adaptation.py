@@ -104,6 +104,22 @@ def test_any_agent_adapts_by_steps_of_a_gradient_on_request_and_a_checkpoint_may
     np.testing.assert_array_equal(agent.adapt(GUESS, **options).returns, asked.returns)
 
 
+@pytest.mark.parametrize(
+    ("inner_loop", "message"),
+    [
+        ({"lrr": 1}, "unknown key 'lrr'. Did you mean 'lr'"),
+        ({"lr": -1}, "lr=-1: must be a number above 0"),
+        ({"episodes": 0}, "episodes=0: must be a whole number >= 1"),
+        ({"method": "x"}, "method='x': must be in"),
+        (3, "inner_loop=3: must be an InnerLoop, or a mapping"),
+    ],
+)
+def test_wrong_steps_of_a_gradient_are_named(tmp_path: Path, inner_loop: Any, message: str) -> None:
+    agent = MultiEnvAgent.from_checkpoint(save_untrained(tmp_path / "agent", ["CartPole-v1"]))
+    with pytest.raises(ValueError, match=message):
+        agent.adapt(GUESS, inner_loop=inner_loop)
+
+
 def test_a_checkpoint_of_an_earlier_version_says_its_inner_loop(tmp_path: Path) -> None:
     path = save_untrained(tmp_path / "agent", ["CartPole-v1"])
     description = json.loads((path / DESCRIPTION_FILE).read_text())

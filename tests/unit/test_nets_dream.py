@@ -142,7 +142,9 @@ def test_a_config_survives_a_file_and_says_what_is_wrong() -> None:
     config = DreamNetConfig(policy=GeneratedNetConfig(width=8, memory="s4"), embedding_size=3, max_seq_len=20)
     assert net_config_from_dict(config.to_dict()) == config
     assert DreamNetConfig().policy.memory == "gru"
-    with pytest.raises(ValueError, match="policy="):
+    with pytest.raises(ValueError, match="memory='belief': must be None, 'gru' or 's4' in DREAM's policies"):
         DreamNetConfig(policy=GeneratedNetConfig(memory="belief"))
+    with pytest.raises(ValueError, match=r"inputs=\('age',\): must be left out"):
+        DreamNetConfig(policy=GeneratedNetConfig(inputs=("age",)))
     with pytest.raises(ValueError, match="memory='gru': must be"):
         DreamNetConfig(memory="gru")

@@ -10,7 +10,7 @@ import pytest
 from toy_family import Guess
 
 from rllib_multienv import EnvSpec
-from rllib_multienv.envs.make import opened
+from rllib_multienv.envs.make import make_env, opened
 from rllib_multienv.envs.trials import Trial
 from rllib_multienv.envs.vector import EnvCopies, VectorStep, resolve_backend
 
@@ -124,3 +124,6 @@ def test_the_spec_is_checked_and_written_down() -> None:
         EnvSpec("CartPole-v1", trial_episodes=0)
     with pytest.raises(ValueError, match="backend 'envpool' has no trials"):
         EnvSpec("CartPole-v1", backend="envpool", trial_episodes=2)
+    maze = EnvSpec("maze", make="multienv/TwoGoalMaze-v0", kwargs={"exploration_episodes": 2}, trial_episodes=2)
+    with pytest.raises(ValueError, match=r"'maze': exploration_episodes=2 leave no .* trial_episodes to at least 3"):
+        make_env(maze)

@@ -13,7 +13,7 @@ from rllib_multienv.algorithms.maesn.runner import MAESNRunner
 from rllib_multienv.algorithms.maml.maml import MultiEnvMAML, MultiEnvMAMLConfig
 from rllib_multienv.algorithms.settings import Count, NonNegative, Positive, settings
 from rllib_multienv.envs.make import is_task_family
-from rllib_multienv.latent_loop import LatentLoop
+from rllib_multienv.latent_loop import LatentLoop, check_numbers
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import NetConfig
 
@@ -91,18 +91,15 @@ class MultiEnvMAESNConfig(MultiEnvMAMLConfig):
         Raises:
             ValueError: Names the setting, its value, and what would be right.
         """
-        super().validate()
         if self.method == "reptile":
             self._value_error("method='reptile': latents have no start in common. Set training(method='promp').")
         if not self.learn_inner_lr:
             self._value_error("learn_inner_lr=False: step sizes of latents are learned. Leave it out.")
+        super().validate()
         for spec in self.env_specs:
             if not is_task_family(spec):
-                self._value_error(f"environment {spec.id!r} is no task family, so that it has no tasks with latents.")
-            if self.space_specs[spec.id].observation.packed:
-                self._value_error(
-                    f"environment {spec.id!r} has images, text or an action mask; latents stand beside numbers alone."
-                )
+                self._value_error(f"Environment {spec.id!r} is no task family: it has no tasks with latents.")
+            check_numbers(self.space_specs[spec.id])
 
 
 class MultiEnvMAESN(MultiEnvMAML):

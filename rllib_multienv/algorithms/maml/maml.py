@@ -70,7 +70,8 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
             method: ``"maml"``: steps of the score function (Finn et al. 2017). ``"promp"``: steps of the likelihood
                 ratio (Rothfuss et al. 2019). Both have PPO's clipped objective after the last step. ``"reptile"``: the
                 start moves towards the adapted parameters (Nichol et al. 2018).
-            order: 1: leave second derivatives out (FOMAML). The agnostic (S4) network has no others.
+            order: 1: leave second derivatives out (FOMAML). The agnostic (S4) network has no others. No effect on
+                Reptile, which needs none.
             inner_lr: Step size of the first inner step (alpha).
             inner_lr_decay: Factor of the step sizes from each inner step to the next. The advantages of each step are
                 standardised, so that gradients do not become smaller near a good policy.
@@ -122,10 +123,6 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
                 )
         return tuple(replace(spec, trial_episodes=episodes) for spec in specs)
 
-    def _read_space_specs(self, specs: tuple[EnvSpec, ...]) -> None:
-        super()._read_space_specs(specs)
-        self.envs = tuple(replace(spec, trial_episodes=None) for spec in self.envs)  # it follows from the settings
-
     def learning_rates(self) -> dict[str, Any]:
         """Rate (or schedule over environment steps) of the policy; 1e-3 where ``lr`` is None."""
         return {"actor": 1e-3 if self.lr is None else self.lr}
@@ -168,14 +165,25 @@ class MultiEnvMAMLConfig(OnPolicyConfigMixin, AlgorithmConfig):
             self._value_error("sample_ahead=True: inner steps start at the present parameters. Leave it out.")
         if self.precision != "float32":
             self._value_error(f"precision={self.precision!r}: the meta-gradient is computed in float32. Leave it out.")
+        if self.method == "reptile" and self.learn_inner_lr:
+            self._value_error("learn_inner_lr=True: Reptile has no gradient of step sizes. Leave it out.")
         for spec in self.env_specs if not self.in_evaluation else ():
-            limit, length = episode_limit(spec), self.get_rollout_fragment_length()
-            if limit is not None and (longest := limit * self.inner_loop.trial_episodes) > length:
+            copies, length = self.num_copies(spec), self.get_rollout_fragment_length()
+            limit = episode_limit(spec)
+            longest = (limit or 0) * self.inner_loop.trial_episodes
+            if longest > length:
                 self._value_error(
                     f"Environment {spec.id!r}: rollout_fragment_length={self.rollout_fragment_length!r} must be at "
                     f"least {longest}, {spec.trial_episodes} episodes of {limit} time steps: only whole trials are "
                     f"trained on. Set env_runners(rollout_fragment_length={longest}), fewer "
                     "training(inner_episodes=...), or EnvSpec(..., max_episode_steps=...)."
+                )
+            trials = copies * (length // longest if longest else 1)
+            if trials < self.num_minibatches:
+                self._value_error(
+                    f"Environment {spec.id!r} gives {trials} trials per fragment ({length} time steps of {copies} "
+                    f"copies), fewer than num_minibatches={self.num_minibatches}. A trial is not divided: set fewer "
+                    "minibatches, or more copies."
                 )
         small = self.network_config.build(self.space_specs)
         self.inner_loop.check(small, self.network_config.type)
