@@ -16,13 +16,15 @@ _SETTINGS = {
     "max_grad_norm clip_grad_norm": "grad_clip",
     "ent_coef entropy_coef entropy_coeff": "entropy_coeff initial_alpha",
     "alpha init_alpha init_temperature temperature": "initial_alpha",
-    "autotune learn_temperature use_automatic_entropy_tuning": "alpha_lr target_entropy",
+    "autotune fixed_alpha learn_temperature use_automatic_entropy_tuning": "alpha_lr initial_alpha",
     "clip_coef clip_range clip_ratio lr_clip_range": "clip_param",
     "clip_range_vf clip_vloss": "vf_clip_param",
     "vf_coef value_loss_coef": "vf_loss_coeff",
     "target_kl": "kl_target",
     "n_epochs update_epochs ppo_epoch": "num_epochs update_to_data_ratio",
-    "gradient_steps replay_ratio train_freq training_intensity update_every utd utd_ratio": "update_to_data_ratio",
+    "gradient_steps gradient_steps_per_itr replay_ratio train_freq training_intensity update_every utd utd_ratio": (
+        "update_to_data_ratio"
+    ),
     "batch_size buffer_batch_size mini_batch_size num_minibatches sgd_minibatch_size": "batch_size num_minibatches",
     "buffer_size replay_buffer_capacity replay_buffer_config replay_size": "replay_capacity",
     "learning_starts init_steps num_seed_steps num_steps_sampled_before_learning_starts start_steps": (
@@ -30,7 +32,7 @@ _SETTINGS = {
     ),
     "min_buffer_size": "min_replay_size",
     "polyak critic_tau soft_target_tau target_update_tau": "tau",
-    "target_network_frequency target_network_update_freq target_update_interval": "tau",
+    "critic_target_update_freq target_network_frequency target_network_update_freq target_update_interval": "tau",
     "nstep n_steps": "n_step rollout_fragment_length",
     "num_steps": "rollout_fragment_length",
     "n_envs num_envs": "num_envs_per_env_runner",
@@ -38,6 +40,7 @@ _SETTINGS = {
     "reward_scaling": "reward_scale normalize_rewards",
     "norm_obs normalize_observation normalize_observations": "normalize_obs",
     "norm_reward normalize_reward": "normalize_rewards",
+    "cuda device": "num_gpus_per_learner",
     "aggregator weighting": "gradient_combiner",
     "loss_weights task_weights": "env_loss_weights",
     "policy_kwargs": "model_config",
@@ -47,7 +50,7 @@ _SETTINGS = {
     "encoder_type encoder_cfg model": "model_config",
     "env_id env_name env_names": "envs",
     "eval_freq": "evaluation_interval",
-    "eval_episodes n_eval_episodes num_eval_episodes": "evaluation_duration",
+    "eval_episodes n_eval_episodes num_eval_episodes num_evaluation_episodes": "evaluation_duration",
 }
 #: The settings of this package for each name.
 FOREIGN_NAMES = {name: tuple(ours.split()) for names, ours in _SETTINGS.items() for name in names.split()}

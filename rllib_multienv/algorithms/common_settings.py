@@ -180,7 +180,7 @@ class CommonSettings(SettingsMixin):
                 :class:`~rllib_multienv.nets.SpecificNetConfig`, for one a :class:`~rllib_multienv.nets.SingleNetConfig`
                 or :class:`~rllib_multienv.nets.MLPNetConfig`; or a mapping of their fields with ``type`` ``"agnostic"``
                 (where not given), ``"generated"``, ``"specific"``, ``"single"``, ``"mlp"`` or another
-                (docs/multitask.md). None: the network of the agent that :meth:`initialize_from` names, or
+                (docs/networks.md). None: the network of the agent that :meth:`initialize_from` names, or
                 ``AgnosticNetConfig()``.
         """
 
