@@ -264,6 +264,13 @@ class Lockstep:
     def _observe(self, env_id: str, columns: Mapping[str, np.ndarray], step: VectorStep) -> None:
         """Called after each step with what was seen and done, [B, ...] each, and what came of it."""
 
+    def get_state(self) -> dict[str, Any]:
+        """What derived loops know of running trials, beside the states of environments."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over a state of `get_state`."""
+
     def _to_module(self, batch: dict[str, dict[str, Any]], explore: bool) -> dict[str, dict[str, Any]]:
         return self._env_to_module(
             rl_module=self.module,

@@ -182,10 +182,11 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
         self.config = config
         self._read_specs()
         self.module.change_environments(config.space_specs)
-        states = self._env_to_module.get_state(), self._module_to_env.get_state()
+        states = self._env_to_module.get_state(), self._module_to_env.get_state(), self._lockstep.get_state()
         self._connect()
         self._env_to_module.set_state(states[0])
         self._module_to_env.set_state(states[1])
+        self._lockstep.set_state(states[2])
         self._episode_metrics.keep_only(self._specs)
         for env_id, environment in self.environments.items():
             if env_id in self._specs and environment.spec.world:
@@ -397,6 +398,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
             state[COMPONENT_ENVIRONMENTS] = {
                 "windows": self._episode_metrics.get_state(),
                 "copies": {env_id: environment.get_state() for env_id, environment in self.environments.items()},
+                "lockstep": self._lockstep.get_state(),
             }
         return state
 
@@ -423,6 +425,7 @@ class MultiEnvRunner(EnvRunner, Checkpointable):
                     self.environments[env_id].obs = None
                     if saved is not None:
                         self.environments[env_id].set_state(saved)
+            self._lockstep.set_state(state[COMPONENT_ENVIRONMENTS].get("lockstep", {}))
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
 

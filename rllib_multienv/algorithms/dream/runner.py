@@ -12,11 +12,8 @@ from ray.rllib.core.columns import Columns
 from rllib_multienv.algorithms.dream.module import LABELS
 from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.lockstep import Lockstep
-from rllib_multienv.env_runners.multi_env_runner import COMPONENT_ENVIRONMENTS
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.envs.copies import VectorStep
-
-_LABELS = "labels"
 
 
 class TrialLabels:
@@ -96,31 +93,19 @@ class LabellingLockstep(Lockstep):
         if done.any() and not self.config.in_evaluation:
             self.labels[env_id].begin(done)
 
+    def get_state(self) -> dict[str, Any]:
+        """The labels of running trials, by env id."""
+        return {env_id: own.get_state() for env_id, own in self.labels.items() if env_id in self.environments}
 
-class LabellingRunner(MultiEnvRunner):
-    """The runner of `LabellingLockstep`; its state has the labels of running trials."""
-
-    lockstep_class: ClassVar[type[Lockstep]] = LabellingLockstep
-
-    _lockstep: LabellingLockstep
-
-    def _connect(self) -> None:
-        before = self._lockstep.labels if hasattr(self, "_lockstep") else {}
-        super()._connect()
-        self._lockstep.labels = {env_id: own for env_id, own in before.items() if env_id in self._specs}
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """See `MultiEnvRunner.get_state`."""
-        state = super().get_state(*args, **kwargs)
-        if COMPONENT_ENVIRONMENTS in state:
-            labels = self._lockstep.labels
-            state[COMPONENT_ENVIRONMENTS][_LABELS] = {env_id: own.get_state() for env_id, own in labels.items()}
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """See `MultiEnvRunner.set_state`."""
-        super().set_state(state)
-        for env_id, saved in state.get(COMPONENT_ENVIRONMENTS, {}).get(_LABELS, {}).items():
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See `Lockstep.set_state`."""
+        for env_id, saved in state.items():
             environment = self.environments.get(env_id)
             if environment is not None and environment.obs is not None:
-                self._lockstep.labels_of(env_id).set_state(saved)
+                self.labels_of(env_id).set_state(saved)
+
+
+class LabellingRunner(MultiEnvRunner):
+    """The runner of `LabellingLockstep`."""
+
+    lockstep_class: ClassVar[type[Lockstep]] = LabellingLockstep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor
 from rllib_multienv.algorithms.maml.batches import TASK
 from rllib_multienv.algorithms.maml.runner import AdaptingLockstep, MAMLRunner
 from rllib_multienv.env_runners.lockstep import Lockstep
-from rllib_multienv.env_runners.multi_env_runner import COMPONENT_ENVIRONMENTS
 from rllib_multienv.latent_loop import LatentLoop, TaskLatents
 
 #: Of the lists of tasks: all runners have the same.
@@ -57,30 +55,23 @@ class MAESNLockstep(AdaptingLockstep):
             outputs[env_id][TASK] = self._tasks[env_id]
         return outputs
 
+    def get_state(self) -> dict[str, Any]:
+        """That of the generator which draws tasks."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See `Lockstep.set_state`."""
+        if state:
+            self.rng.bit_generator.state = state["rng"]
+
 
 class MAESNRunner(MAMLRunner):
-    """Its state has that of the generator which draws tasks."""
+    """The runner of `MAESNLockstep`."""
 
     lockstep_class: ClassVar[type[Lockstep]] = MAESNLockstep
-
-    @cached_property
-    def _task_rng(self) -> np.random.Generator:
-        return np.random.default_rng(None if self.config.seed is None else [self.config.seed, self.worker_index])
 
     def _connect(self) -> None:
         super()._connect()
         assert isinstance(self._lockstep, MAESNLockstep)
-        self._lockstep.rng = self._task_rng
-
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """See `MultiEnvRunner.get_state`."""
-        state = super().get_state(*args, **kwargs)
-        if COMPONENT_ENVIRONMENTS in state:
-            state[COMPONENT_ENVIRONMENTS]["task_rng"] = self._task_rng.bit_generator.state
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """See `MultiEnvRunner.set_state`."""
-        super().set_state(state)
-        if (own := state.get(COMPONENT_ENVIRONMENTS, {}).get("task_rng")) is not None:
-            self._task_rng.bit_generator.state = own
+        seed = self.config.seed
+        self._lockstep.rng = np.random.default_rng(None if seed is None else [seed, self.worker_index])
