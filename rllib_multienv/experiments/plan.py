@@ -176,8 +176,11 @@ def selected(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:
     for pattern in patterns or ["*"]:
         found = [run for run in runs if fnmatchcase(f"{run.name}/", f"{pattern.rstrip('/')}/*")]
         if not found:
-            phases = ", ".join(sorted({run.phase.name for run in runs}))
-            raise ValueError(f"no run of the experiment is named {pattern!r}; its phases are {phases}")
+            phase = pattern.partition("/")[0]
+            known = sorted({run.variant.name for run in runs if run.phase.name == phase})
+            what = f"variants in {phase}" if known else "phases"
+            names = ", ".join(known or sorted({run.phase.name for run in runs}))
+            raise ValueError(f"no run of the experiment is named {pattern!r}; its {what} are {names}")
         for run in found:
             needed: Run | None = run
             while needed is not None:
