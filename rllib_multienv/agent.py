@@ -21,7 +21,7 @@ from rllib_multienv.evaluation.episodes import copies_for, play_episodes
 from rllib_multienv.evaluation.table import EvaluationResult
 from rllib_multienv.inner_loop import InnerLoop
 from rllib_multienv.policy import AgentPolicy
-from rllib_multienv.spaces.observations import ACTION_MASK
+from rllib_multienv.spaces.leaves import ACTION_MASK
 from rllib_multienv.spec import EnvSpec
 
 

@@ -12,7 +12,7 @@ import torch
 
 from rllib_multienv.checkpoints import AgentCheckpoint, read_checkpoint
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.envs.probe import probe_roles
 from rllib_multienv.inner_loop import TASK_LATENTS, StepSizes
 from rllib_multienv.nets import ActorCritic, distribution_for
 from rllib_multienv.normalization import ObservationNormalizer

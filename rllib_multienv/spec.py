@@ -209,6 +209,33 @@ class EnvSpec:
         description = "" if is_default else f"{self.description}@{role}"
         return replace(self, id=f"{self.base_id}@{role}", make=self.make, role=role, description=description)
 
+    def space_spec(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        *,
+        obs_names: Sequence[str] = (),
+        action_names: Sequence[str] = (),
+        **options: Any,
+    ) -> SpaceSpec:
+        """The spaces of one copy, with the description and `descriptors` of this environment.
+
+        Args:
+            observation_space: Of one copy.
+            action_space: Of one copy.
+            obs_names, action_names: Names of components where there are no `descriptors`.
+            options: ``mask_in_info`` and ``agents`` of `SpaceSpec.from_spaces`.
+        """
+        return SpaceSpec.from_spaces(
+            self.id,
+            observation_space,
+            action_space,
+            description=self.description,
+            obs_names=self.descriptors.get("observation", obs_names),
+            action_names=self.descriptors.get("action", action_names),
+            **options,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able mapping of the fields that differ from their defaults, which `from_dict` reads.
 

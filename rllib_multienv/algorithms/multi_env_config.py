@@ -16,7 +16,8 @@ from rllib_multienv.env_runners import MultiEnvRunner
 from rllib_multienv.env_runners.episodes import refuse_step_callbacks
 from rllib_multienv.envs.make import is_task_family
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import probe_roles, resolve_backend
+from rllib_multienv.envs.probe import probe_roles
+from rllib_multienv.envs.vector import resolve_backend
 from rllib_multienv.evaluation.adapters import chosen_way
 from rllib_multienv.experience.registry import select
 from rllib_multienv.experience.schedule import check_env_ids, make_schedule

@@ -27,7 +27,7 @@ from rllib_multienv.algorithms.settings import (
     settings,
 )
 from rllib_multienv.connectors import RandomActions, RewardScale, SampleActions
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.envs.make import episode_limit
 from rllib_multienv.learners import Minibatch, MultiEnvLearner, RolloutData
 from rllib_multienv.learners.shares import Shares

@@ -24,13 +24,8 @@ from rllib_multienv.algorithms.multi_env_algorithm import MultiEnvAlgorithm
 from rllib_multienv.algorithms.multi_env_config import MultiEnvConfigMixin
 from rllib_multienv.algorithms.settings import Count, Fraction, NonNegative, PerEnvironment, settings
 from rllib_multienv.connectors import GeneralizedAdvantages
-from rllib_multienv.env_runners.sampling import (
-    OnlineSampling,
-    SampledRound,
-    environment_costs,
-    environment_groups,
-    near_their_learners,
-)
+from rllib_multienv.env_runners.assignment import environment_costs, environment_groups, near_their_learners
+from rllib_multienv.env_runners.sampling import OnlineSampling, SampledRound
 from rllib_multienv.envs.dataset import dataset_length
 from rllib_multienv.experience.registry import select
 from rllib_multienv.experience.schedule import Report, check_env_ids, make_schedule

@@ -278,7 +278,7 @@ def declared_settings(cls: Any) -> dict[str, Setting]:
 
 
 def _setter(cls: Any, name: str) -> Setter:
-    methods = [vars(base)[name] for base in cls.__mro__ if inspect.isfunction(vars(base).get(name))]
+    methods = _methods(cls, name)
     stock = [method for method in methods if method.__module__.startswith("ray.")]
     declared: dict[str, Setting] = {}
     for key, setting in (item for method in methods for item in getattr(method, "declared", {}).items()):
@@ -306,6 +306,11 @@ def _setter(cls: Any, name: str) -> Setter:
     return Setter(declared, {**others, **own}, no_effect, rllib)
 
 
+def _methods(cls: Any, name: str) -> list[Any]:
+    """The methods of this name, from the class to its base classes."""
+    return [vars(base)[name] for base in cls.__mro__ if inspect.isfunction(vars(base).get(name))]
+
+
 def _defaults(method: Any) -> dict[str, inspect.Parameter]:
     """The parameters of a method that have a default."""
     return {p.name: p for p in inspect.signature(method).parameters.values() if p.default is not p.empty}
@@ -319,7 +324,7 @@ def _is_plain(method: Any) -> bool:
 def _method(cls: Any, name: str) -> Callable[..., Any]:
     """The method that checks and sets what it is given, with signature and docstring."""
     setter = setters(cls)[name]
-    methods = [vars(base)[name] for base in cls.__mro__ if inspect.isfunction(vars(base).get(name))]
+    methods = _methods(cls, name)
     # Called with what remains: RLlib's method, or one before it that a user wrote in RLlib's way.
     end = next((i for i, m in enumerate(methods) if _is_plain(m) or m.__module__.startswith("ray.")), len(methods))
     below = methods[end] if end < len(methods) else None

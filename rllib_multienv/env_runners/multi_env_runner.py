@@ -30,16 +30,11 @@ from ray.rllib.utils.metrics import (
 
 from rllib_multienv.checkpoints import AgentCheckpoint
 from rllib_multienv.connectors import NormalizeObservations, SharedStatistics
+from rllib_multienv.env_runners.assignment import assign_environments, environment_cost, environment_groups
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.lockstep import Lockstep
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
-from rllib_multienv.env_runners.sampling import (
-    SampleReport,
-    SamplingFailure,
-    assign_environments,
-    environment_cost,
-    environment_groups,
-)
+from rllib_multienv.env_runners.sampling import SampleReport, SamplingFailure
 from rllib_multienv.env_runners.shared_tasks import SharedTasks
 from rllib_multienv.modules import SHARED_MODULE, MultiEnvModule
 from rllib_multienv.opponents import Pool, RandomOpponent

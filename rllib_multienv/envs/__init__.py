@@ -4,7 +4,8 @@ from rllib_multienv.envs.catalogue import TrainableEnv, list_trainable, nearest_
 from rllib_multienv.envs.errors import EnvFailure, NonFiniteError
 from rllib_multienv.envs.make import make_env
 from rllib_multienv.envs.measure import with_measurements
-from rllib_multienv.envs.vector import EnvCopies, VectorStep, probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
+from rllib_multienv.envs.vector import EnvCopies, VectorStep
 
 __all__ = [
     "EnvCopies",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import gymnasium as gym
 
 from rllib_multienv.envs.errors import ENV_ERRORS
-from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.envs.probe import probe_roles
 from rllib_multienv.gym_ids import FAMILIES, nearest_env_ids, pettingzoo_modules
 from rllib_multienv.spec import EnvSpec, SpaceSpec
 

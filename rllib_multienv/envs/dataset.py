@@ -19,7 +19,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rllib_multienv.envs.dataset_sources import DatasetError, Features, Table, Targets, read_table
+from rllib_multienv.envs.dataset_columns import Features, Targets
+from rllib_multienv.envs.dataset_sources import DatasetError, Table, read_table
 from rllib_multienv.envs.make import opened
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.spec import EnvSpec

@@ -62,13 +62,9 @@ class MultiAgentCopies:
         """The rows of a role."""
         agents = role_agents(spec, self.roles)
         name = self._place[agents[0]][0]
-        spaces = SpaceSpec.from_spaces(
-            spec.id,
-            self.envs[0].observation_space(agents[0]),
-            self.envs[0].action_space(agents[0]),
-            description=spec.description,
-            mask_in_info=mask_in_info,
-            agents=agents,
+        env = self.envs[0]
+        spaces = spec.space_spec(
+            env.observation_space(agents[0]), env.action_space(agents[0]), mask_in_info=mask_in_info, agents=agents
         )
         self._views[name] = RoleCopies(self, name, spaces)
         return self._views[name]

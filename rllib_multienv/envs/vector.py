@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from rllib_multienv.envs import atari, envpool_backend, snapshot
-from rllib_multienv.envs.agents import AgentsEnv, first_turns, role_agents, roles_of
+from rllib_multienv.envs.agents import AgentsEnv
 from rllib_multienv.envs.atari_vector import AtariCopies
-from rllib_multienv.envs.components import component_names
 from rllib_multienv.envs.copies import AsyncCopies, SyncCopies, VectorStep
 from rllib_multienv.envs.dataset import TARGET, deal_rows
-from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, check_values, describe
+from rllib_multienv.envs.errors import EnvFailure, check_values, describe
 from rllib_multienv.envs.family_copies import FamilyCopies, is_vector_family
-from rllib_multienv.envs.make import close_env, copy_seeds, make_env, opened
+from rllib_multienv.envs.make import close_env, copy_seeds, make_env
 from rllib_multienv.envs.multi_agent import MultiAgentCopies, RoleCopies
 from rllib_multienv.envs.previous import PreviousInputs
 from rllib_multienv.gym_ids import envpool_is_installed
-from rllib_multienv.spaces.observations import ACTION_MASK
-from rllib_multienv.spec import EnvSpec, SpaceSpec
+from rllib_multienv.spec import EnvSpec
 from rllib_multienv.tasks.family import family_of
 
-__all__ = ["EnvCopies", "VectorStep", "probe_spaces", "resolve_backend"]
+__all__ = ["EnvCopies", "VectorStep", "resolve_backend"]
 
 #: Keys of an info that say whether the environment's goal is reached: Meta-World's and Gymnasium-Robotics'.
 SUCCESS_KEYS = ("success", "is_success")
@@ -51,7 +47,7 @@ class EnvCopies:
         spec: The environment.
         num_envs: Number of copies B.
         seed: The first `reset` seeds every copy with a number derived from it; None for fresh entropy.
-        mask_in_info: Whether infos have an action mask, as `probe_spaces` finds out (`SpaceSpec.mask_in_info`).
+        mask_in_info: Whether infos have an action mask, as `probe.probe_spaces` finds out (`SpaceSpec.mask_in_info`).
         evaluation: Whether data sets and task families show their test split.
         partner: Another role of the same copies of a multi-agent environment.
         inputs: Previous inputs that observations have (`SpaceSpec.inputs`).
@@ -125,14 +121,8 @@ class EnvCopies:
         if evaluation and self.restorable:
             self.env.set_split("test")
         try:
-            self._own_spec = SpaceSpec.from_spaces(
-                spec.id,
-                self.env.single_observation_space,
-                self.env.single_action_space,
-                description=spec.description,
-                obs_names=spec.descriptors.get("observation", ()),
-                action_names=spec.descriptors.get("action", ()),
-                mask_in_info=mask_in_info,
+            self._own_spec = spec.space_spec(
+                self.env.single_observation_space, self.env.single_action_space, mask_in_info=mask_in_info
             )
             self._add_inputs(inputs)
         except BaseException:
@@ -390,79 +380,6 @@ class EnvCopies:
     def close(self) -> None:
         """Close all copies. Calling it twice does no harm."""
         close_env(self.spec.id, self.env)
-
-
-def probe_roles(spec: EnvSpec) -> list[tuple[EnvSpec, SpaceSpec]]:
-    """Read an environment's spaces: makes one copy and closes it.
-
-    Returns:
-        The EnvSpec and its spaces; for a multi-agent environment with several roles one pair for each.
-
-    Raises:
-        EnvFailure: The environment cannot be made.
-        UnsupportedSpaceError: Its spaces are of an unsupported kind.
-        ValueError: It has no such role.
-    """
-    if spec.backend != "auto" and resolve_backend(spec) == "envpool":
-        copies = EnvCopies(spec, 1)
-        copies.close()
-        return [(spec, copies.space_spec)]
-    with opened(spec) as env:
-        if not isinstance(env, AgentsEnv):
-            found = _spaces_of(spec, env.observation_space, env.action_space, component_names(env))
-            if found.action.num_logits and not found.observation.mask and _has_mask(env):
-                found = replace(found, mask_in_info=True)
-            return [(spec, found)]
-        roles, pairs = roles_of(env), []
-        if spec.role:
-            roles = {spec.role: role_agents(spec, roles)}
-        masked = {agent for agent, (_, info) in first_turns(env).items() if ACTION_MASK in (info or {})}
-        for role, agents in roles.items():
-            own = spec if len(roles) == 1 else spec.of_role(role)
-            spaces = _spaces_of(own, env.observation_space(agents[0]), env.action_space(agents[0]), agents=agents)
-            wants_mask = bool(spaces.action.num_logits and not spaces.observation.mask)
-            pairs.append((own, replace(spaces, mask_in_info=wants_mask and bool(masked & set(agents)))))
-        return pairs
-
-
-def probe_spaces(spec: EnvSpec) -> SpaceSpec:
-    """The spaces of an environment that is a single one; see `probe_roles`.
-
-    Raises:
-        ValueError: Its agents have several roles.
-    """
-    found = probe_roles(spec)
-    if len(found) > 1:
-        ids = ", ".join(repr(own.id) for own, _ in found)
-        raise ValueError(f"Environment {spec.id!r} has agents with different spaces: {ids}. Take one of these.")
-    return found[0][1]
-
-
-def _spaces_of(
-    spec: EnvSpec,
-    observation_space: gym.Space,
-    action_space: gym.Space,
-    names: tuple[Sequence[str], Sequence[str]] = ((), ()),
-    agents: Sequence[str] = (),
-) -> SpaceSpec:
-    return SpaceSpec.from_spaces(
-        spec.id,
-        observation_space,
-        action_space,
-        description=spec.description,
-        obs_names=spec.descriptors.get("observation", names[0]),
-        action_names=spec.descriptors.get("action", names[1]),
-        agents=agents,
-    )
-
-
-def _has_mask(env: gym.Env) -> bool:
-    """Whether the info of an environment's first reset has an action mask."""
-    try:
-        _, info = env.reset()
-        return ACTION_MASK in info
-    except ENV_ERRORS:  # whoever steps it will say so
-        return False
 
 
 def resolve_backend(spec: EnvSpec) -> str:

@@ -102,7 +102,7 @@ def known_returns(env_specs: Iterable[EnvSpec]) -> dict[str, dict[str, float]]:
 def _measure(env_spec: EnvSpec, episodes: int, seed: int, max_steps: int) -> dict[str, Any]:
     from rllib_multienv.envs.errors import ENV_ERRORS, EnvFailure, describe, take_reward
     from rllib_multienv.envs.make import close_env, make_env
-    from rllib_multienv.spaces.observations import ACTION_MASK
+    from rllib_multienv.spaces.leaves import ACTION_MASK
     from rllib_multienv.spec import SpaceSpec
 
     env = make_env(env_spec, seed=seed)

@@ -12,7 +12,8 @@ import numpy as np
 
 from rllib_multienv.checkpoints import installed_versions
 from rllib_multienv.envs.make import episode_limit
-from rllib_multienv.envs.vector import EnvCopies, probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
+from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.offline.behaviours import Act, Behaviour, Follow
 from rllib_multienv.offline.raw import RawDataset
 from rllib_multienv.spec import EnvSpec

@@ -11,7 +11,7 @@ from tiny_runs import assert_same, make_runner
 
 from rllib_multienv import MultiEnvPPOConfig
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.env_runners.sampling import environment_costs, environment_groups
+from rllib_multienv.env_runners.assignment import environment_costs, environment_groups
 from rllib_multienv.learners import MultiEnvLearner, RolloutData, Step
 
 

@@ -13,7 +13,7 @@ from first_gradient import RecordsFirstGradient, assert_same_parameters, of_lear
 from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_config
 
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.learners import Minibatch, RolloutData, Step
 from rllib_multienv.learners.combine import COMBINERS, Combiner, PCGrad, TaskGradients, WeightedSum, make_combiner
 

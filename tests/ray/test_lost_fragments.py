@@ -10,7 +10,7 @@ import pytest
 import ray
 from tiny_runs import assert_same, running, tiny_config
 
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.learners import RolloutData
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")

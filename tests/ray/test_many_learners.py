@@ -15,7 +15,7 @@ from tiny_runs import TINY_NET, assert_same, make_runner, running, tiny_config
 
 from rllib_multienv import EnvSpec
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.learners import RolloutData
 
 # Discrete and continuous in turn; 2 to 27 observations, 1 to 8 actions, one to four copies.

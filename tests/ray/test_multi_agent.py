@@ -17,7 +17,7 @@ from tiny_runs import assert_goes_on_when_restored, make_runner, running, tiny_c
 
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent
 from rllib_multienv.algorithms.ppo.learner import MultiEnvPPOLearner
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.learners import RolloutData
 from rllib_multienv.rollout import Rollout
 

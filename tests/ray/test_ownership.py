@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fault_helpers import rllib_log
 
-from rllib_multienv.env_runners import sampling
-from rllib_multienv.env_runners.sampling import ORPHANED_AFTER_S, Ownership
+from rllib_multienv.env_runners import assignment
+from rllib_multienv.env_runners.assignment import ORPHANED_AFTER_S, Ownership
 
 COSTS = dict.fromkeys("abcd", 1.0)
 FIRST = {1: ("a", "c"), 2: ("b", "d")}
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(sampling, "time", made)
+    monkeypatch.setattr(assignment, "time", made)
     return made
 
 

@@ -18,7 +18,7 @@ from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvP
 from rllib_multienv.algorithms.pearl import MultiEnvPEARLLearner
 from rllib_multienv.algorithms.pearl.replay import TASK, PEARLData, TaskReplay, by_row
 from rllib_multienv.algorithms.pearl.runner import PEARLRunner
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.nets import NetConfig
 
 GUESS = EnvSpec("guess", make=Guess, trial_episodes=3)

@@ -8,14 +8,14 @@ from tiny_runs import running, tiny_config
 from toy_envs import Paced
 
 from rllib_multienv import EnvSpec
-from rllib_multienv.env_runners import sampling
+from rllib_multienv.env_runners import assignment
 
 ENVS = ("a", "b", "c", "d")
 
 
 @pytest.fixture
 def _soon_orphaned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "ORPHANED_AFTER_S", 0.3)
+    monkeypatch.setattr(assignment, "ORPHANED_AFTER_S", 0.3)
 
 
 @pytest.mark.usefixtures("ray_cluster", "_soon_orphaned")

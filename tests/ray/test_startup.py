@@ -7,7 +7,7 @@ import ray
 import torch
 from tiny_runs import running, tiny_config
 
-from rllib_multienv.env_runners.sampling import near_their_learners
+from rllib_multienv.env_runners.assignment import near_their_learners
 
 ENVS = ("CartPole-v1", "Reacher-v4", "Pendulum-v1")
 

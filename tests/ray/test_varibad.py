@@ -18,7 +18,7 @@ from toy_family import Guess
 from rllib_multienv import EnvSpec, GeneratedNetConfig, MultiEnvAgent, MultiEnvPPOConfig, MultiEnvVariBADConfig
 from rllib_multienv.algorithms.varibad.loss import Posteriors
 from rllib_multienv.algorithms.varibad.trials import TrialStore
-from rllib_multienv.env_runners.sampling import environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
 from rllib_multienv.learners import RolloutData
 
 GUESS = EnvSpec("guess", make=Guess, trial_episodes=2)

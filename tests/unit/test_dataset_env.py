@@ -10,7 +10,8 @@ import pytest
 
 from rllib_multienv import DatasetEnv, EnvSpec
 from rllib_multienv.envs.dataset import DatasetError
-from rllib_multienv.envs.vector import EnvCopies, probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
+from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.spec import resolve_env_specs
 
 X = np.arange(20, dtype=np.float32).reshape(10, 2)

@@ -13,7 +13,8 @@ from gymnasium import spaces
 
 from rllib_multienv import DatasetEnv
 from rllib_multienv.envs.dataset import DatasetError
-from rllib_multienv.envs.dataset_sources import Column, Targets, read_table
+from rllib_multienv.envs.dataset_columns import Targets
+from rllib_multienv.envs.dataset_sources import Column, read_table
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
 LABELS = [0, 1, 2, 0, 1, 2]

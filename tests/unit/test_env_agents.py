@@ -9,7 +9,7 @@ from multi_agent_envs import Countdown, Relay
 from rllib_multienv import EnvSpec
 from rllib_multienv.envs.agents import AgentsEnv, agents_env, roles_of
 from rllib_multienv.envs.measure import random_rollout
-from rllib_multienv.envs.vector import probe_roles
+from rllib_multienv.envs.probe import probe_roles
 
 
 def played(env: AgentsEnv, steps: int) -> dict[str, list[tuple[Any, ...]]]:

@@ -11,7 +11,8 @@ import pytest
 from rllib_multienv.envs import atari
 from rllib_multienv.envs.atari_vector import AtariCopies
 from rllib_multienv.envs.make import episode_limit, make_env
-from rllib_multienv.envs.vector import probe_spaces, resolve_backend
+from rllib_multienv.envs.probe import probe_spaces
+from rllib_multienv.envs.vector import resolve_backend
 from rllib_multienv.gym_ids import Family
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 

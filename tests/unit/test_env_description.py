@@ -15,7 +15,7 @@ from untrained_agent import save_untrained
 
 from rllib_multienv import EnvSpec, MultiEnvAgent
 from rllib_multienv.checkpoints import DESCRIPTION_FILE, read_checkpoint
-from rllib_multienv.envs.vector import probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
 from rllib_multienv.spec import SpaceSpec, environment_keys
 
 

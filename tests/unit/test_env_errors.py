@@ -14,7 +14,8 @@ from toy_envs import Counter, Faulty
 
 from rllib_multienv.envs.errors import EnvFailure, NonFiniteError, check_values
 from rllib_multienv.envs.make import make_env
-from rllib_multienv.envs.vector import EnvCopies, probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
+from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.spec import EnvSpec
 
 

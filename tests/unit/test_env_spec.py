@@ -13,7 +13,7 @@ import pytest
 from toy_envs import Counter, make_counter
 
 from rllib_multienv.envs.make import make_env
-from rllib_multienv.envs.vector import probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
 from rllib_multienv.spec import EnvSpec, resolve_env_specs
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rllib_multienv import EnvSpec, SpaceSpec
-from rllib_multienv.envs.vector import probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
 from rllib_multienv.offline import DatasetError, RawDataset, build_transitions
 from rllib_multienv.offline.behaviours import Behaviour
 from rllib_multienv.offline.formats import d4rl, minari

@@ -16,7 +16,8 @@ from random_spaces import RandomSpaces, action_spaces, observation_spaces, seeds
 
 from rllib_multienv import EnvSpec
 from rllib_multienv.envs.errors import EnvFailure
-from rllib_multienv.envs.vector import EnvCopies, probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
+from rllib_multienv.envs.vector import EnvCopies
 from rllib_multienv.spaces.rows import ActionPart, ImageShape
 from rllib_multienv.spec import SpaceSpec, UnsupportedSpaceError
 

@@ -12,7 +12,8 @@ from rllib_multienv.algorithms.ppo.ppo import MultiEnvPPO, MultiEnvPPOConfig
 from rllib_multienv.algorithms.settings import Count, NonNegative, PerEnvironment, Positive, settings
 from rllib_multienv.algorithms.varibad.learner import MultiEnvVariBADLearner
 from rllib_multienv.algorithms.varibad.module import VariBADSharedModule
-from rllib_multienv.env_runners.sampling import SampledRound, environment_costs
+from rllib_multienv.env_runners.assignment import environment_costs
+from rllib_multienv.env_runners.sampling import SampledRound
 from rllib_multienv.modules import SHARED_MODULE
 from rllib_multienv.nets import NetConfig
 

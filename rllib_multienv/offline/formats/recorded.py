@@ -24,7 +24,7 @@ from typing import Any
 
 import h5py
 
-from rllib_multienv.envs.vector import probe_spaces
+from rllib_multienv.envs.probe import probe_spaces
 from rllib_multienv.gym_ids import did_you_mean
 from rllib_multienv.offline.behaviours import RANDOM, Behaviour
 from rllib_multienv.offline.formats import d4rl
