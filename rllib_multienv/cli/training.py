@@ -36,12 +36,13 @@ def find_config(path: Path, folder: str = "") -> Path:
 
     Args:
         path: Its path, or a name such as ``quickstart``.
-        folder: A folder of the shipped files.
+        folder: A folder of the shipped files; by default all but experiments.
 
     Raises:
         FileNotFoundError: There is neither; the nearest names are given.
     """
-    shipped = {file.stem: file for file in sorted((SHIPPED / folder).glob("*.yaml"))}
+    files = sorted((SHIPPED / folder).rglob("*.yaml"))
+    shipped = {file.stem: file for file in files if folder or file.parent.name != "experiments"}
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
     if path.name not in shipped:

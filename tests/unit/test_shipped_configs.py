@@ -16,6 +16,7 @@ from rllib_multienv.config_files import load_config_file
 
 def test_a_name_stands_for_a_shipped_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_config(Path("quickstart")) == SHIPPED / "quickstart.yaml"
+    assert find_config(Path("four_goals")) == SHIPPED / "multitask" / "four_goals.yaml"
     assert find_config(Path("mini_mix"), "experiments") == SHIPPED / "experiments" / "mini_mix.yaml"
     for path in (Path("quickstart.yaml"), Path("folder/quickstart")):
         assert find_config(path) == path
