@@ -7,6 +7,7 @@ which steps all copies in one call; `FamilyEnv` is the single environment that G
 from __future__ import annotations
 
 import importlib
+import inspect
 import pickle
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -17,6 +18,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
+
+from rllib_multienv.gym_ids import did_you_mean
 
 __all__ = [
     "SPLITS", "FamilyEnv", "FamilyStep", "Split", "TaskFamily", "TaskSplits", "VectorFamily", "family_of",
@@ -422,10 +425,20 @@ def vector_family(family: str, num_envs: int = 1, **kwargs: Any) -> VectorFamily
         family: Its class, as ``"module:Name"``.
         num_envs: Number of copies.
         kwargs: Its arguments.
+
+    Raises:
+        ValueError: It has no such argument.
     """
     module, _, name = family.partition(":")
-    made: VectorFamily = getattr(importlib.import_module(module), name)(num_envs, **kwargs)
-    return made
+    kind: type[VectorFamily] = getattr(importlib.import_module(module), name)
+    try:
+        return kind(num_envs, **kwargs)
+    except TypeError as error:
+        known = [name for base in kind.__mro__ for name in inspect.signature(base).parameters]
+        for given in kwargs:
+            if f"unexpected keyword argument {given!r}" in str(error):
+                raise ValueError(f"{name}: there is no argument {given!r}.{did_you_mean(given, known)}") from error
+        raise
 
 
 def register_vector_family(env_id: str, family: str, **kwargs: Any) -> None:

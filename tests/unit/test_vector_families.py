@@ -46,6 +46,8 @@ def test_a_family_that_was_made_is_the_same_environment_as_its_id() -> None:
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(EnvFailure, match="size=1 must be a whole number of at least 3"):
         copies("vector", kwargs={"size": 1})
+    with pytest.raises(EnvFailure, match=r"GridNavi: there is no argument 'siz'. Did you mean 'size'"):
+        copies("vector", kwargs={"siz": 5})
 
 
 def test_both_backends_give_the_same_experience() -> None:
