@@ -240,7 +240,8 @@ def _build(cls: type, fields: Mapping[str, Any], of: str) -> Any:
     known = [field.name for field in dataclasses.fields(cls)]
     for name in fields:
         if name not in known:
-            owners = [kind for kind, other in sorted(_TYPES.items()) if name in other.__dataclass_fields__]
+            networks = sorted(_TYPES.items()) if issubclass(cls, NetConfig) else ()
+            owners = [kind for kind, other in networks if name in other.__dataclass_fields__]
             known_in = f", but a field of {', '.join(map(repr, owners))}" if owners else ""
             raise ValueError(f"unknown field {name!r} of the {of}{known_in}; {_nearest(name, known)}")
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
