@@ -46,10 +46,13 @@ class MemoryAdapter:
         env_id: The environment.
         explore: Draw actions instead of taking the mode.
         generator: Source of the draws.
+        draws: Draw actions whatever ``explore`` is.
     """
 
-    def __init__(self, policy: AgentPolicy, env_id: str, explore: bool, generator: torch.Generator) -> None:
-        self._policy, self._env_id, self._explore, self._generator = policy, env_id, explore, generator
+    def __init__(
+        self, policy: AgentPolicy, env_id: str, explore: bool, generator: torch.Generator, *, draws: bool = False
+    ) -> None:
+        self._policy, self._env_id, self._explore, self._generator = policy, env_id, explore or draws, generator
         self._state: torch.Tensor | None = None
 
     def begin(self, num_tasks: int) -> None:

@@ -71,7 +71,7 @@ class _PosteriorCore(Memory):
         super().__init__()
         self.width, self.latent, self.exploration_episodes = width, latent, exploration_episodes
         self.of_steps = nn.Sequential(
-            nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * latent)
+            nn.Linear(3 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2 * latent)
         )
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -85,7 +85,9 @@ class _PosteriorCore(Memory):
         Args:
             before, after: ``[..., H]``, the encoded rows that were seen.
         """
-        mean, raw = self.of_steps(torch.cat([before, after], -1)).float().chunk(2, -1)  # [..., D] each
+        # A step changes little, and how it changed the reward tells most about the task: differences are scaled up.
+        change = F.layer_norm(after - before, after.shape[-1:])  # [..., H]
+        mean, raw = self.of_steps(torch.cat([before, after, change], -1)).float().chunk(2, -1)  # [..., D] each
         precision = 1.0 / F.softplus(raw).clamp(min=_LEAST_VARIANCE)
         return precision, precision * mean
 
@@ -125,6 +127,7 @@ class PosteriorMemory(NetworkMemory):
         width: Features H of its rows.
         latent: D.
         exploration_episodes: See `PosteriorNetConfig`.
+        seen: Previous inputs that the encoder sees.
     """
 
     core: _PosteriorCore
@@ -136,8 +139,10 @@ class PosteriorMemory(NetworkMemory):
         width: int,
         latent: int,
         exploration_episodes: int,
+        seen: Sequence[str],
     ) -> None:
         super().__init__(_PosteriorCore(width, latent, exploration_episodes), width)
+        self._seen = tuple(seen)
         self.critic = nn.Identity()  # what is remembered are numbers of observations
         network.drop_critic()
         self.network = network
@@ -151,7 +156,7 @@ class PosteriorMemory(NetworkMemory):
     def add_env(self, env_id: str, interface: Interface) -> None:
         """See `NetworkMemory.add_env`."""
         self._spaces[env_id] = _spaces(interface)
-        self.network.add_env(env_id, _encoded(interface))
+        self.network.add_env(env_id, _spaces(interface).with_inputs(self._seen))
 
     def remove_env(self, env_id: str) -> None:
         """See `NetworkMemory.remove_env`."""
@@ -159,9 +164,9 @@ class PosteriorMemory(NetworkMemory):
         self.network.remove_env(env_id)
 
     def _encode(self, inputs: Mapping[str, Inputs]) -> Tensor:
-        """Rows ``[R, H]`` of observations, without the noise."""
+        """Rows ``[R, H]`` of observations, with what the encoder sees of the last step."""
         return self.network.encode_inputs(
-            {env_id: own._replace(numbers=own.numbers[:, : -self.latent]) for env_id, own in inputs.items()}
+            {env_id: _seeing(self._spaces[env_id], own, self._seen) for env_id, own in inputs.items()}
         )
 
     @torch.no_grad()
@@ -216,6 +221,7 @@ class PosteriorNetConfig(NetConfig):
         network: network of policy, values, action values and, with parameters of its own, of the encoder. Its
             ``inputs`` are the previous inputs that policy and values see; the encoder sees all.
         exploration_episodes: first episodes of a trial whose latents are drawn from the prior N(0, I).
+        encoder_sees_reward: whether the encoder sees the rewards of transitions.
     """
 
     type: ClassVar[str] = "posterior"
@@ -223,6 +229,7 @@ class PosteriorNetConfig(NetConfig):
 
     network: NetConfig = field(default_factory=GeneratedNetConfig)
     exploration_episodes: int = 1
+    encoder_sees_reward: bool = True
     memory: Literal["gru", "s4", "belief", "posterior", "dream"] | None = "posterior"
 
     def __post_init__(self) -> None:
@@ -281,9 +288,11 @@ class PosteriorActorCritic(ActorCritic):
         super().__init__()
         self.config = config
         self.policy_network = config.network.build(config.told(interfaces))
-        encoder = config.network.build({env_id: _encoded(one) for env_id, one in interfaces.items()})
-        width = _width(encoder)
-        self.memory = PosteriorMemory(encoder, interfaces, width, config.belief_size, config.exploration_episodes)
+        seen = [name for name in INPUTS if config.encoder_sees_reward or name != "previous_reward"]
+        encoder = config.network.build({e: _spaces(one).with_inputs(seen) for e, one in interfaces.items()})
+        self.memory = PosteriorMemory(
+            encoder, interfaces, _width(encoder), config.belief_size, config.exploration_episodes, seen
+        )
         self.value_bins = self.policy_network.value_bins
         self.critic_only = tuple(f"policy_network.{name}" for name in self.policy_network.critic_only)  # type: ignore[misc]
         self.interfaces.update(interfaces)
@@ -305,10 +314,8 @@ class PosteriorActorCritic(ActorCritic):
 
     def told(self, env_id: str, inputs: Inputs, latents: Tensor) -> Inputs:
         """Observations ``[R]`` with latents ``[R, D]``, as policy and action values see them."""
-        spaces, numbers = _spaces(self._known(env_id)), inputs.numbers
-        seen = [numbers[:, spaces.columns_of(name)] for name in self.config.network.inputs]
-        own = numbers[:, : spaces.without_inputs.obs_size]
-        return inputs._replace(numbers=torch.cat([own, *seen, latents.to(numbers)], 1))
+        seen = _seeing(_spaces(self._known(env_id)), inputs, self.config.network.inputs)
+        return seen._replace(numbers=torch.cat([seen.numbers, latents.to(seen.numbers)], 1))
 
     def run(
         self,
@@ -352,9 +359,11 @@ def _spaces(interface: Interface) -> SpaceSpec:
     return cast(SpaceSpec, interface)
 
 
-def _encoded(interface: Interface) -> SpaceSpec:
-    """An environment as the encoder sees it: with the previous inputs, without noise."""
-    return _spaces(interface).with_inputs(INPUTS)
+def _seeing(spaces: SpaceSpec, inputs: Inputs, names: Sequence[str]) -> Inputs:
+    """Observations with only these of the previous inputs."""
+    numbers = inputs.numbers
+    own = numbers[:, : spaces.without_inputs.obs_size]
+    return inputs._replace(numbers=torch.cat([own, *(numbers[:, spaces.columns_of(name)] for name in names)], 1))
 
 
 @torch.no_grad()

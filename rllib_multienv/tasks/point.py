@@ -6,6 +6,7 @@ In PointNavigation and PointSemicircle the action is the move, as in MAML (1703.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -66,13 +67,14 @@ class _Point(VectorFamily):
 class _MovedPoint(_Point):
     """A point that moves by the action, up to `MOVE` in x and in y; the task is a goal."""
 
-    def __init__(self, num_envs: int, horizon: int, **options: Any) -> None:
+    def __init__(self, num_envs: int, horizon: int, seen: Sequence[str] = (), **options: Any) -> None:
+        obs_names = ("position x", "position y", *seen)
         super().__init__(
             num_envs,
-            observation_space=spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            observation_space=spaces.Box(-np.inf, np.inf, (len(obs_names),), np.float32),
             action_space=spaces.Box(-MOVE, MOVE, (2,), np.float32),
             horizon=horizon,
-            obs_names=("position x", "position y"),
+            obs_names=obs_names,
             action_names=("move x", "move y"),
             task_names=("goal x", "goal y"),
             **options,
@@ -146,16 +148,17 @@ class PointSemicircle(_MovedPoint):
 
     Args:
         num_envs: Number of copies.
-        dense: The reward is the negative distance instead.
+        dense: The reward is the negative distance instead. None: in the training split alone, to help training, as in
+            PEARL; the observation then has the sparse reward of the last step, as the only hint of the goal.
         horizon: Steps of an episode: 20 in PEARL, 60 or 100 elsewhere.
         options: Those of `VectorFamily`.
     """
 
     view = 1.3
 
-    def __init__(self, num_envs: int = 1, *, dense: bool = False, horizon: int = 100, **options: Any) -> None:
+    def __init__(self, num_envs: int = 1, *, dense: bool | None = False, horizon: int = 100, **options: Any) -> None:
         self.dense = dense
-        super().__init__(num_envs, horizon, **options)
+        super().__init__(num_envs, horizon, ("sparse reward",) if dense is None else (), **options)
 
     def draw_tasks(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """``[n, 2]``."""
@@ -164,7 +167,18 @@ class PointSemicircle(_MovedPoint):
 
     def rewards_at(self, distances: np.ndarray) -> np.ndarray:
         """Rewards at these distances to the goal."""
-        return -distances if self.dense else np.where(distances <= 0.2, 1 - distances, 0.0)
+        dense = self.split == "train" if self.dense is None else self.dense
+        return -distances if dense else self._sparse(distances)
+
+    @staticmethod
+    def _sparse(distances: np.ndarray) -> np.ndarray:
+        return np.where(distances <= 0.2, 1 - distances, 0.0)
+
+    def observe(self) -> np.ndarray:
+        """See `VectorFamily.observe`."""
+        seen = super().observe()
+        hint = self._sparse(self.distance())[:, None]  # [B, 1]
+        return seen if self.dense is not None else np.concatenate([seen, hint], axis=1, dtype=np.float32)
 
     def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `VectorFamily.advance`."""

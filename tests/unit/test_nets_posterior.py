@@ -127,6 +127,20 @@ def test_exploration_episodes_are_played_with_the_prior() -> None:
     assert not torch.allclose(found[3], rows[3, :, -D:])
 
 
+def test_rewards_can_be_kept_from_the_encoder() -> None:
+    for sees in (True, False):
+        network = built(encoder_sees_reward=sees)
+        before, after = sets(network, tasks=1, size=3)
+        expected = network.memory.infer(before, after, every(network, 1, 3))["point"].mean
+        spaces = network.interfaces["point"]
+        assert isinstance(spaces, SpaceSpec)
+        for name, seen in (("previous_action", True), ("previous_reward", sees)):
+            other = {e: Inputs(own.numbers.clone()) for e, own in after.items()}
+            other["point"].numbers[:, spaces.columns_of(name)] += 1.0
+            found = network.memory.infer(before, other, every(network, 1, 3))["point"].mean
+            assert torch.equal(found, expected) is not seen
+
+
 def test_policy_and_values_see_nothing_of_the_past_but_the_latent_and_what_is_asked_for() -> None:
     network = built()
     rows = torch.randn(4, network.interfaces["point"].obs_size)

@@ -22,6 +22,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("multienv/PointNavigation-v0", {"setting": "pearl"}),
     ("multienv/PointNavigation-v0", {"num_train_tasks": 80}),
     ("multienv/PointSemicircle-v0", {"dense": True}),
+    ("multienv/PointSemicircle-v0", {"dense": None}),
     ("multienv/TwoGoalMaze-v0", {"observation": "image"}),
     ("multienv/TwoGoalMaze-v0", {"step": 1.0, "horizon": 20}),
 ]
@@ -277,6 +278,22 @@ def test_the_oracle_of_the_semicircle_has_the_known_return(horizon: int, expecte
     env.reset(seed=0)
     returns = env.oracle_returns()
     assert returns is not None and returns.mean() == pytest.approx(expected, abs=0.01)
+
+
+def test_a_half_circle_that_is_dense_in_training_shows_the_sparse_reward_of_tests() -> None:
+    runs = {}
+    for split in ("train", "test"):
+        env = copies("multienv/PointSemicircle-v0", dense=None, horizon=30, split=split)
+        env.set_tasks(np.tile([0.0, 1.0], (B, 1)))
+        env.reset(seed=0)
+        runs[split] = [env.step_all(env.oracle_actions()) for _ in range(29)]
+    for dense, sparse in zip(runs["train"], runs["test"], strict=True):
+        distances = np.linalg.norm(sparse.obs[:, :2] - [0.0, 1.0], axis=1)
+        np.testing.assert_allclose(sparse.rewards, np.where(distances <= 0.2, 1 - distances, 0.0), atol=1e-6)
+        np.testing.assert_allclose(dense.rewards, -distances, atol=1e-6)
+        for step in (dense, sparse):
+            np.testing.assert_allclose(step.obs[:, 2], sparse.rewards, atol=1e-6)
+    assert runs["test"][-1].rewards.min() > 0
 
 
 def test_the_bayes_greedy_policy_has_the_known_return() -> None:

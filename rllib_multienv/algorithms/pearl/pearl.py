@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from rllib_multienv.algorithms.multi_env_config import network_config
@@ -40,6 +41,7 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
         kl_weight: PerEnvironment[NonNegative] = 0.1,
         exploration_episodes: Count = 1,
         encoder_lr: LearningRate | None = None,
+        encoder_sees_reward: bool = True,
         **rllib: Any,
     ) -> None:
         """Set how to train.
@@ -51,6 +53,8 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
             kl_weight: Factor of the KL divergence of posteriors from the prior (lambda).
             exploration_episodes: First episodes of a trial whose latents are drawn from the prior.
             encoder_lr: Learning rate of the encoder; None: as for ``actor_lr``.
+            encoder_sees_reward: Whether tasks are inferred from rewards too. False where the rewards of training help
+                more than those of tests will; observations then show what tests reward.
         """
 
     @property
@@ -59,8 +63,14 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
         given = network_config(self._model_config or self.initial_network)
         if not isinstance(given, PosteriorNetConfig):
             given = PosteriorNetConfig(network=given, belief_size=given.belief_size)
-        given = dataclasses.replace(given, exploration_episodes=self.exploration_episodes)
+        own = {name: getattr(self, name) for name in ("exploration_episodes", "encoder_sees_reward")}
+        given = dataclasses.replace(given, **own)
         return given.for_environments(self.space_specs)
+
+    @property
+    def adapter(self) -> Mapping[str, Any]:
+        """Agents draw their actions: the encoder knows contexts of drawn ones, and the likeliest tell it less."""
+        return {**super().adapter, "draws": True}
 
     def learning_rates(self) -> dict[str, Any]:
         """Rate (or schedule over environment steps) of each group of parameters: also ``encoder``."""
