@@ -161,6 +161,12 @@ class ObservationNormalizer:
         normalised = centred.astype(np.float32, copy=False) * self._inverse_std
         return np.clip(normalised, -CLIP, CLIP, out=normalised)
 
+    def inverse(self, normalised: np.ndarray) -> np.ndarray:
+        """Observations ``[B, I]`` as they were before, but for what was clipped; float32."""
+        if self._version != self.moments.version:
+            self._read()
+        return np.add(normalised / self._inverse_std, self._mean[np.float32], dtype=np.float32)  # [B, I]
+
 
 class RewardNormalizer:
     """Divides rewards of one environment by the running standard deviation of their discounted return.

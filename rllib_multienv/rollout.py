@@ -13,6 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
 from rllib_multienv.envs.vector import VectorStep
+from rllib_multienv.normalization import Moments
 
 #: Column of the flat observations before normalisation, from which statistics are counted. It stays with the runner.
 RAW_OBS = "raw_obs"
@@ -38,6 +39,7 @@ class Rollout:
 
     Attributes:
         obs: [T, B, ...], as the module saw them (flat, normalised).
+        obs_moments: Statistics that `obs` and `final_obs` were normalised by; None where they were not.
         actions: [T, B] or [T, B, A], the network's.
         logp: [T, B], log probabilities under the policy that sampled; None where it did not explore.
         action_dist_inputs: [T, B, D].
@@ -62,6 +64,7 @@ class Rollout:
     """
 
     obs: np.ndarray
+    obs_moments: Moments | None = None
     actions: np.ndarray
     logp: np.ndarray | None
     action_dist_inputs: np.ndarray

@@ -248,17 +248,18 @@ class OffPolicyData(ReplayData, RolloutData):
     def add(self, store: GrowingReplay, rollouts: Sequence[Rollout], config: Any) -> None:
         """Add the fragments of an environment to its store; ``config`` has that environment's overrides."""
         for rollout in rollouts:
-            store.add(transitions(rollout, n_step=config.n_step, gamma=config.gamma))
-            store.reward_scale = rollout.reward_scale
+            store.add(transitions(rollout, n_step=config.n_step, gamma=config.gamma), rollout.obs_moments)
+            store.reward_scale, store.obs_moments = rollout.reward_scale, rollout.obs_moments
 
     def _fill(self, store: GrowingReplay, dataset: DatasetReplay) -> None:
         """Add the newest transitions of a data set, as many as the store keeps."""
         rows = dataset.transitions.usable[-self.capacity :]
         for start in range(0, len(rows), _BLOCK_ROWS):
-            store.add(dataset.columns(rows[start : start + _BLOCK_ROWS]))
+            store.add(dataset.columns(rows[start : start + _BLOCK_ROWS]), dataset.obs_moments)
+        store.obs_moments = dataset.obs_moments
 
     def _store(self, learner: MultiEnvLearner, env_id: str) -> GrowingReplay:
-        store = learner.replays.setdefault(env_id, learner.new_replay(self.capacity))
+        store = learner.replays.setdefault(env_id, learner.new_replay(env_id, self.capacity))
         assert isinstance(store, GrowingReplay)
         return store
 

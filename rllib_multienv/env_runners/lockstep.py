@@ -17,7 +17,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_STEP_TIMER, RLMODULE_INFERENCE_TIMER
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_multienv.connectors import RewardScale, SharedStatistics
+from rllib_multienv.connectors import NormalizeObservations, RewardScale, SharedStatistics
 from rllib_multienv.env_runners.episodes import EpisodeCallbacks, EpisodeMetrics
 from rllib_multienv.env_runners.owned_environment import OwnedEnvironment
 from rllib_multienv.envs.copies import VectorStep
@@ -76,6 +76,7 @@ class Lockstep:
         self.module = module
         self.statistics = [piece for piece in env_to_module.connectors if isinstance(piece, SharedStatistics)]
         self._reward_scales = [piece for piece in self.statistics if isinstance(piece, RewardScale)]
+        self._obs_statistics = [piece for piece in self.statistics if isinstance(piece, NormalizeObservations)]
         self.keep_infos = False
         self.opponent: str | None = None
         self.seconds = {ENV_STEP_TIMER: 0.0, RLMODULE_INFERENCE_TIMER: 0.0}
@@ -290,6 +291,8 @@ class Lockstep:
         begins = np.array([running.length == 0 for running in environment.running])  # [B]
         rollout, raw_obs = builder.finish(rows, final, begins)
         rollout = replace(rollout, reward_clip=environment.copies.reward_clip)
+        if self._obs_statistics:
+            rollout = replace(rollout, obs_moments=self._obs_statistics[0].moments()[env_id].total())
         if quota is not None:
             rollout = rollout.limited(quota)
         if not self.config.in_evaluation:

@@ -200,9 +200,9 @@ class MultiEnvLearner(TorchLearner):
         yield "actor", self.network.actor_parameters(), rates["actor"]
         yield "critic", self.network.critic_parameters(), rates["critic"]
 
-    def new_replay(self, capacity: int) -> GrowingReplay:
-        """An empty replay store, for off-policy algorithms."""
-        return GrowingReplay(capacity)
+    def new_replay(self, env_id: str, capacity: int) -> GrowingReplay:
+        """An empty replay store of an environment, for off-policy algorithms."""
+        return GrowingReplay(capacity, self.config.space_specs[env_id].observation)
 
     def make_hooks(self) -> list[LearnerHook]:
         """The hooks of this learner; of several of one class only the last is saved."""
@@ -442,7 +442,7 @@ class MultiEnvLearner(TorchLearner):
             torch.set_rng_state(torch.from_numpy(progress["torch"].copy()))
         self._combined.set_state(state.get(_COMPONENT_COMBINERS, {}))
         for env_id, saved in state.get(_COMPONENT_REPLAYS, {}).items():
-            store = self.replays[env_id] = self.new_replay(saved["capacity"])
+            store = self.replays[env_id] = self.new_replay(env_id, saved["capacity"])
             store.set_state(saved)
         for hook in self.hooks:
             if (saved := state.get(_COMPONENT_HOOKS, {}).get(type(hook).__name__)) is not None:

@@ -6,7 +6,7 @@ A data set's store is finished; the store of an off-policy algorithm grows. Both
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +105,18 @@ class DatasetReplay(Replay):
         layout = self.layout or ObservationRow(rows.shape[1])
         if self.obs_moments is None:
             return rows if layout.packed else rows.astype(np.float32, copy=False)
-        numbers, extra = layout.split(rows)
-        if numbers.dtype == np.uint8:
-            numbers = numbers.astype(np.float32)
-        return layout.join(ObservationNormalizer.of(self.obs_moments)(numbers), extra)
+        return _of_numbers(rows, layout, ObservationNormalizer.of(self.obs_moments))
+
+
+def _of_numbers(
+    rows: np.ndarray, layout: ObservationRow | None, mapping: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Rows ``[..., W]`` whose numbers are mapped."""
+    layout = layout or ObservationRow(rows.shape[-1])
+    numbers, extra = layout.split(rows.reshape(-1, rows.shape[-1]))
+    if numbers.dtype == np.uint8:
+        numbers = numbers.astype(np.float32)
+    return layout.join(mapping(numbers), extra).reshape(rows.shape)
 
 
 class GrowingReplay(Replay):
@@ -118,31 +126,58 @@ class GrowingReplay(Replay):
 
     Args:
         capacity: Transitions to keep, at least 1.
+        layout: Of observations; None for numbers alone.
 
     Attributes:
         reward_scale: What rewards are divided by when they are drawn, whenever they were added.
+        obs_moments: What observations are normalised by when they are drawn, likewise; None: not at all.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, layout: ObservationRow | None = None) -> None:
         if capacity < 1:
             raise ValueError(f"capacity={capacity}: a replay store must hold at least one transition.")
-        self.capacity = capacity
+        self.capacity, self.layout = capacity, layout
         self.reward_scale = 1.0
+        self.obs_moments = None
         self._arrays: dict[str, np.ndarray] = {}  # {column: [capacity, ...]}
         self._size = self._next = 0  # transitions held, and the row that the next one goes to
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, transitions: Mapping[str, np.ndarray]) -> None:
+    @property
+    def obs_moments(self) -> Moments | None:
+        """See the class."""
+        return self._obs_moments
+
+    @obs_moments.setter
+    def obs_moments(self, moments: Moments | None) -> None:
+        self._obs_moments = moments
+        self._normalizer = None if moments is None else ObservationNormalizer.of(moments)
+
+    def normalised(self, rows: np.ndarray) -> np.ndarray:
+        """Stored observations ``[..., W]`` as networks take them now."""
+        return rows if self._normalizer is None else _of_numbers(rows, self.layout, self._normalizer)
+
+    def unnormalised(self, transitions: Mapping[str, np.ndarray], moments: Moments | None) -> dict[str, np.ndarray]:
+        """Transitions with observations as they were before they were normalised by these statistics."""
+        if moments is None:
+            return dict(transitions)
+        inverse = ObservationNormalizer.of(moments).inverse
+        raw = {key: _of_numbers(transitions[key], self.layout, inverse) for key in (OBS, NEXT_OBS)}
+        return {**transitions, **raw}
+
+    def add(self, transitions: Mapping[str, np.ndarray], obs_moments: Moments | None = None) -> None:
         """Add K transitions, oldest first; they replace the oldest where the store is full.
 
         Args:
             transitions: ``{column: [K, ...]}``.
+            obs_moments: What their observations were normalised by.
 
         Raises:
             ValueError: Columns, lengths, shapes or dtypes differ from each other or from those added before.
         """
+        transitions = self.unnormalised(transitions, obs_moments)
         if not self._arrays:
             self._arrays = {
                 key: np.empty((self.capacity, *column.shape[1:]), column.dtype) for key, column in transitions.items()
@@ -179,6 +214,8 @@ class GrowingReplay(Replay):
         columns = {key: array[rows] for key, array in self._arrays.items()}
         if self.reward_scale != 1.0:
             columns[REWARDS] = columns[REWARDS] / np.float32(self.reward_scale)
+        if self.obs_moments is not None:
+            columns |= {key: self.normalised(columns[key]) for key in (OBS, NEXT_OBS)}
         return columns
 
     def get_state(self) -> dict[str, Any]:
@@ -190,6 +227,7 @@ class GrowingReplay(Replay):
             "next": self._next,
             "capacity": self.capacity,
             "reward_scale": self.reward_scale,
+            "obs_moments": self.obs_moments and self.obs_moments.to_dict(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -200,9 +238,12 @@ class GrowingReplay(Replay):
         """
         if state["capacity"] != self.capacity:
             raise ValueError(f"The state is of a replay store of {state['capacity']} transitions, not {self.capacity}.")
+        if "obs_moments" not in state:
+            return  # Of an earlier version, whose observations were normalised by statistics that are lost.
         self._arrays = {
             key: np.empty((self.capacity, *array.shape[1:]), array.dtype) for key, array in state["arrays"].items()
         }
         for key, array in state["arrays"].items():
             self._arrays[key][: state["size"]] = array
         self._size, self._next, self.reward_scale = state["size"], state["next"], state["reward_scale"]
+        self.obs_moments = state["obs_moments"] and Moments.from_dict(state["obs_moments"])

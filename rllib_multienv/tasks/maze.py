@@ -31,8 +31,8 @@ class TwoGoalMaze(VectorFamily):
             box tells (0: nothing). ``"image"``: the arena from above, ``[32, 32, 3]``; the grey box has the colour of
             the right one while it tells.
         step: How far forward is, at most 1.
-        exploration_episodes: The first episodes of a trial, without rewards, so that only the grey box tells. They are
-            counted where copies are stepped as arrays.
+        exploration_episodes: The first episodes of a trial, in which red and blue boxes neither pay nor end anything, so
+            that only the grey box tells. They are counted where copies are stepped as arrays.
         horizon: Steps of an episode.
         options: Those of `VectorFamily`.
     """
@@ -97,7 +97,7 @@ class TwoGoalMaze(VectorFamily):
         reached = self._distances()[:, :2] <= REACH  # [B, 2]
         sign = np.where(reached[:, 0], 1, np.where(reached[:, 1], -1, 0))
         pays = (self._episode >= self.exploration_episodes) | (self.trial_episodes == 1)
-        return pays * sign * self.tasks[:, 0], reached[:, 0] | reached[:, 1]
+        return pays * sign * self.tasks[:, 0], pays & reached.any(axis=1)
 
     def _distances(self) -> np.ndarray:
         """``[B, 3]``, to the boxes."""

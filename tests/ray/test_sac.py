@@ -359,8 +359,7 @@ def test_replay_stores_begin_with_data_sets() -> None:
     raw = source()
     assert len(stored["rewards"]) == 200 + 32 and second == 200 + 64
     np.testing.assert_allclose(stored["rewards"][:200], raw["rewards"], rtol=1e-6)
-    normalised = (raw["observations"] - raw["observations"].mean(0)) / raw["observations"].std(0)
-    np.testing.assert_allclose(stored["obs"][:200], normalised, atol=0.02)
+    np.testing.assert_allclose(stored["obs"][:200], raw["observations"], atol=1e-5)
     assert scale != 1.0 and result["learners"]["Pendulum-v1"]["num_module_steps_trained"] == 3 * 8
 
 

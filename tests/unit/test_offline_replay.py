@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from offline_files import noise
 
-from rllib_multienv.normalization import RewardNormalizer
+from rllib_multienv.normalization import Moments, ObservationNormalizer, RewardNormalizer
 from rllib_multienv.offline.loading import LoadedDataset, discounted_returns, load_dataset
 from rllib_multienv.offline.raw import ArrayStore, inferred_spaces
 from rllib_multienv.offline.replay import GrowingReplay, draw_generator
 from rllib_multienv.offline.sources import read_source
+from rllib_multienv.spaces.rows import ObservationRow
 
 
 def load(source: Any, **changes: Any) -> LoadedDataset:
@@ -146,6 +147,26 @@ def test_both_stores_are_drawn_from_uniformly_and_alike() -> None:
             np.testing.assert_array_equal(again[key], column)
         for other in (draw_generator(4, 7, 7), draw_generator(3, 8, 7), draw_generator(3, 7, 8)):
             assert not np.array_equal(replay.sample(other, 6)["rewards"], sample["rewards"])
+
+
+def test_observations_are_normalised_by_the_newest_statistics_whenever_they_were_added() -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(3.0, 2.0, (40, 2)).astype(np.float32)
+    layout = ObservationRow(2, texts=(3,))
+    text = rng.integers(0, 99, (40, 3), dtype=np.uint8)
+    moments = [Moments.of(raw[:20]), Moments.of(raw)]
+    replay = GrowingReplay(100, layout)
+    for rows, known in zip((slice(0, 20), slice(20, 40)), moments, strict=True):
+        seen = layout.join(ObservationNormalizer.of(known)(raw[rows]), text[rows])
+        replay.add(step_data(0, 20) | {"obs": seen, "new_obs": seen}, known)
+        replay.obs_moments = known
+    again = GrowingReplay(100, layout)
+    again.set_state(pickle.loads(pickle.dumps(replay.get_state())))
+    for store in (replay, again):
+        for key in ("obs", "new_obs"):
+            numbers, extra = layout.split(store.columns(np.arange(40))[key])
+            np.testing.assert_allclose(numbers, (raw - raw.mean(0)) / raw.std(0), rtol=1e-4, atol=1e-4)
+            np.testing.assert_array_equal(extra, text)
 
 
 @pytest.mark.parametrize("added", [3, 7])

@@ -243,15 +243,19 @@ def test_a_trial_has_one_task_and_ends_with_its_last_episode(env_id: str, kwargs
     assert len({str(found[0]) for found in tasks}) > 1
 
 
-def test_an_exploration_episode_of_the_maze_has_no_reward() -> None:
-    env = copies("multienv/TwoGoalMaze-v0", exploration_episodes=1, trial_episodes=2)
+def test_boxes_do_nothing_in_an_exploration_episode_of_the_maze() -> None:
+    env = copies("multienv/TwoGoalMaze-v0", exploration_episodes=1, trial_episodes=2, horizon=30)
     env.reset(seed=0)
-    episode, returns = np.zeros(B, int), np.zeros((B, 3))
-    while (episode < 2).any():
+    for _ in range(29):
         step = env.step_all(env.oracle_actions())
-        returns[np.arange(B), np.minimum(episode, 2)] += step.rewards
+        assert not step.rewards.any() and not step.episode_ends.any()
+    assert env.step_all(env.oracle_actions()).episode_ends.all()
+    episode, returns = np.zeros(B, int), np.zeros((B, 2))
+    while (episode < 1).any():
+        step = env.step_all(env.oracle_actions())
+        returns[np.arange(B), np.minimum(episode, 1)] += step.rewards
         episode += step.episode_ends
-    assert returns[:, :2].tolist() == [[0.0, 1.0]] * B
+    assert (returns[:, 0] == 1.0).all()
 
 
 def test_the_oracle_of_grid_navigation_has_44_in_four_episodes() -> None:

@@ -19,10 +19,14 @@ from rllib_multienv.offline.replay import GrowingReplay
 class MultiEnvPEARLLearner(MultiEnvSACLearner):
     """The losses of Q and policy given a latent of each task; the encoder learns from Q's and from the KL."""
 
-    def new_replay(self, capacity: int) -> GrowingReplay:
+    def new_replay(self, env_id: str, capacity: int) -> GrowingReplay:
         """A store of whole trials."""
-        rows_per_task = self.config.batch_size // self.config.meta_batch_size
-        return TaskReplay(capacity, rows_per_task=rows_per_task, context_size=self.config.context_size)
+        return TaskReplay(
+            capacity,
+            self.config.space_specs[env_id].observation,
+            rows_per_task=self.config.batch_size // self.config.meta_batch_size,
+            context_size=self.config.context_size,
+        )
 
     def parameter_groups(self) -> Iterator[tuple[str, Sequence[nn.Parameter], Any]]:
         """Policy, Q and encoder, with a learning rate each."""

@@ -16,6 +16,7 @@ from rllib_multienv.learners.training_data import NOISE
 from rllib_multienv.learners.trials import OpenTrials
 from rllib_multienv.offline.replay import ACTIONS, NEXT_OBS, OBS, REWARDS, TERMINATEDS, GrowingReplay
 from rllib_multienv.rollout import EPISODE_ENDS, Rollout
+from rllib_multienv.spaces.rows import ObservationRow
 
 #: Columns [M, C, ...] of M tasks' contexts, and [M, C] which of their transitions there are.
 CONTEXT_OBS, CONTEXT_NEXT_OBS, CONTEXT_VALID = "context_obs", "context_new_obs", "context_valid"
@@ -48,12 +49,15 @@ class TaskReplay(GrowingReplay):
 
     Args:
         capacity: Transitions to keep.
+        layout: See `GrowingReplay`.
         rows_per_task: Transitions of each task in a minibatch.
         context_size: Transitions of each task's context, at most.
     """
 
-    def __init__(self, capacity: int, *, rows_per_task: int, context_size: int) -> None:
-        super().__init__(capacity)
+    def __init__(
+        self, capacity: int, layout: ObservationRow | None = None, *, rows_per_task: int, context_size: int
+    ) -> None:
+        super().__init__(capacity, layout)
         self.rows_per_task, self.context_size = rows_per_task, context_size
         self._trials: deque[_Trial] = deque()
         self._open = OpenTrials[dict[str, np.ndarray]]()
@@ -63,8 +67,8 @@ class TaskReplay(GrowingReplay):
     def add_fragments(self, rollouts: Sequence[Rollout]) -> None:
         """Add the trials that end in the fragments of one iteration, in the same order of runners each time."""
         for rollout in rollouts:
-            self.reward_scale = rollout.reward_scale
-        for parts in self._open.whole(rollouts, _transitions):
+            self.reward_scale, self.obs_moments = rollout.reward_scale, rollout.obs_moments
+        for parts in self._open.whole(rollouts, self._transitions):
             columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
             stops = np.flatnonzero(columns.pop(EPISODE_ENDS)) + 1
             task = columns.pop(TASK)[0].tobytes() or self._total.to_bytes(8)
@@ -114,8 +118,8 @@ class TaskReplay(GrowingReplay):
         context = rows[:, self.rows_per_task :]
         there = np.maximum(context, 0)
         return found | {
-            CONTEXT_OBS: self._arrays[OBS][there],
-            CONTEXT_NEXT_OBS: self._arrays[NEXT_OBS][there],
+            CONTEXT_OBS: self.normalised(self._arrays[OBS][there]),
+            CONTEXT_NEXT_OBS: self.normalised(self._arrays[NEXT_OBS][there]),
             CONTEXT_VALID: context >= 0,
         }
 
@@ -132,23 +136,23 @@ class TaskReplay(GrowingReplay):
         self._total = state["total"]
         self._list_tasks()
 
-
-def _transitions(rollout: Rollout, chunk: tuple[int, int, int]) -> dict[str, np.ndarray]:
-    """Transitions of one of a rollout's chunks, with a flag of those that ended an episode of a trial, and the task."""
-    b, first, stop = chunk
-    rows = slice(first, stop)
-    obs, last = rollout.obs[rows, b], rollout.final_obs[rollout.final_place(stop - 1, b)]
-    ends = rollout.extra.get(EPISODE_ENDS, rollout.done)
-    tasks = rollout.extra.get(TASK, np.zeros((*rollout.done.shape, 0)))
-    return {
-        OBS: obs.copy(),
-        NEXT_OBS: np.concatenate([obs[1:], last[None]]),
-        ACTIONS: rollout.actions[rows, b].copy(),
-        REWARDS: rollout.clipped_rewards[rows, b].astype(np.float32),
-        TERMINATEDS: rollout.value_ends[rows, b].copy(),
-        EPISODE_ENDS: ends[rows, b].copy(),
-        TASK: tasks[rows, b].copy(),
-    }
+    def _transitions(self, rollout: Rollout, chunk: tuple[int, int, int]) -> dict[str, np.ndarray]:
+        """Transitions of one of a rollout's chunks, with the ends of episodes within the trial, and the task."""
+        b, first, stop = chunk
+        rows = slice(first, stop)
+        obs, last = rollout.obs[rows, b], rollout.final_obs[rollout.final_place(stop - 1, b)]
+        ends = rollout.extra.get(EPISODE_ENDS, rollout.done)
+        tasks = rollout.extra.get(TASK, np.zeros((*rollout.done.shape, 0)))
+        found = {
+            OBS: obs.copy(),
+            NEXT_OBS: np.concatenate([obs[1:], last[None]]),
+            ACTIONS: rollout.actions[rows, b].copy(),
+            REWARDS: rollout.clipped_rewards[rows, b].astype(np.float32),
+            TERMINATEDS: rollout.value_ends[rows, b].copy(),
+            EPISODE_ENDS: ends[rows, b].copy(),
+            TASK: tasks[rows, b].copy(),
+        }
+        return self.unnormalised(found, rollout.obs_moments)
 
 
 @dataclass
