@@ -19,7 +19,6 @@ from gymnasium.envs.registration import register
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from rllib_multienv.gym_ids import did_you_mean
 
 __all__ = [
     "SPLITS", "FamilyEnv", "FamilyStep", "Split", "TaskFamily", "TaskSplits", "VectorFamily", "family_of",
@@ -434,6 +433,9 @@ def vector_family(family: str, num_envs: int = 1, **kwargs: Any) -> VectorFamily
     try:
         return kind(num_envs, **kwargs)
     except TypeError as error:
+        # Gymnasium imports this module as a plugin, while `gym_ids` imports Gymnasium.
+        from rllib_multienv.gym_ids import did_you_mean
+
         known = [name for base in kind.__mro__ for name in inspect.signature(base).parameters]
         for given in kwargs:
             if f"unexpected keyword argument {given!r}" in str(error):

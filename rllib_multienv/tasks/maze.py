@@ -31,8 +31,8 @@ class TwoGoalMaze(VectorFamily):
             box tells (0: nothing). ``"image"``: the arena from above, ``[32, 32, 3]``; the grey box has the colour of
             the right one while it tells.
         step: How far forward is, at most 1.
-        exploration_episodes: The first episodes of a trial, in which red and blue boxes neither pay nor end anything, so
-            that only the grey box tells. They are counted where copies are stepped as arrays.
+        exploration_episodes: The first episodes of a trial, in which the red and the blue box do nothing, so that only
+            the grey box tells. They are counted where copies are stepped as arrays.
         horizon: Steps of an episode.
         options: Those of `VectorFamily`.
     """
