@@ -19,7 +19,6 @@ from gymnasium.envs.registration import register
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-
 __all__ = [
     "SPLITS", "FamilyEnv", "FamilyStep", "Split", "TaskFamily", "TaskSplits", "VectorFamily", "family_of",
     "register_vector_family", "vector_family",
