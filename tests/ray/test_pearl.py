@@ -195,6 +195,8 @@ def test_what_does_not_fit_is_refused() -> None:
         config(batch_size=10).validate()
     with pytest.raises(ValueError, match="No environment has trials, in which MultiEnvPEARL adapts"):
         config([replace(GUESS, trial_episodes=None)]).validate()
+    with pytest.raises(ValueError, match=r"'guess': exploration_episodes=3 leave no .* trial_episodes to at least 4"):
+        config(exploration_episodes=3).validate()
     with pytest.raises(ValueError, match="n_step=2 must be 1"):
         config(n_step=2).validate()
     with pytest.raises(ValueError, match=r"memory='posterior' .*: MultiEnvSAC trains no memory"):

@@ -52,7 +52,7 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
             context_size: Transitions that a task is inferred from, at most.
             kl_weight: Factor of the KL divergence of posteriors from the prior (lambda).
             exploration_episodes: First episodes of a trial whose latents are drawn from the prior.
-            encoder_lr: Learning rate of the encoder; None: as for ``actor_lr``.
+            encoder_lr: Learning rate of the encoder; None: as for ``critic_lr``.
             encoder_sees_reward: Whether tasks are inferred from rewards too. False where the rewards of training help
                 more than those of tests will; observations then show what tests reward.
         """
@@ -90,6 +90,12 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
         """
         super().validate()
         self.require_trials()
+        for spec in self.env_specs if not self.in_evaluation else ():
+            if spec.trial_episodes and spec.trial_episodes <= self.exploration_episodes:
+                self._value_error(
+                    f"Environment {spec.id!r}: exploration_episodes={self.exploration_episodes} leave no episode that "
+                    f"uses what was inferred. Raise trial_episodes to at least {self.exploration_episodes + 1}."
+                )
         if self.batch_size % self.meta_batch_size:
             self._value_error(
                 f"batch_size={self.batch_size}: must be a multiple of meta_batch_size={self.meta_batch_size}, so that "
