@@ -181,11 +181,11 @@ def test_the_encoder_learns_from_q_and_the_kl_but_not_from_the_policy(net: NetCo
 def test_it_finds_out_which_action_is_right() -> None:
     """Training tasks are the actions 0 and 1: an episode tells which; without it half of the actions can be right."""
     made = config([GUESS], lr=3e-3, alpha_lr=3e-3, update_to_data_ratio=0.25, batch_size=64, gamma=0.5, kl_weight=0.01)
-    made.training(meta_batch_size=16, context_size=9, target_entropy_share=0.2)
+    made.training(meta_batch_size=16, context_size=9, target_entropy_share=0.1)
     with running(made) as algo:
         for _ in range(60):
             result = algo.train()
-        adapted = algo.adapt("guess", split="train", num_tasks=20, episodes=3)["guess"]
+        adapted = algo.adapt("guess", split="train", num_tasks=100, episodes=3)["guess"]
     assert 0.0 < result["learners"]["guess"]["posterior_std"] < 1.0
     assert adapted.means[2].value > 2.5 > adapted.means[0].value + 0.5
 

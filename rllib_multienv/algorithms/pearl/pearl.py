@@ -14,6 +14,7 @@ from rllib_multienv.algorithms.pearl.replay import PEARLData
 from rllib_multienv.algorithms.pearl.runner import PEARLRunner
 from rllib_multienv.algorithms.sac.sac import MultiEnvSAC, MultiEnvSACConfig
 from rllib_multienv.algorithms.settings import Count, LearningRate, NonNegative, PerEnvironment, settings
+from rllib_multienv.envs.make import is_task_family
 from rllib_multienv.nets import NetConfig, PosteriorNetConfig
 
 
@@ -91,7 +92,7 @@ class MultiEnvPEARLConfig(MultiEnvSACConfig):
         super().validate()
         self.require_trials()
         for spec in self.env_specs if not self.in_evaluation else ():
-            if spec.trial_episodes and spec.trial_episodes <= self.exploration_episodes:
+            if is_task_family(spec) and 0 < (spec.trial_episodes or 0) <= self.exploration_episodes:
                 self._value_error(
                     f"Environment {spec.id!r}: exploration_episodes={self.exploration_episodes} leave no episode that "
                     f"uses what was inferred. Raise trial_episodes to at least {self.exploration_episodes + 1}."
