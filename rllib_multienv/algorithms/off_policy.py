@@ -253,9 +253,9 @@ class OffPolicyData(ReplayData, RolloutData):
 
     def _fill(self, store: GrowingReplay, dataset: DatasetReplay) -> None:
         """Add the newest transitions of a data set, as many as the store keeps."""
-        rows = dataset.transitions.usable[-self.capacity :]
+        rows, raw = dataset.transitions.usable[-self.capacity :], replace(dataset, obs_moments=None)
         for start in range(0, len(rows), _BLOCK_ROWS):
-            store.add(dataset.columns(rows[start : start + _BLOCK_ROWS]), dataset.obs_moments)
+            store.add(raw.columns(rows[start : start + _BLOCK_ROWS]))
         store.obs_moments = dataset.obs_moments
 
     def _store(self, learner: MultiEnvLearner, env_id: str) -> GrowingReplay:

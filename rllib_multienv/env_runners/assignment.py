@@ -1,4 +1,4 @@
-"""Which runner samples which environments, and in which order learners take their shares."""
+"""Assignment of environments to runners, and the order in which learners share them out."""
 
 from __future__ import annotations
 
